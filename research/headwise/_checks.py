@@ -1,0 +1,89 @@
+"""Errors for static misuse: they name the argument, what was expected and what came.
+
+Values are never inspected here, only names, shapes, dtypes and structure, so every
+check costs nothing inside `jax.jit`.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def listing(names: Iterable[Any]) -> str:
+    """The names, sorted and quoted, for an error text."""
+    return "[" + ", ".join(repr(name) for name in sorted(names, key=str)) + "]"
+
+
+def same_names(argument: str, expected: Iterable[str], got: Iterable[str]) -> None:
+    """Raises ValueError unless both hold the same names; says which differ."""
+    expected, got = set(expected), set(got)
+    if expected == got:
+        return
+    parts = [f"{argument}: expected the names {listing(expected)}, got {listing(got)}"]
+    if expected - got:
+        parts.append(f"missing {listing(expected - got)}")
+    if got - expected:
+        parts.append(f"unknown {listing(got - expected)}")
+    raise ValueError("; ".join(parts))
+
+
+def known_names(argument: str, known: Iterable[str], got: Iterable[str]) -> None:
+    """Raises ValueError if `got` holds a name that is not in `known`."""
+    unknown = set(got) - set(known)
+    if unknown:
+        raise ValueError(
+            f"{argument}: unknown names {listing(unknown)}; expected some of "
+            f"{listing(known)}"
+        )
+
+
+def head_names(argument: str, names: Iterable[Any]) -> tuple[str, ...]:
+    """The names, sorted; raises unless they are distinct non-empty strings."""
+    names = list(names)
+    for name in names:
+        if not isinstance(name, str) or not name:
+            raise TypeError(
+                f"{argument}: expected names of heads (non-empty str), got {name!r} "
+                f"of type {type(name).__name__}"
+            )
+    duplicates = {name for name in names if names.count(name) > 1}
+    if duplicates:
+        raise ValueError(f"{argument}: duplicate names {listing(duplicates)}")
+    if not names:
+        raise ValueError(f"{argument}: expected at least one head, got none")
+    return tuple(sorted(names))
+
+
+def mapping(argument: str, got: Any) -> None:
+    """Raises TypeError unless `got` is a mapping from names of heads."""
+    if not hasattr(got, "keys"):
+        hint = ""
+        if isinstance(got, Sequence) and not isinstance(got, str):
+            hint = "; nothing is matched by position: hw.named(names, sequence) names it"
+        raise TypeError(
+            f"{argument}: expected a dict by name of head, got "
+            f"{type(got).__name__}{hint}"
+        )
+
+
+def scalar(argument: str, got: Any) -> jax.Array:
+    """`got` as a floating scalar array; raises with its shape or dtype otherwise."""
+    try:
+        array = jnp.asarray(got)
+    except TypeError as error:
+        raise TypeError(
+            f"{argument}: expected a scalar, got {type(got).__name__}"
+        ) from error
+    if array.shape != ():
+        raise ValueError(f"{argument}: expected a scalar, got shape {array.shape}")
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        array = array.astype(jnp.result_type(float))
+    return array
+
+
+def choice(argument: str, options: Sequence[Any], got: Any) -> None:
+    """Raises ValueError unless `got` is one of the options."""
+    if got not in options:
+        raise ValueError(f"{argument}: expected one of {list(options)}, got {got!r}")

@@ -1,0 +1,78 @@
+"""Names for the leaves of a parameter pytree, and their grouping by module."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from headwise.typing import PyTree
+
+
+def _part(key: Any) -> str:
+    for attribute in ("key", "name", "idx"):
+        if hasattr(key, attribute):
+            return str(getattr(key, attribute))
+    return str(key)
+
+
+def paths(tree: PyTree) -> list[tuple[str, ...]]:
+    """The path of every leaf as a tuple of strings, in the order of its leaves.
+
+    A trailing `value` is dropped: it is how NNX and Linen box a parameter.
+    """
+    found = []
+    for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        parts = tuple(_part(key) for key in path)
+        if len(parts) > 1 and parts[-1] == "value":
+            parts = parts[:-1]
+        found.append(parts)
+    return found
+
+
+def common_prefix(found: list[tuple[str, ...]]) -> int:
+    """How many leading path parts say nothing, since all leaves share them."""
+    length = 0
+    while all(len(path) > length + 2 for path in found) and (
+        len({path[length] for path in found}) == 1
+    ):
+        length += 1
+    return length if found else 0
+
+
+def modules(tree: PyTree, depth: int | None = None) -> list[str]:
+    """The module that each leaf belongs to, in the order of the leaves.
+
+    It is the leaf's path without its last part (`trunk/0` for `trunk/0/kernel`), cut
+    to the first `depth` parts if given. A leaf at the top is its own module.
+    """
+    found = paths(tree)
+    start = common_prefix(found)
+    names = []
+    for path in found:
+        module = path[start:-1] or path[-1:]
+        names.append("/".join(module[:depth] if depth else module) or "params")
+    return names
+
+
+def check_floating(argument: str, tree: PyTree) -> None:
+    """Raises unless the tree has leaves and every one is a floating or complex array."""
+    leaves = jax.tree.leaves(tree)
+    if not leaves:
+        raise ValueError(f"{argument}: expected parameters, got a tree without leaves")
+    for path, leaf in zip(paths(tree), leaves, strict=True):
+        if not hasattr(leaf, "dtype") and not isinstance(leaf, float | int | complex):
+            raise TypeError(
+                f"{argument}: expected arrays, got {type(leaf).__name__} at "
+                f"'{'/'.join(path)}'"
+            )
+        dtype = jnp.result_type(leaf)
+        if not jnp.issubdtype(dtype, jnp.inexact):
+            raise TypeError(
+                f"{argument}: expected floating arrays, got {dtype} at "
+                f"'{'/'.join(path)}'; keep what is not trained out of the parameters"
+            )
+
+
+def mask_by(tree: PyTree, flags: PyTree) -> PyTree:
+    """The tree with the leaves whose flag is False set to zero."""
+    return jax.tree.map(lambda x, keep: x if keep else jnp.zeros_like(x), tree, flags)

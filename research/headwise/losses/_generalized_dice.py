@@ -1,0 +1,83 @@
+"""Generalized Dice: the classes share one ratio, each weighed by its volume."""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from headwise import _checks
+from headwise import _numerics
+from headwise.losses import _overlap
+from headwise.typing import Array
+
+_POWER = {"square": 2, "simple": 1, "uniform": 0}
+
+
+def generalized_dice(
+    preds: Array,
+    targets: Array,
+    *,
+    where: Array | None = None,
+    weighting: str = "square",
+    activation: Callable[[Array], Array] | None = None,
+    smooth: _overlap.Smooth = 1e-5,
+    squared: bool = False,
+    background: bool = True,
+    class_weights: Array | None = None,
+    over_batch: bool = False,
+) -> Array:
+    """Generalized Dice loss, one value an example.
+
+    The classes are summed before the ratio, each with a weight by its target volume
+    V_c = Σ t over the positions that count::
+
+        loss[b] = 1 - (2 Σ_c w_c Σ p t + s_n) / (Σ_c w_c (Σ p + Σ t) + s_d)
+        w_c = 1 / V_c² ("square"), 1 / V_c ("simple"), 1 ("uniform")
+
+    A class absent from the targets of an example has no finite weight: it gets the
+    largest weight of the classes that are there (as MONAI does). If none is there,
+    all weights are 0 and the loss is 0. Keras-style code that adds 1e-5 to V_c²
+    instead lets an absent class outweigh all others.
+
+    Args:
+        preds, targets, where, activation, smooth, squared, background: as in `dice`.
+        weighting: "square", "simple" or "uniform".
+        class_weights: [C], one entry a channel; multiplies w_c.
+        over_batch: sum over the batch as well before volumes and ratio.
+
+    Returns:
+        [B] in [0, 1]; a scalar with `over_batch`.
+
+    Raises:
+        ValueError, TypeError: as `dice`; or `weighting` is unknown.
+
+    Example:
+        >>> p = jnp.array([[[1.0, 0.0], [1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])
+        >>> t = jnp.array([[0, 0, 1, 1]])
+        >>> print(hw.losses.generalized_dice(p, t, smooth=0.0))
+        [0.25]
+
+        Both volumes are 2, so w = 1/4: 1 - 2 * (2 + 1) / (3 + 2 + 1 + 2).
+
+    References:
+        Sudre et al., "Generalised Dice overlap as a deep learning loss function for
+        highly unbalanced segmentations", DLMIA 2017, section 2.1.
+    """
+    _checks.choice("weighting", list(_POWER), weighting)
+    s = _overlap.overlap(
+        preds, targets, where, activation, squared, background, over_batch
+    )
+    if weighting == "uniform":
+        weights = jnp.ones_like(s.volume)
+    else:
+        raised = s.volume ** _POWER[weighting]
+        weights = _numerics.safe_divide(jnp.ones_like(raised), raised, 0.0)
+        largest = jnp.max(weights, axis=-1, keepdims=True)
+        weights = jnp.where(s.volume > 0, weights, largest)
+    of_class = _overlap.class_weights_for(
+        class_weights, jnp.shape(preds)[-1], background
+    )
+    if of_class is not None:
+        weights = weights * jnp.broadcast_to(of_class, weights.shape)
+    numerator = 2.0 * jnp.sum(weights * s.both, axis=-1)
+    denominator = jnp.sum(weights * (s.preds + s.targets), axis=-1)
+    return _overlap.distance(numerator, denominator, smooth)

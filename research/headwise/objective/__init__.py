@@ -1,0 +1,9 @@
+"""Objective: named outputs and targets to raw values and their weighted total."""
+
+from headwise.objective._named import named
+from headwise.objective._objective import Objective
+
+__all__ = (
+    "named",
+    "Objective",
+)

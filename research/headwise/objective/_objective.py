@@ -1,0 +1,282 @@
+"""The weighted multi-task objective: total = Σ_h weight_h * value_h, by name."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from headwise import _checks
+from headwise import _numerics
+from headwise import _reduction
+from headwise.objective import _gate
+from headwise.typing import Array, Loss, PyTree, Schedule, Values
+
+Weight = float | Array | Schedule
+
+
+class Objective:
+    """Named losses and weights: outputs and targets to raw values and the total.
+
+    What is minimised, and nothing else::
+
+        total = Σ_h w_h * value_h
+        value_h = Σ_b s_b Σ_e loss_h[b, e] / number of entries
+
+    where e runs over the entries that a loss returns for example b (classes,
+    positions), s is the per-example weight (1 if not given) and, with a mask, only
+    the entries that count are summed and counted. This is Keras'
+    `sum_over_batch_size`. Everything goes by name; nothing is matched by position.
+
+    Args:
+        losses: {name of output: loss}. A loss is `loss(preds, targets)` -> values
+            with the batch as leading axis: those of `hw.losses`, of optax, or any
+            callable. `None` marks an output without a loss. Several losses on one
+            output: `hw.losses.mix`.
+        weights: {name: float, array or schedule of the step}, one for every name
+            that has a loss; None means 1 each. Arrays may be traced. A weight of
+            exactly 0 drops its head from total and gradient even if the value is
+            NaN.
+
+    Raises:
+        ValueError: names missing, unknown or duplicate; no head has a loss.
+        TypeError: no dict; a loss is not callable.
+
+    Example:
+        >>> objective = hw.Objective(
+        ...     {"y1": optax.losses.squared_error, "y2": optax.losses.squared_error},
+        ...     weights={"y1": 0.5, "y2": 0.3},
+        ... )
+        >>> outputs = {"y1": jnp.array([1.0, 3.0]), "y2": jnp.array([2.0, 0.0])}
+        >>> targets = {"y1": jnp.zeros(2), "y2": jnp.zeros(2)}
+        >>> total, values = objective(outputs, targets)
+        >>> print({name: float(value) for name, value in values.items()})
+        {'y1': 5.0, 'y2': 2.0}
+        >>> print(f"{total:.2f}")                              # 0.5 * 5 + 0.3 * 2
+        3.10
+    """
+
+    def __init__(
+        self,
+        losses: Mapping[str, Loss | None],
+        weights: Mapping[str, Weight] | None = None,
+    ):
+        _checks.mapping("losses", losses)
+        _checks.head_names("losses", losses)
+        for name, loss in losses.items():
+            if loss is not None and not callable(loss):
+                hint = ""
+                if isinstance(loss, list | tuple):
+                    hint = "; several losses on one output: hw.losses.mix"
+                raise TypeError(
+                    f"losses[{name!r}]: expected a callable or None, got "
+                    f"{type(loss).__name__}{hint}"
+                )
+        self._losses = dict(losses)
+        self._names = tuple(sorted(n for n, loss in losses.items() if loss is not None))
+        if not self._names:
+            raise ValueError("losses: expected at least one head with a loss, got none")
+        self._weights: dict[str, Any] = dict.fromkeys(self._names, 1.0)
+        if weights is not None:
+            self._weights = self._checked_weights(weights)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The heads, that is the outputs with a loss, in sorted order."""
+        return self._names
+
+    @property
+    def weights(self) -> dict[str, Weight]:
+        """The weight or schedule of each head."""
+        return dict(self._weights)
+
+    def __repr__(self) -> str:
+        parts = ", ".join(f"{name}: {self._weights[name]}" for name in self._names)
+        return f"Objective({parts})"
+
+    def _checked_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        _checks.mapping("weights", weights)
+        _checks.same_names("weights", self._names, weights)
+        return {
+            name: weight
+            if callable(weight)
+            else _checks.scalar(f"weights[{name!r}]", weight)
+            for name, weight in weights.items()
+        }
+
+    def __call__(
+        self,
+        outputs: Mapping[str, PyTree],
+        targets: Mapping[str, PyTree],
+        weights: Mapping[str, Weight] | None = None,
+        step: Any = None,
+        *,
+        sample_weights: Any = None,
+        where: Any = None,
+    ) -> tuple[Array, dict[str, Array]]:
+        """(total, raw values): `values`, then `total`. Arguments as there.
+
+        With `jax.value_and_grad(..., has_aux=True)` the values come for free.
+        """
+        values = self.values(outputs, targets, sample_weights, where)
+        return self.total(values, weights, step), values
+
+    def values(
+        self,
+        outputs: Mapping[str, PyTree],
+        targets: Mapping[str, PyTree],
+        sample_weights: Mapping[str, Array] | Array | None = None,
+        where: Mapping[str, Array] | Array | None = None,
+    ) -> dict[str, Array]:
+        """The raw, unweighted value of each head.
+
+        Args:
+            outputs: {name: array or pytree}, one for every name in `losses`.
+            targets: the same names; those of outputs without a loss may be left out.
+            sample_weights: [B] for all heads, or {name: [B]} for some of them (more
+                axes than the batch are allowed if the loss has them); value =
+                Σ weight * loss / number of entries. An example with weight 0 leaks
+                no NaN into value or gradient.
+            where: bool, for all heads or {name: mask} for some: True where an entry
+                counts. [B, *S] or any prefix of it. The mean is over what counts,
+                and 0 if nothing does.
+
+        Returns:
+            {name: float32 scalar} in sorted order, float64 if the loss is.
+
+        Raises:
+            ValueError: names differ, shapes do not broadcast, or the loss returned
+                a scalar where per-example weights need the batch.
+
+        Example:
+            >>> objective = hw.Objective({"y": optax.losses.squared_error})
+            >>> y, t = {"y": jnp.array([1.0, jnp.nan])}, {"y": jnp.zeros(2)}
+            >>> print(objective.values(y, t, where=jnp.array([True, False]))["y"])
+            1.0
+            >>> weights = jnp.array([3.0, 0.0])                     # 3 * 1 / 2
+            >>> print(objective.values(y, t, sample_weights=weights)["y"])
+            1.5
+        """
+        _checks.mapping("outputs", outputs)
+        _checks.mapping("targets", targets)
+        _checks.same_names("outputs", self._losses, outputs)
+        optional = {n for n in self._losses if n not in self._names} - set(targets)
+        _checks.same_names("targets", set(self._losses) - optional, targets)
+        sample_weights = self._by_head("sample_weights", sample_weights)
+        where = self._by_head("where", where)
+        return {
+            name: self._value(
+                name,
+                outputs[name],
+                targets[name],
+                sample_weights.get(name),
+                where.get(name),
+            )
+            for name in self._names
+        }
+
+    def _by_head(self, argument: str, given: Any) -> dict[str, Any]:
+        if given is None:
+            return {}
+        if hasattr(given, "keys"):
+            _checks.known_names(argument, self._names, given)
+            return dict(given)
+        return dict.fromkeys(self._names, given)
+
+    def _value(
+        self,
+        name: str,
+        outputs: PyTree,
+        targets: PyTree,
+        sample_weights: Array | None,
+        where: Array | None,
+    ) -> Array:
+        loss = self._losses[name]
+        assert loss is not None
+
+        def value(
+            outputs: PyTree, targets: PyTree, weights: Array | None, mask: Array | None
+        ) -> Array:
+            if weights is not None:
+                outputs = _hide_examples(outputs, weights)
+            entries, valid = _reduction.entries(name, loss, outputs, targets, mask)
+            if weights is not None:
+                entries = _weigh_examples(name, entries, weights, outputs)
+            return _reduction.mean(entries, valid, None)
+
+        arrays = jax.tree.map(jnp.asarray, (outputs, targets, sample_weights, where))
+        return _gate.gate(value, *arrays)
+
+    def total(
+        self,
+        values: Values,
+        weights: Mapping[str, Weight] | None = None,
+        step: Any = None,
+    ) -> Array:
+        """Σ weight * value over the heads.
+
+        Args:
+            values: {name: scalar}, one for every head.
+            weights: instead of the objective's own; the same names. May be traced,
+                so that one compiled program serves a whole sweep.
+            step: int scalar, for weights that are schedules.
+
+        Returns:
+            A scalar. Heads with weight 0 count for nothing, even if NaN; the total's
+            derivative with respect to such a weight is 0.
+
+        Raises:
+            ValueError: names differ, a value or weight is not a scalar, or a weight
+                is a schedule and no step is given.
+
+        Example:
+            >>> loss = optax.losses.squared_error
+            >>> ramp = optax.linear_schedule(0.0, 1.0, transition_steps=10)
+            >>> objective = hw.Objective({"a": loss, "b": loss}, {"a": 1.0, "b": ramp})
+            >>> print(objective.total({"a": 2.0, "b": 4.0}, step=5))   # 2 + 0.5 * 4
+            4.0
+        """
+        _checks.mapping("values", values)
+        _checks.same_names("values", self._names, values)
+        given = self._weights if weights is None else self._checked_weights(weights)
+        total: Array | None = None
+        for name in self._names:
+            weight = given[name]
+            if callable(weight):
+                if step is None:
+                    raise ValueError(
+                        f"step: expected a step, since the weight of {name!r} is a "
+                        "schedule; got None"
+                    )
+                weight = _checks.scalar(f"weights[{name!r}](step)", weight(step))
+            value = _checks.scalar(f"values[{name!r}]", values[name])
+            part = _numerics.drop_zero_weight(weight, value)
+            total = part if total is None else total + part
+        assert total is not None
+        return total
+
+
+def _hide_examples(outputs: PyTree, sample_weights: Array) -> PyTree:
+    """Zeros for the outputs of examples with weight 0: their NaN goes nowhere."""
+    keep: Callable[[Array], Array] = lambda x: jnp.where(  # noqa: E731
+        _reduction.align("sample_weights", sample_weights != 0, x.shape),
+        x,
+        jnp.zeros_like(x),
+    )
+    return jax.tree.map(keep, outputs)
+
+
+def _weigh_examples(
+    name: str, entries: Array, sample_weights: Array, outputs: PyTree
+) -> Array:
+    examples = jax.tree.leaves(outputs)[0].shape[0]
+    if entries.ndim < 1 or entries.shape[0] != examples:
+        raise ValueError(
+            f"sample_weights of head {name!r}: the loss must return values with the "
+            f"batch ({examples}) as leading axis, got shape {entries.shape}"
+        )
+    weights = _reduction.align(
+        f"sample_weights of head {name!r}", sample_weights, entries.shape
+    )
+    kept = jnp.where(weights != 0, entries, jnp.zeros_like(entries))
+    return kept * jnp.broadcast_to(weights, entries.shape)

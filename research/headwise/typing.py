@@ -1,0 +1,24 @@
+"""The types that the layers share."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import jax
+
+Array: TypeAlias = jax.Array
+PyTree: TypeAlias = Any
+
+Values: TypeAlias = Mapping[str, Array]
+"""The raw, unweighted scalar loss of each head, by name."""
+
+Loss: TypeAlias = Callable[..., Array]
+"""`loss(preds, targets)` -> values with the batch as their leading axis.
+
+One that reduces over positions itself (Dice) also takes a keyword-only `where`.
+"""
+
+ValuesFn: TypeAlias = Callable[..., Any]
+"""`values_fn(params, *args)` -> `Values`, or `(Values, aux)` with `has_aux=True`."""
+
+Schedule: TypeAlias = Callable[[Any], Any]
+"""`schedule(step)` -> a scalar, as optax's schedules."""
