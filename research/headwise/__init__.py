@@ -3,7 +3,17 @@
 Heads have losses, losses have weights, and every head's gradient can be seen.
 """
 
+from headwise import balancers as balancers
+from headwise import gradients as gradients
 from headwise import losses as losses
 from headwise import objective as objective
+from headwise import training as training
+from headwise.gradients import contributions as contributions
+from headwise.gradients import cosines as cosines
+from headwise.gradients import gramian as gramian
+from headwise.gradients import head_gramian as head_gramian
+from headwise.gradients import head_grads as head_grads
+from headwise.gradients import routing as routing
 from headwise.objective import named as named
 from headwise.objective import Objective as Objective
+from headwise.training import balanced_grad as balanced_grad

@@ -1,0 +1,38 @@
+"""Tables for a terminal."""
+
+import io
+import shutil
+from collections.abc import Sequence
+
+import rich.box
+import rich.console
+import rich.table
+import rich.text
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> str:
+    """A plain-text table: first column left, the others right.
+
+    It is as wide as it needs to be and never wider than the terminal (at least 80).
+    """
+    grid = rich.table.Table(
+        title=rich.text.Text(title) if title else None,
+        title_justify="left",
+        title_style="",
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
+    )
+    for i, column in enumerate(columns):
+        grid.add_column(
+            rich.text.Text(column),
+            justify="left" if i == 0 else "right",
+            overflow="fold",
+        )
+    for row in rows:
+        grid.add_row(*(rich.text.Text(cell) for cell in row))
+    width = max(shutil.get_terminal_size().columns, 80)
+    text = io.StringIO()
+    rich.console.Console(file=text, width=width, color_system=None).print(grid)
+    lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,172 @@
+"""What each head contributes to every module: length, share, agreement."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from headwise import _checks
+from headwise import _numerics
+from headwise import _text
+from headwise import _trees
+from headwise.gradients import _gramian
+from headwise.typing import Array, PyTree
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Contributions:
+    """Per module and head: gradient norm, share of the update, cosines.
+
+    A pytree of arrays (M modules, H heads, sorted names), so it can leave `jax.jit`
+    and be averaged over steps with `jax.tree.map`. `print` shows a table.
+    """
+
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    """The heads, in sorted order."""
+    modules: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    """The modules, in the order of the parameters."""
+    norm: Array
+    """[M, H] norm of each head's raw gradient."""
+    share: Array
+    """[M, H] share of the applied update: w <g, u> / Σ w <g, u>. Sums to 1 over the
+    heads (to 0 where nothing moves); negative where a head is moved against."""
+    cosine: Array
+    """[M, H, H] cosines between the head gradients."""
+
+    @property
+    def conflict(self) -> Array:
+        """[M] the most negative cosine between two heads; 0 where none is."""
+        return jnp.minimum(jnp.min(self.cosine, axis=(-2, -1)), 0.0)
+
+    def __str__(self) -> str:
+        columns = ["module"]
+        for name in self.names:
+            columns += [f"|{name}|", f"{name} %"]
+        columns.append("min cos")
+        norm, share = np.asarray(self.norm), np.asarray(self.share)
+        conflict = _least_cosine(np.asarray(self.cosine), norm)
+        rows = []
+        for m, module in enumerate(self.modules):
+            row = [module]
+            for h in range(len(self.names)):
+                reached = norm[m, h] != 0
+                row.append(f"{norm[m, h]:.2g}" if reached else "-")
+                row.append(f"{100 * share[m, h]:.0f}" if reached else "-")
+            row.append("-" if np.isnan(conflict[m]) else f"{conflict[m]:+.2f}")
+            rows.append(row)
+        title = "|head| norm of its gradient, % its share of the update"
+        return _text.table(columns, rows, title)
+
+    def plot(self, ax: Any = None) -> Any:
+        """Bars of every head's share of the update, a module a row.
+
+        Args:
+            ax: matplotlib axes; None makes new ones.
+
+        Returns:
+            The axes. Needs matplotlib (`pip install "headwise[plots]"`).
+        """
+        from headwise.gradients import _plots
+
+        return _plots.contributions(self, ax)
+
+
+def _least_cosine(cosine: np.ndarray, norm: np.ndarray) -> np.ndarray:
+    """[M] the smallest cosine between two heads that reach the module, or NaN."""
+    least = np.full(len(cosine), np.nan)
+    for m in range(len(cosine)):
+        heads = np.flatnonzero(norm[m])
+        if len(heads) > 1:
+            pairs = cosine[m][np.ix_(heads, heads)]
+            least[m] = pairs[~np.eye(len(heads), dtype=bool)].min()
+    return least
+
+
+def contributions(
+    grads: Mapping[str, PyTree],
+    weights: Mapping[str, Array] | Array | None = None,
+    update: PyTree | None = None,
+    depth: int | None = None,
+) -> Contributions:
+    """How much each head contributes to every module, from its gradient.
+
+    With g_h the gradient of head h in one module, and u the update there::
+
+        norm_h = |g_h|
+        share_h = w_h <g_h, u> / Σ_k w_k <g_k, u>,    u = Σ_k w_k g_k unless given
+        cosine_hk = <g_h, g_k> / (|g_h| |g_k|)
+
+    The share says who moves a module: what part of the first-order decrease of the
+    total along u comes from head h. Give the optimiser's own step as `update` to see
+    the shares of the update that was applied (Adam rescales every parameter).
+
+    Args:
+        grads: {name: pytree like the parameters}, as `hw.head_grads` returns.
+        weights: {name: scalar} or [H] in sorted order of the names; None means 1.
+        update: pytree like the parameters, up to sign and scale; None means Σ w g.
+        depth: group the parameters by the first `depth` parts of their path; None
+            groups by all but the last part (`trunk/0` for `trunk/0/kernel`).
+
+    Returns:
+        `Contributions`; computed inside `jax.jit` without host transfer.
+
+    Raises:
+        ValueError: names or structures differ.
+
+    Example:
+        >>> grads = {
+        ...     "y1": {"trunk": {"w": jnp.array([3.0, 4.0])}, "c": {"w": jnp.ones(1)}},
+        ...     "y2": {"trunk": {"w": jnp.array([5.0, 0.0])}, "c": {"w": jnp.zeros(1)}},
+        ... }
+        >>> c = hw.contributions(grads)
+        >>> print(c.modules, c.names)
+        ('c', 'trunk') ('y1', 'y2')
+        >>> print(c.norm)
+        [[1. 0.]
+         [5. 5.]]
+        >>> print(c.share)    # trunk: (25 + 15) / 80 and (15 + 25) / 80
+        [[1.  0. ]
+         [0.5 0.5]]
+    """
+    names = _checks.head_names("grads", grads)
+    if weights is None:
+        w = jnp.ones(len(names))
+    elif hasattr(weights, "keys"):
+        _checks.same_names("weights", names, weights)
+        w = jnp.stack([_checks.scalar(f"weights[{n!r}]", weights[n]) for n in names])
+    else:
+        w = jnp.asarray(weights)
+        if w.shape != (len(names),):
+            raise ValueError(f"weights: expected [{len(names)}], got shape {w.shape}")
+    rows = _gramian.stacked(grads)
+    if update is not None:
+        same = jax.tree.structure(update) == jax.tree.structure(grads[names[0]])
+        if not same:
+            raise ValueError("update: expected a pytree like the gradients")
+        along = [
+            jnp.matmul(r, jnp.ravel(u).astype(r.dtype), precision="highest").real
+            for r, u in zip(rows, jax.tree.leaves(update), strict=True)
+        ]
+    of_leaf = _trees.modules(grads[names[0]], depth)
+    modules = tuple(dict.fromkeys(of_leaf))
+    gram, pull = [], []
+    for module in modules:
+        mine = [i for i, name in enumerate(of_leaf) if name == module]
+        gram.append(sum(_gramian.products(rows[i]) for i in mine))
+        if update is None:
+            pull.append(jnp.matmul(gram[-1], w, precision="highest"))
+        else:
+            pull.append(sum(along[i] for i in mine))
+    grams, weighted = jnp.stack(gram), jnp.stack(pull) * w[None, :]
+    total = jnp.sum(weighted, axis=1, keepdims=True)
+    return Contributions(
+        names=names,
+        modules=modules,
+        norm=jnp.sqrt(jnp.diagonal(grams, axis1=1, axis2=2)),
+        share=_numerics.safe_divide(weighted, total, 0.0),
+        cosine=_gramian.cosines(grams),
+    )

@@ -1,0 +1,127 @@
+"""Inner products of the head gradients: lengths, angles, conflicts."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from headwise import _checks
+from headwise import _numerics
+from headwise.gradients import _head_grads
+from headwise.typing import Array, PyTree, ValuesFn
+
+
+def stacked(grads: Mapping[str, PyTree]) -> list[Array]:
+    """The head gradients leaf by leaf: [H, size], at least float32, sorted names."""
+    names = _checks.head_names("grads", grads)
+    leaves = [jax.tree.leaves(grads[name]) for name in names]
+    for name, found in zip(names, leaves, strict=True):
+        if jax.tree.structure(grads[name]) != jax.tree.structure(grads[names[0]]):
+            raise ValueError(
+                f"grads: expected the same structure for every head; {name!r} and "
+                f"{names[0]!r} differ"
+            )
+        for a, b in zip(found, leaves[0], strict=True):
+            if jnp.shape(a) != jnp.shape(b):
+                raise ValueError(
+                    f"grads: {name!r} has a leaf of shape {jnp.shape(a)} where "
+                    f"{names[0]!r} has {jnp.shape(b)}"
+                )
+    rows = []
+    for heads in zip(*leaves, strict=True):
+        matrix = jnp.stack([jnp.ravel(g) for g in heads])
+        rows.append(matrix.astype(_numerics.accumulator(matrix)))
+    return rows
+
+
+def products(rows: Array) -> Array:
+    """[H, size] -> [H, H] inner products, in full precision on every device."""
+    return jnp.matmul(rows, rows.conj().T, precision=jax.lax.Precision.HIGHEST).real
+
+
+def gramian(grads: Mapping[str, PyTree]) -> Array:
+    """Inner products of the head gradients over all parameters.
+
+    ``gram[i, j] = <grads[names[i]], grads[names[j]]>``, names in sorted order.
+
+    Args:
+        grads: {name: pytree}, as `hw.head_grads` returns.
+
+    Returns:
+        [H, H], symmetric; float32 (also for bfloat16 gradients), float64 if a leaf is.
+
+    Raises:
+        ValueError: the gradients differ in structure or shapes.
+
+    Example:
+        >>> grads = {"y1": {"b": 3.0, "c": 4.0}, "y2": {"b": 2.0, "c": 0.0}}
+        >>> print(hw.gramian(grads))
+        [[25.  6.]
+         [ 6.  4.]]
+    """
+    total = sum(products(rows) for rows in stacked(grads))
+    return jnp.asarray(total)
+
+
+def cosines(gram: Array) -> Array:
+    """Cosine of the angle between every two head gradients.
+
+    ``cos[i, j] = gram[i, j] / sqrt(gram[i, i] * gram[j, j])``; negative means that the
+    heads conflict. A zero gradient has cosine 0 to all, itself included.
+
+    Args:
+        gram: [..., H, H].
+
+    Returns:
+        [..., H, H] in [-1, 1].
+
+    Raises:
+        ValueError: `gram` is not square.
+
+    Example:
+        >>> print(hw.cosines(jnp.array([[25.0, -6.0], [-6.0, 4.0]])))
+        [[ 1.  -0.6]
+         [-0.6  1. ]]
+    """
+    gram = jnp.asarray(gram)
+    if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2]:
+        raise ValueError(f"gram: expected [..., H, H], got shape {gram.shape}")
+    norms = jnp.sqrt(jnp.diagonal(gram, axis1=-2, axis2=-1))
+    # Two divisions: the product of two small norms would underflow.
+    rows = _numerics.safe_divide(gram, norms[..., :, None], 0.0)
+    return jnp.clip(_numerics.safe_divide(rows, norms[..., None, :], 0.0), -1.0, 1.0)
+
+
+def head_gramian(
+    values_fn: ValuesFn, has_aux: bool = False
+) -> Callable[..., tuple[Any, Array]]:
+    """Transforms `values_fn` into a function that returns values and gramian.
+
+    The same as `hw.gramian(hw.head_grads(values_fn)(...)[1])`.
+
+    Args:
+        values_fn, has_aux: as in `hw.head_grads`.
+
+    Returns:
+        A function that returns `(values, gram)`, or `((values, aux), gram)`; gram is
+        [H, H] as in `hw.gramian`, rows in sorted order of the names.
+
+    Raises:
+        TypeError, ValueError: as `hw.head_grads`.
+
+    Example:
+        >>> values, gram = hw.head_gramian(lambda p: {"u": p @ p, "v": 3 * p[0]})(
+        ...     jnp.array([1.0, 2.0])
+        ... )
+        >>> print(gram)                       # gradients (2, 4) and (3, 0)
+        [[20.  6.]
+         [ 6.  9.]]
+    """
+    transform = _head_grads.head_grads(values_fn, has_aux)
+
+    def transformed(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, Array]:
+        values, grads = transform(params, *args, **kwargs)
+        return values, gramian(grads)
+
+    return transformed

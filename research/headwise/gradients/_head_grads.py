@@ -1,0 +1,127 @@
+"""One gradient pytree a head, from one forward pass."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from headwise import _checks
+from headwise import _trees
+from headwise.typing import Array, PyTree, ValuesFn
+
+
+def check_values(values: Any) -> None:
+    """Raises unless the result of a values_fn is {name: real floating scalar}."""
+    if not isinstance(values, Mapping):
+        raise TypeError(
+            "values_fn: expected it to return {name of head: scalar}, got "
+            f"{type(values).__name__} (with an auxiliary result: has_aux=True)"
+        )
+    _checks.head_names("names of the heads that values_fn returns", values)
+    for name, value in values.items():
+        shape, dtype = jnp.shape(value), jnp.result_type(value)
+        if shape != ():
+            raise ValueError(
+                f"values_fn: expected a scalar for head {name!r}, got shape {shape}"
+            )
+        if not jnp.issubdtype(dtype, jnp.floating):
+            raise TypeError(
+                f"values_fn: expected a floating value for head {name!r}, got {dtype}"
+            )
+
+
+def in_order(values: Mapping[str, Array]) -> dict[str, Array]:
+    """A plain dict in sorted name order."""
+    return {name: values[name] for name in sorted(values)}
+
+
+def with_aux(values_fn: ValuesFn, has_aux: bool) -> Callable[..., tuple[dict, Any]]:
+    """`values_fn` as a function that always returns ({name: scalar}, aux), checked.
+
+    Args:
+        values_fn: `(params, *args, **kwargs) -> {name: scalar}`, or (that, aux).
+        has_aux: which of the two it returns; without, aux is None.
+
+    Returns:
+        A function of the same arguments; the values are a plain dict in sorted order.
+
+    Raises:
+        TypeError, ValueError: when called, as `hw.head_grads`.
+
+    Example:
+        >>> hw.gradients.with_aux(lambda p: {"b": 2.0 * p, "a": p}, False)(1.5)
+        ({'a': 1.5, 'b': 3.0}, None)
+    """
+
+    def plain(*args: Any, **kwargs: Any) -> tuple[dict, Any]:
+        result = values_fn(*args, **kwargs)
+        aux = None
+        if has_aux:
+            if not (isinstance(result, tuple) and len(result) == 2):
+                raise TypeError(
+                    "values_fn: expected (values, aux) with has_aux=True, got "
+                    f"{type(result).__name__}"
+                )
+            result, aux = result
+        check_values(result)
+        return in_order(result), aux
+
+    return plain
+
+
+def head_grads(
+    values_fn: ValuesFn, has_aux: bool = False
+) -> Callable[..., tuple[Any, dict[str, PyTree]]]:
+    """Transforms `values_fn` into a function that returns every head's gradient.
+
+    For each head h, and for parameters shared or private alike::
+
+        grads[h] = ∂ values[h] / ∂ params
+
+    The model is linearised once and transposed once a head, so that each backward
+    pass visits only the path that leads to its head: H backward passes, not H².
+
+    Args:
+        values_fn: `(params, *args, **kwargs) -> {name: scalar}`; params is any pytree
+            of floating arrays.
+        has_aux: `values_fn` returns (values, aux), as in `jax.grad`.
+
+    Returns:
+        A function of the same arguments that returns `(values, grads)`, or
+        `((values, aux), grads)` with `has_aux`. `grads` is {name: pytree like
+        params}, dtypes as in params. A head that reaches no parameter has gradient
+        zero. NaN in one head stays in its own gradient.
+
+    Raises:
+        TypeError: `values_fn` returns no dict or no floating value; params holds a
+            leaf that is not floating (its path is named).
+        ValueError: a value is not a scalar; params is empty.
+
+    Example:
+        >>> def values_fn(p):
+        ...     return {"y1": p["b"] * p["c"], "y2": p["b"] * p["d"] ** 2}
+        >>> values, grads = hw.head_grads(values_fn)({"b": 2.0, "c": 3.0, "d": 5.0})
+        >>> print({name: float(value) for name, value in values.items()})
+        {'y1': 6.0, 'y2': 50.0}
+        >>> print({name: float(g) for name, g in grads["y1"].items()})
+        {'b': 3.0, 'c': 2.0, 'd': 0.0}
+        >>> print({name: float(g) for name, g in grads["y2"].items()})
+        {'b': 25.0, 'c': 0.0, 'd': 20.0}
+    """
+    plain = with_aux(values_fn, has_aux)
+
+    def transformed(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, dict]:
+        _trees.check_floating("params", params)
+        values, linear, aux = jax.linearize(
+            lambda p: plain(p, *args, **kwargs), params, has_aux=True
+        )
+
+        def grad(name: str) -> PyTree:
+            transposed = jax.linear_transpose(lambda t: linear(t)[name], params)
+            return transposed(jnp.ones_like(values[name]))[0]
+
+        grads = {name: grad(name) for name in values}
+        return ((values, aux) if has_aux else values), grads
+
+    return transformed

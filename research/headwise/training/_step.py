@@ -1,0 +1,166 @@
+"""One pure training step: gradients, balancer, optimiser."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from headwise import balancers
+from headwise import gradients
+from headwise.training import _balanced_grad
+from headwise.typing import Array, PyTree, ValuesFn
+
+
+class TrainState(NamedTuple):
+    """All that changes in training: arrays only, so it checkpoints, vmaps and scans."""
+
+    step: Array
+    """int32, number of steps done."""
+    params: PyTree
+    rest: PyTree
+    """Other state of the model (running statistics), () if it has none."""
+    optimizer: Any
+    balancer: Any
+    key: Array
+    """The run's key; step t uses `fold_in(key, t)`."""
+
+
+class StepInfo(NamedTuple):
+    """What one step did."""
+
+    values: dict[str, Array]
+    """Raw value of each head, before the step."""
+    weights: dict[str, Array]
+    """Effective weight of each head."""
+    grad_norm: Array
+    """Norm of the gradient that went into the optimiser."""
+    conflicts: Array | None = None
+    """Number of conflicting pairs of heads, when the gramian was computed."""
+    contributions: gradients.Contributions | None = None
+    """With `contributions=True`: shares of the update that was applied."""
+
+
+def init_state(
+    names: Sequence[str],
+    params: PyTree,
+    optimizer: optax.GradientTransformation,
+    balancer: balancers.Balancer,
+    rest: PyTree = (),
+    key: Array | None = None,
+) -> TrainState:
+    """The state before the first step. Pure: may be vmapped over keys and weights.
+
+    Args:
+        names: of the heads (`objective.names`).
+        params: pytree of floating arrays.
+        optimizer: of optax.
+        balancer: of `hw.balancers`.
+        rest: other state of the model, passed through `values_fn`.
+        key: of the run; None means `jax.random.key(0)`.
+
+    Returns:
+        `TrainState`.
+
+    Example:
+        >>> state = hw.training.init_state(
+        ...     ["a"], {"w": jnp.ones(2)}, optax.sgd(0.1), hw.balancers.equal()
+        ... )
+        >>> print(state.step, state.balancer.weights)
+        0 [1.]
+    """
+    params = jax.tree.map(jnp.asarray, params)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        rest=rest,
+        optimizer=optimizer.init(params),
+        balancer=balancer.init(names, params),
+        key=jax.random.key(0) if key is None else key,
+    )
+
+
+def make_step(
+    values_fn: ValuesFn,
+    optimizer: optax.GradientTransformation,
+    balancer: balancers.Balancer | None = None,
+    *,
+    stateful: bool = False,
+    private: str = "weighted",
+    contributions: bool = False,
+) -> Callable[[TrainState, Any], tuple[TrainState, StepInfo]]:
+    """A pure `step(state, batch) -> (state, info)`; jit, vmap or scan it as you like.
+
+    Args:
+        values_fn: `(params, batch) -> {name: scalar}`; with `stateful`,
+            `(params, rest, batch, key) -> ({name: scalar}, rest)`.
+        optimizer: of optax.
+        balancer: of `hw.balancers`; None means `equal()`.
+        stateful: the model has running statistics or draws random numbers.
+        private: "weighted" or "own", as in `hw.balanced_grad`.
+        contributions: also compute every head's gradient and put
+            `hw.contributions` of the applied update into `info`. The step costs a
+            backward pass a head then; the update is the same.
+
+    Returns:
+        The step. The state's arrays may be donated.
+
+    Raises:
+        ValueError: unknown `private`.
+
+    Example:
+        >>> def values_fn(params, batch):
+        ...     return {"a": (params["w"] - batch) ** 2, "b": params["w"] ** 2}
+        >>> optimizer = optax.sgd(0.25)
+        >>> balancer = hw.balancers.constant({"a": 1.0, "b": 0.0})
+        >>> step = hw.training.make_step(values_fn, optimizer, balancer)
+        >>> params = {"w": jnp.array(0.0)}
+        >>> state = hw.training.init_state(["a", "b"], params, optimizer, balancer)
+        >>> state, info = step(state, 4.0)
+        >>> print(state.params["w"], info.values["a"], info.grad_norm)
+        2.0 16.0 8.0
+    """
+    balancer = balancers.equal() if balancer is None else balancer
+
+    def with_rest(params: PyTree, rest: PyTree, batch: Any, key: Array) -> Any:
+        if stateful:
+            return values_fn(params, rest, batch, key)
+        return values_fn(params, batch), rest
+
+    gradient = _balanced_grad.balanced_grad(
+        with_rest, balancer, private, has_aux=True, head_grads=contributions
+    )
+
+    def step(state: TrainState, batch: Any) -> tuple[TrainState, StepInfo]:
+        of_model, of_balancer = jax.random.split(
+            jax.random.fold_in(state.key, state.step)
+        )
+        grads, info, balancer_state = gradient(
+            state.params,
+            state.balancer,
+            state.rest,
+            batch,
+            of_model,
+            key=of_balancer,
+            step=state.step,
+        )
+        updates, optimizer_state = optimizer.update(
+            grads, state.optimizer, state.params
+        )
+        report = None
+        if contributions:
+            assert info.grads is not None
+            report = gradients.contributions(info.grads, info.weights, update=updates)
+        new = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            rest=info.aux,
+            optimizer=optimizer_state,
+            balancer=balancer_state,
+            key=state.key,
+        )
+        norm = optax.tree.norm(grads)
+        return new, StepInfo(info.values, info.weights, norm, info.conflicts, report)
+
+    return step

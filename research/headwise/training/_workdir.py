@@ -1,0 +1,89 @@
+"""The folder of a run: made, checked and owned by one configuration."""
+
+import json
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+
+class WorkdirError(ValueError):
+    """The folder cannot be used: not writable, or it holds another run."""
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """Writes a whole file or nothing: a temporary file, then a rename."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        pathlib.Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def claim_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathlib.Path:
+    """Makes the folder of a run, or takes it up again if it is this run's.
+
+    `run.json` in it holds the configuration. A folder with the same one is resumed;
+    with another, or with other files in it, nothing is touched.
+
+    Args:
+        workdir: path; parents are made too.
+        config: what identifies the run; anything that JSON can hold.
+
+    Returns:
+        The path.
+
+    Raises:
+        WorkdirError: not writable, not a folder, or of another run (it names the
+            settings that differ).
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> path = claim_workdir(folder + "/run", {"seed": 0})
+        >>> path = claim_workdir(folder + "/run", {"seed": 0})          # resumes
+        >>> try:
+        ...     claim_workdir(folder + "/run", {"seed": 1})
+        ... except WorkdirError as error:
+        ...     print(str(error).split(": ", 1)[1])
+        belongs to another run: seed was 0, is 1
+    """
+    path = pathlib.Path(workdir)
+    config = json.loads(json.dumps(dict(config), sort_keys=True))
+    record = path / "run.json"
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if record.exists():
+            found = json.loads(record.read_text())
+            if found != config:
+                raise WorkdirError(f"workdir {path}: {_difference(found, config)}")
+            with tempfile.TemporaryFile(dir=path):
+                return path
+        if any(not file.name.startswith(".") for file in path.iterdir()):
+            raise WorkdirError(
+                f"workdir {path}: holds files that are no run of Headwise; give an "
+                "empty or new folder"
+            )
+        write_atomically(record, json.dumps(config, indent=2, sort_keys=True) + "\n")
+    except json.JSONDecodeError as error:
+        raise WorkdirError(f"workdir {path}: run.json is damaged ({error})") from error
+    except OSError as error:
+        raise WorkdirError(
+            f"workdir {path}: not writable ({error.strerror or error})"
+        ) from error
+    return path
+
+
+def _difference(found: dict, config: dict) -> str:
+    parts = []
+    for name in sorted(set(found) | set(config)):
+        old, new = found.get(name, "not set"), config.get(name, "not set")
+        if old != new:
+            parts.append(f"{name} was {old}, is {new}")
+    return "belongs to another run: " + "; ".join(parts)
