@@ -7,6 +7,9 @@ from headwise import balancers as balancers
 from headwise import gradients as gradients
 from headwise import losses as losses
 from headwise import objective as objective
+from headwise import pareto as pareto
+from headwise import reports as reports
+from headwise import sweeps as sweeps
 from headwise import training as training
 from headwise.gradients import contributions as contributions
 from headwise.gradients import cosines as cosines

@@ -1,0 +1,15 @@
+"""Reports: tables and pictures of a study, for people."""
+
+from headwise.reports._pictures import front_picture
+from headwise.reports._pictures import weights_picture
+from headwise.reports._tables import sweep_table
+from headwise.reports._tables import summary
+from headwise.reports._verdict import verdict
+
+__all__ = (
+    "front_picture",
+    "summary",
+    "sweep_table",
+    "verdict",
+    "weights_picture",
+)

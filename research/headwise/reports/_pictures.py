@@ -1,0 +1,115 @@
+"""Pictures of a sweep: the trade-off between two metrics, and metrics by weighting."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from headwise import pareto
+from headwise.reports import _tables
+
+
+def _axes(ax: Any, width: float, height: float) -> Any:
+    if ax is not None:
+        return ax
+    try:
+        import matplotlib.pyplot as plt
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            'pictures need matplotlib: pip install "headwise[plots]"'
+        ) from error
+    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def front_picture(
+    records: Iterable[_tables.Record],
+    x: str,
+    y: str,
+    higher: Mapping[str, bool],
+    ax: Any = None,
+) -> Any:
+    """Two metrics against each other: a point a weighting, its seeds as small dots.
+
+    The line joins the means on the Pareto front of the two; an arrow in the corner
+    says which way is better; bars are one standard deviation over the seeds.
+
+    Args:
+        records: of `hw.sweeps.run`.
+        x, y: metrics.
+        higher: {metric: whether more is better}.
+        ax: matplotlib axes; None makes new ones.
+
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax, 6.4, 4.8)
+    rows = [r for r in _tables.summary(records) if x in r["mean"] and y in r["mean"]]
+    means = np.array([[r["mean"][x], r["mean"][y]] for r in rows]).reshape(-1, 2)
+    on_front = pareto.front(means, [higher[x], higher[y]])
+    order = np.argsort(means[on_front, 0])
+    ax.plot(*means[on_front][order].T, color="0.6", lw=1.5, zorder=1, label="front")
+    for i, row in enumerate(rows):
+        colour = f"C{i % 10}"
+        ax.plot(row["metrics"][x], row["metrics"][y], ".", color=colour, alpha=0.4, ms=4)
+        spread = [np.nan_to_num(row["std"][m]) for m in (x, y)]
+        ax.errorbar(
+            *means[i],
+            xerr=spread[0],
+            yerr=spread[1],
+            fmt="o" if on_front[i] else "s",
+            mfc=colour if on_front[i] else "white",
+            color=colour,
+            ms=7,
+            lw=1,
+            label=_tables.weighting(row["weights"]),
+        )
+    corner = (0.97 if higher[x] else 0.03, 0.97 if higher[y] else 0.03)
+    inside = tuple(0.88 if c > 0.5 else 0.12 for c in corner)
+    ax.annotate(
+        "better",
+        xy=corner,
+        xytext=inside,
+        xycoords="axes fraction",
+        ha="center",
+        va="center",
+        color="0.4",
+        arrowprops={"arrowstyle": "->", "color": "0.4"},
+    )
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    return ax
+
+
+def weights_picture(
+    records: Iterable[_tables.Record], higher: Mapping[str, bool], figure: Any = None
+) -> Any:
+    """One panel a metric: mean and spread for every weighting, best in colour.
+
+    Args:
+        records: of `hw.sweeps.run`.
+        higher: {metric: whether more is better}.
+        figure: a matplotlib (sub)figure; None makes a new one.
+
+    Returns:
+        The figure.
+    """
+    rows = [row for row in _tables.summary(records) if row["mean"]]
+    if figure is None:
+        height = 1.0 + 0.3 * len(rows)
+        figure = _axes(None, 3.0 + 2.6 * len(higher), height).figure
+        figure.clear()
+    axes = figure.subplots(1, len(higher), sharey=True, squeeze=False)[0]
+    labels = [_tables.weighting(row["weights"]) for row in rows]
+    y = np.arange(len(rows))[::-1]
+    for ax, (name, more) in zip(axes, higher.items(), strict=True):
+        means = np.array([row["mean"][name] for row in rows])
+        spread = np.nan_to_num([row["std"][name] for row in rows])
+        best = means.argmax() if more else means.argmin()
+        for i in range(len(rows)):
+            colour = "C2" if i == best else "0.45"
+            ax.errorbar(means[i], y[i], xerr=spread[i], fmt="o", color=colour, capsize=2)
+        ax.set_title(f"{name} ({'more' if more else 'less'} is better)", fontsize=9)
+        ax.set_yticks(y, labels, fontsize=8)
+        ax.grid(axis="x", alpha=0.3)
+    return figure

@@ -1,0 +1,143 @@
+"""Designs: sets of weightings, {name of head: [K] array}, one entry a weighting."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from headwise import _checks
+
+Design = dict[str, np.ndarray]
+
+
+def _columns(names: Sequence[str], points: Sequence[Sequence[float]]) -> Design:
+    table = np.asarray(points, np.float32).reshape(-1, len(names))
+    return {name: table[:, i] for i, name in enumerate(names)}
+
+
+def grid(levels: Mapping[str, Sequence[float]]) -> Design:
+    """Every combination of the given weights; the last name varies fastest.
+
+    Args:
+        levels: {name of head: weights to try}.
+
+    Returns:
+        {name: [K] float32} in sorted order of the names, K the product of the counts.
+
+    Raises:
+        ValueError: a head has no levels.
+
+    Example:
+        >>> hw.sweeps.rows(hw.sweeps.grid({"a": [1], "b": [0.5, 2]}))
+        [{'a': 1.0, 'b': 0.5}, {'a': 1.0, 'b': 2.0}]
+    """
+    _checks.mapping("levels", levels)
+    names = _checks.head_names("levels", levels)
+    for name in names:
+        if len(levels[name]) == 0:
+            raise ValueError(f"levels[{name!r}]: expected one or more weights, got none")
+    return _columns(names, list(itertools.product(*(levels[name] for name in names))))
+
+
+def log_grid(ranges: Mapping[str, tuple[float, float]], points: int) -> Design:
+    """`grid` of weights that are spaced evenly in their logarithm.
+
+    Args:
+        ranges: {name of head: (lowest, highest)}, positive; equal ends fix a weight.
+        points: weights a head, 2 or more.
+
+    Returns:
+        {name: [K] float32}.
+
+    Raises:
+        ValueError: an end is not positive, or fewer than two points.
+
+    Example:
+        >>> hw.sweeps.log_grid({"a": (1, 1), "b": (0.01, 1)}, points=3)["b"].round(4)
+        array([0.01, 0.1 , 1.  ], dtype=float32)
+    """
+    _checks.mapping("ranges", ranges)
+    if points < 2:
+        raise ValueError(f"points: expected 2 or more, got {points}")
+    levels = {}
+    for name, (lowest, highest) in ranges.items():
+        if not (lowest > 0 and highest > 0):
+            raise ValueError(
+                f"ranges[{name!r}]: expected positive ends, got {(lowest, highest)}"
+            )
+        count = 1 if lowest == highest else points
+        levels[name] = np.geomspace(lowest, highest, count).tolist()
+    return grid(levels)
+
+
+def simplex(names: Sequence[str], levels: int, interior: bool = False) -> Design:
+    """Lattice of weightings that sum to 1 (Das and Dennis).
+
+    All w_h = i_h / levels with integers i_h >= 0 (>= 1 with `interior`) that sum to
+    `levels`.
+
+    Args:
+        names: of the heads, in any order.
+        levels: number of steps from 0 to 1.
+        interior: leave out weightings that drop a head.
+
+    Returns:
+        {name: [K] float32}, K = C(levels + H - 1, H - 1), or C(levels - 1, H - 1).
+
+    Raises:
+        ValueError: duplicate names; fewer levels than 1, or than heads if `interior`.
+
+    Example:
+        >>> hw.sweeps.rows(hw.sweeps.simplex(["a", "b"], 2))
+        [{'a': 0.0, 'b': 1.0}, {'a': 0.5, 'b': 0.5}, {'a': 1.0, 'b': 0.0}]
+
+    References:
+        Das and Dennis, "Normal-boundary intersection", SIAM J. Optim. 1998.
+    """
+    ordered = _checks.head_names("names", names)
+    least = 1 if interior else 0
+    if levels < max(1, least * len(ordered)):
+        raise ValueError(
+            f"levels: expected {max(1, least * len(ordered))} or more for "
+            f"{len(ordered)} heads, got {levels}"
+        )
+    spare = levels - least * len(ordered)
+    points = []
+    # Stars and bars: where the bars stand among the stars fixes the weighting.
+    for bars in itertools.combinations(
+        range(spare + len(ordered) - 1), len(ordered) - 1
+    ):
+        edges = (-1, *bars, spare + len(ordered) - 1)
+        points.append(
+            [(b - a - 1 + least) / levels for a, b in itertools.pairwise(edges)]
+        )
+    return _columns(ordered, points)
+
+
+def rows(design: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+    """The weightings of a design as dicts.
+
+    Args:
+        design: {name: [K]}.
+
+    Returns:
+        K dicts {name: float}.
+
+    Raises:
+        ValueError: the heads have different numbers of weights.
+
+    Example:
+        >>> hw.sweeps.rows({"a": [1, 2], "b": [0, 0.5]})
+        [{'a': 1.0, 'b': 0.0}, {'a': 2.0, 'b': 0.5}]
+    """
+    _checks.mapping("design", design)
+    names = _checks.head_names("design", design)
+    counts = {name: len(design[name]) for name in names}
+    if len(set(counts.values())) != 1:
+        raise ValueError(f"design: expected as many weights a head, got {counts}")
+    count = counts[names[0]]
+    # Rounded: a float32 0.1 should print, store and compare as 0.1.
+    return [
+        {name: float(f"{float(design[name][k]):.7g}") for name in names}
+        for k in range(count)
+    ]
