@@ -1,0 +1,1 @@
+"""Experiments: a question, a command and an expected answer each; no library code."""

@@ -1,0 +1,75 @@
+"""Question: two overlapping digits, one trunk: what does favouring one head cost?
+
+MultiMNIST: two digits overlap in one picture; `left` names the one at the top left,
+`right` the one at the bottom right. Test pictures hold digits never seen in training.
+
+Command:   python -m experiments.main --experiment=digits --weights=left=1,right=0.3
+           python -m experiments.main --experiment=digits --balancer=mgda
+           python -m experiments.main --experiment=digits --sweep
+Time:      TODO
+Expected:  TODO
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+import headwise as hw
+from experiments.experiment import Experiment
+
+
+def make(smoke: bool = False) -> Experiment:
+    """The experiment; `smoke` is a small version of a few seconds."""
+    seen, unseen = hw.data.split_digits(hw.data.load_digits(), jax.random.key(0))
+    train = hw.data.multi_mnist(seen, jax.random.key(1), 1000 if smoke else 20000)
+    test = hw.data.multi_mnist(unseen, jax.random.key(2), 200 if smoke else 2000)
+    draw = jax.jit(functools.partial(hw.data.sample, batch_size=64))
+
+    def build(key: jax.Array) -> nnx.Module:
+        rngs = nnx.Rngs(key)
+        heads = {name: nnx.Linear(50, 10, rngs=rngs) for name in ("left", "right")}
+        return hw.nn.MultiHead(hw.nn.ConvNet(rngs=rngs), heads)
+
+    apply, *_ = hw.nn.functional(build(jax.random.key(0)))
+    loss = optax.losses.softmax_cross_entropy_with_integer_labels
+    objective = hw.Objective({"left": loss, "right": loss})
+
+    def values_fn(params, rest, batch, key):
+        del key
+        outputs, rest = apply(params, rest, batch.inputs)
+        return objective.values(
+            outputs, {"left": batch.left, "right": batch.right}
+        ), rest
+
+    @jax.jit
+    def measure(params, rest, pictures):
+        outputs, _ = apply(params, rest, pictures.inputs, train=False)
+
+        def accuracy(name: str, labels: jax.Array) -> jax.Array:
+            return jnp.mean(jnp.argmax(outputs[name], axis=-1) == labels)
+
+        return {
+            "left_accuracy": accuracy("left", pictures.left),
+            "right_accuracy": accuracy("right", pictures.right),
+        }
+
+    return Experiment(
+        names=objective.names,
+        init=lambda key: hw.nn.functional(build(key))[1:],
+        values_fn=values_fn,
+        batch=lambda key: draw(train, key),
+        evaluate=lambda params, rest: measure(params, rest, test),
+        optimizer=lambda steps: optax.adam(optax.cosine_decay_schedule(3e-3, steps)),
+        steps=12 if smoke else 800,
+        higher={"left_accuracy": True, "right_accuracy": True},
+        design=hw.sweeps.simplex(["left", "right"], 6, interior=True),
+        seeds=(0, 1) if smoke else (0, 1, 2),
+        front=("left_accuracy", "right_accuracy"),
+        remark=(
+            "Adam takes steps of the same size whatever the loss is multiplied by, so "
+            "only the ratio of the weights matters, and only in the shared trunk."
+        ),
+    )

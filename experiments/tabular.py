@@ -1,0 +1,90 @@
+"""Question: with 14 heads of very different frequency, do rare ones need more weight?
+
+Yeast genes: 103 features, 14 yes-or-no labels; `class14` is true for 34 of 2417 genes,
+`class12` for three quarters. Three weightings: equal; by the inverse of the label's
+variance; by its square root. All trials of the sweep are one compiled program.
+
+Command:   python -m experiments.main --experiment=tabular --sweep
+Time:      TODO
+Expected:  TODO
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+import headwise as hw
+from experiments.experiment import Experiment
+
+
+def make(smoke: bool = False) -> Experiment:
+    """The experiment; `smoke` is a small version of a few seconds."""
+    genes = hw.data.load_yeast()
+    train_rows, test_rows = hw.data.split(len(genes.inputs), jax.random.key(0))
+    train, test = (
+        {
+            "inputs": jnp.asarray(genes.inputs[rows]),
+            "targets": jnp.asarray(genes.targets[rows]),
+        }
+        for rows in (train_rows, test_rows)
+    )
+    names = genes.names
+    positive = genes.targets[train_rows].mean(axis=0)
+    variance = positive * (1.0 - positive)
+    rare = np.argsort(positive)[:4]
+
+    def build(key: jax.Array) -> nnx.Module:
+        rngs = nnx.Rngs(key)
+        trunk = hw.nn.Mlp((103, 64, 64), activate_last=True, rngs=rngs)
+        return hw.nn.MultiHead(trunk, {n: nnx.Linear(64, 1, rngs=rngs) for n in names})
+
+    apply, *_ = hw.nn.functional(build(jax.random.key(0)))
+    objective = hw.Objective(
+        dict.fromkeys(names, optax.losses.sigmoid_binary_cross_entropy)
+    )
+
+    def values_fn(params, rest, batch, key):
+        del key
+        outputs, rest = apply(params, rest, batch["inputs"])
+        targets = {n: batch["targets"][:, i : i + 1] for i, n in enumerate(names)}
+        return objective.values(outputs, targets), rest
+
+    def evaluate(params, rest):
+        values, _ = values_fn(params, rest, test, None)
+        losses = jnp.stack([values[name] for name in names])
+        # Against always saying the label's frequency: below 1 is worth something.
+        entropy = -(
+            positive * np.log(positive) + (1 - positive) * np.log(1 - positive)
+        )
+        relative = losses / jnp.asarray(entropy, jnp.float32)
+        return {
+            "all": jnp.mean(relative),
+            "rare": jnp.mean(relative[rare]),
+            "common": jnp.mean(jnp.delete(relative, rare, assume_unique_indices=True)),
+        }
+
+    weightings = [np.ones(14), variance**-0.5, 1.0 / variance]
+    # The same sum for all, so that they differ in what they favour alone.
+    table = np.stack([14 * w / w.sum() for w in weightings])
+    return Experiment(
+        names=objective.names,
+        init=lambda key: hw.nn.functional(build(key))[1:],
+        values_fn=values_fn,
+        batch=functools.partial(_draw, train),
+        evaluate=evaluate,
+        optimizer=lambda steps: optax.adam(1e-3),
+        steps=12 if smoke else 300,
+        higher={"all": False, "rare": False, "common": False},
+        design={name: table[:, i] for i, name in enumerate(names)},
+        seeds=(0, 1) if smoke else tuple(range(8)),
+        front=("common", "rare"),
+        batched=True,
+    )
+
+
+def _draw(arrays: dict, key: jax.Array) -> dict:
+    return hw.data.sample(arrays, key, batch_size=128)

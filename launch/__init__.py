@@ -1,0 +1,1 @@
+"""Launchers: turn a sweep into processes. They know flags and folders, no models."""
