@@ -3,9 +3,13 @@
 Heads have losses, losses have weights, and every head's gradient can be seen.
 """
 
+from importlib import metadata as _metadata
+
 from headwise import balancers as balancers
+from headwise import data as data
 from headwise import gradients as gradients
 from headwise import losses as losses
+from headwise import nn as nn
 from headwise import objective as objective
 from headwise import pareto as pareto
 from headwise import reports as reports
@@ -20,3 +24,8 @@ from headwise.gradients import routing as routing
 from headwise.objective import named as named
 from headwise.objective import Objective as Objective
 from headwise.training import balanced_grad as balanced_grad
+
+try:
+    __version__ = _metadata.version("headwise")
+except _metadata.PackageNotFoundError:  # a checkout on the path, not installed
+    __version__ = "0.1.0"

@@ -13,7 +13,8 @@ import rich.text
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> str:
     """A plain-text table: first column left, the others right.
 
-    It is as wide as it needs to be and never wider than the terminal (at least 80).
+    It is as wide as it needs to be and never wider than the terminal (at least 80; a
+    file counts as 100).
     """
     grid = rich.table.Table(
         title=rich.text.Text(title) if title else None,
@@ -28,10 +29,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
             rich.text.Text(column),
             justify="left" if i == 0 else "right",
             overflow="fold",
+            min_width=min(len(column), 12),
         )
     for row in rows:
         grid.add_row(*(rich.text.Text(cell) for cell in row))
-    width = max(shutil.get_terminal_size().columns, 80)
+    width = max(shutil.get_terminal_size(fallback=(100, 24)).columns, 80)
     text = io.StringIO()
     rich.console.Console(file=text, width=width, color_system=None).print(grid)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]

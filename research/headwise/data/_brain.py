@@ -21,7 +21,7 @@ from headwise.data import _mni
 
 CLASSES = 4
 GAP = 4  # voxels that no patch touches, on each side of the dividing plane
-_AXES = {"sagittal": 0, "coronal": 1}
+_AXES = {"sagittal": (0,), "coronal": (1,), "diagonal": (0, 1)}
 _SIDES = ("train", "held_out")
 
 
@@ -56,17 +56,19 @@ def _check_size(size: Any) -> int:
 
 
 def _corners(
-    brain: np.ndarray, size: int, axis: int, plane: int
+    brain: np.ndarray, size: int, axes: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lists the corners below and above the plane whose patch centre is in the brain.
+    """Lists the corners below and above the planes whose patch centre is in the brain.
 
-    Patches lie whole inside the volume and `GAP` voxels away from the plane.
+    Patches lie whole inside the volume and `GAP` voxels away from every plane.
     """
     half = size // 2
     centres = brain[tuple(slice(half, n - size + half + 1) for n in brain.shape)]
     corners = np.argwhere(centres).astype(np.int32)
-    low = corners[:, axis] + size <= plane - GAP
-    high = corners[:, axis] > plane + GAP
+    planes = np.array([_mni.ORIGIN[axis] for axis in axes])
+    along = corners[:, axes]
+    low = (along + size <= planes - GAP).all(axis=1)
+    high = (along > planes + GAP).all(axis=1)
     return corners[low], corners[high]
 
 
@@ -79,14 +81,17 @@ def brain_volumes(
     side of it, at least 4 voxels away, and their centre voxel is brain:
         "coronal"   train is the back (cerebellum, occipital, parietal and most of the
                     temporal lobes), held out is the front (mostly frontal lobe);
-        "sagittal"  train is the left hemisphere, held out the right.
-    Use "coronal". The template is exactly mirror-symmetric, so with "sagittal" each
-    held-out patch is the mirror image of a training patch: a check of how well a model
-    copes with a flip, not of how well it generalises.
+        "sagittal"  train is the left hemisphere, held out the right;
+        "diagonal"  both: train is the back of the left hemisphere, held out the front
+                    of the right one.
+    The template is exactly mirror-symmetric. With "sagittal" each held-out patch is
+    the mirror image of a training patch: a check of how well a model copes with a
+    flip, not of how well it generalises. "diagonal" holds out a hemisphere without
+    that leak.
 
     Args:      mni: from `load_mni152`, which is called when this is None (default).
                size: the edge of a patch, a positive multiple of 8.
-               plane: "coronal" (default) or "sagittal".
+               plane: "coronal" (default), "sagittal" or "diagonal".
     Returns:   `BrainVolumes`, about 35 MB for size 24.
     Raises:    ValueError: size is no multiple of 8 or too large for a patch on each
                side; unknown plane; volumes of another shape.
@@ -106,8 +111,7 @@ def brain_volumes(
     if mni.t1.shape != _mni.SHAPE:
         raise ValueError(f"mni: expected shape {_mni.SHAPE}, got {mni.t1.shape}")
     tissue = _mni.brain_tissue(mni)
-    axis = _AXES[plane]
-    train, held_out = _corners(tissue > 0, size, axis, _mni.ORIGIN[axis])
+    train, held_out = _corners(tissue > 0, size, _AXES[plane])
     if not (len(train) and len(held_out)):
         raise ValueError(
             f"size: expected patches that fit on both sides of the {plane} plane, "

@@ -1,5 +1,6 @@
 """Reports: tables and pictures of a study, for people."""
 
+from headwise.reports._contributions import mean_contributions
 from headwise.reports._pictures import front_picture
 from headwise.reports._pictures import weights_picture
 from headwise.reports._tables import sweep_table
@@ -8,6 +9,7 @@ from headwise.reports._verdict import verdict
 
 __all__ = (
     "front_picture",
+    "mean_contributions",
     "summary",
     "sweep_table",
     "verdict",

@@ -30,8 +30,8 @@ def front_picture(
 ) -> Any:
     """Two metrics against each other: a point a weighting, its seeds as small dots.
 
-    The line joins the means on the Pareto front of the two; an arrow in the corner
-    says which way is better; bars are one standard deviation over the seeds.
+    The line joins the means on the Pareto front of the two; bars are one standard
+    deviation over the seeds.
 
     Args:
         records: of `hw.sweeps.run`.
@@ -46,6 +46,7 @@ def front_picture(
     rows = [r for r in _tables.summary(records) if x in r["mean"] and y in r["mean"]]
     means = np.array([[r["mean"][x], r["mean"][y]] for r in rows]).reshape(-1, 2)
     on_front = pareto.front(means, [higher[x], higher[y]])
+    names, fixed = _tables.labels(rows)
     order = np.argsort(means[on_front, 0])
     ax.plot(*means[on_front][order].T, color="0.6", lw=1.5, zorder=1, label="front")
     for i, row in enumerate(rows):
@@ -61,23 +62,18 @@ def front_picture(
             color=colour,
             ms=7,
             lw=1,
-            label=_tables.weighting(row["weights"]),
+            label=names[i],
         )
-    corner = (0.97 if higher[x] else 0.03, 0.97 if higher[y] else 0.03)
-    inside = tuple(0.88 if c > 0.5 else 0.12 for c in corner)
-    ax.annotate(
-        "better",
-        xy=corner,
-        xytext=inside,
-        xycoords="axes fraction",
-        ha="center",
-        va="center",
-        color="0.4",
-        arrowprops={"arrowstyle": "->", "color": "0.4"},
+    for metric, name in ((x, ax.set_xlabel), (y, ax.set_ylabel)):
+        name(f"{metric} ({'more' if higher[metric] else 'less'} is better)")
+    ax.legend(
+        title=f"{fixed} throughout" if fixed else None,
+        fontsize=8,
+        title_fontsize=8,
+        loc="upper left",
+        bbox_to_anchor=(1.0, 1.0),
+        frameon=False,
     )
-    ax.set_xlabel(x)
-    ax.set_ylabel(y)
-    ax.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return ax
 
 
@@ -100,7 +96,7 @@ def weights_picture(
         figure = _axes(None, 3.0 + 2.6 * len(higher), height).figure
         figure.clear()
     axes = figure.subplots(1, len(higher), sharey=True, squeeze=False)[0]
-    labels = [_tables.weighting(row["weights"]) for row in rows]
+    labels, _ = _tables.labels(rows)
     y = np.arange(len(rows))[::-1]
     for ax, (name, more) in zip(axes, higher.items(), strict=True):
         means = np.array([row["mean"][name] for row in rows])

@@ -26,6 +26,22 @@ def weighting(weights: Mapping[str, float]) -> str:
     return " ".join(f"{name}={w:g}" for name, w in sorted(weights.items()))
 
 
+def labels(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
+    """A short name for every weighting, and what is the same in all of them.
+
+    Only weights that vary are named; `weighting 1`, ... where that would be too long.
+    """
+    columns = {n: {row["weights"][n] for row in rows} for n in rows[0]["weights"]}
+    varied = [name for name, found in columns.items() if len(found) > 1]
+    fixed = {n: next(iter(f)) for n, f in columns.items() if n not in varied}
+    if not varied:
+        return [weighting(row["weights"]) for row in rows], ""
+    names = [weighting({n: row["weights"][n] for n in varied}) for row in rows]
+    if max(map(len, names)) > 40:
+        names = [f"weighting {i + 1}" for i in range(len(rows))]
+    return names, weighting(fixed)
+
+
 def summary(records: Iterable[Record]) -> list[dict[str, Any]]:
     """Per weighting: mean and standard deviation of every metric over the seeds.
 
@@ -92,18 +108,21 @@ def sweep_table(
         >>> print(hw.reports.sweep_table(records, {"m": True}))
         weights         m
         ─────────────────────────
-        a=1        1.0000
-        a=2       2.0000*   front
+        a=1         1.000
+        a=2       * 2.000   front
     """
     rows = summary(records)
     best = {name: _best(rows, name, more) for name, more in higher.items()}
     means = [[row["mean"].get(name, np.nan) for name in higher] for row in rows]
     on_front = pareto.front(means, list(higher.values()))
+    names, fixed = labels(rows)
+    if fixed:
+        title = f"{title} ({fixed} throughout)".strip()
     cells = []
     for i, row in enumerate(rows):
-        line = [weighting(row["weights"])]
+        line = [names[i]]
         for name in higher:
-            line.append(_cell(row, name) + ("*" if best[name] == i else " "))
+            line.append(("* " if best[name] == i else "") + _cell(row, name))
         note = "front" if on_front[i] else ""
         if row["diverged"]:
             note = f"{note} {row['diverged']} diverged".strip()
@@ -115,8 +134,8 @@ def _cell(row: Mapping[str, Any], name: str) -> str:
     if name not in row["mean"]:
         return "-"
     if row["count"] < 2:
-        return f"{row['mean'][name]:.4f}"
-    return f"{row['mean'][name]:.4f} ± {row['std'][name]:.4f}"
+        return f"{row['mean'][name]:.3f}"
+    return f"{row['mean'][name]:.3f} ± {row['std'][name]:.3f}"
 
 
 def _best(rows: Sequence[Mapping[str, Any]], name: str, more: bool) -> int | None:

@@ -31,10 +31,12 @@ def verdict(
         ...     for w in (1.0, 2.0) for s in range(3)
         ... ]
         >>> print(hw.reports.verdict(records, {"dice": True, "mse": False}))
-        dice: the weights matter: best 0.7010 at a=2, worst 0.6010 at a=1, seeds ± 0.0010
-        mse: no weighting made a difference: 0.1100 to 0.1100, seeds ± 0.0100 (p = 1.00)
+        dice: the weights matter: best 0.701 at a=2, worst 0.601 at a=1, seeds ± 0.001
+        mse: no weighting made a difference: 0.110 to 0.110, seeds ± 0.010 (p = 1.00)
     """
     rows = _tables.summary(records)
+    names, _ = _tables.labels(rows)
+    rows = [row | {"label": label} for row, label in zip(rows, names, strict=True)]
     return "\n".join(_sentence(rows, name, more, level) for name, more in higher.items())
 
 
@@ -46,7 +48,7 @@ def _sentence(rows: list, name: str, more: bool, level: float) -> str:
     repeated = [row["metrics"][name] for row in rows if row["count"] > 1]
     if len(repeated) < 2:
         return (
-            f"{name}: {means.min():.4f} to {means.max():.4f}; without two seeds a "
+            f"{name}: {means.min():.3f} to {means.max():.3f}; without two seeds a "
             "weighting, nobody can say whether that is more than chance"
         )
     spread = float(np.sqrt(np.mean([np.var(column, ddof=1) for column in repeated])))
@@ -58,14 +60,14 @@ def _sentence(rows: list, name: str, more: bool, level: float) -> str:
         chance = float(stats.f_oneway(*repeated).pvalue)
     if chance >= level:
         return (
-            f"{name}: no weighting made a difference: {means.min():.4f} to "
-            f"{means.max():.4f}, seeds ± {spread:.4f} (p = {chance:.2f})"
+            f"{name}: no weighting made a difference: {means.min():.3f} to "
+            f"{means.max():.3f}, seeds ± {spread:.3f} (p = {chance:.2f})"
         )
     best, worst = int(means.argmax()), int(means.argmin())
     if not more:
         best, worst = worst, best
     return (
-        f"{name}: the weights matter: best {means[best]:.4f} at "
-        f"{_tables.weighting(rows[best]['weights'])}, worst {means[worst]:.4f} at "
-        f"{_tables.weighting(rows[worst]['weights'])}, seeds ± {spread:.4f}"
+        f"{name}: the weights matter: best {means[best]:.3f} at "
+        f"{rows[best]['label']}, worst {means[worst]:.3f} at {rows[worst]['label']}, "
+        f"seeds ± {spread:.3f}"
     )

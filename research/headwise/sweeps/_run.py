@@ -99,9 +99,15 @@ def run(
         else:
             for weights, seed in open_trials:
                 shown = " ".join(f"{n}={w:g}" for n, w in weights.items())
-                bar.update(task, description=f"{shown} seed={seed}")
-                keep(_alone(train, weights, seed))
+                shown = f"{shown} seed={seed}"
+                bar.update(task, description=shown)
+                record = _alone(train, weights, seed)
+                keep(record)
                 bar.advance(task)
+                if progress and not bar.console.is_terminal:
+                    # Where no bar can be drawn (a log file), a line a trial.
+                    state = record["error"] or f"{record['seconds']:.1f} s"
+                    print(f"trial {len(done)}/{len(trials)} {shown}: {state}", flush=True)
             bar.update(task, description="sweep")
     return [done[_identity(*trial)] for trial in trials]
 

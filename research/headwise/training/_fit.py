@@ -154,7 +154,10 @@ def fit(
                     last or (checkpoint_every and done % checkpoint_every == 0)
                 ):
                     checkpoints.save(done, state, _data_state(batches, batch_of))
-                shown = " ".join(f"{n} {v:.3g}" for n, v in record["values"].items())
+                shown = " ".join(
+                    f"{n} {np.nan if v is None else v:.3g}"
+                    for n, v in record["values"].items()
+                )
                 bar.update(task, completed=done, shown=shown)
         return state, history
     finally:
@@ -247,12 +250,17 @@ def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _by_module(c: Any) -> dict[str, Any]:
-    """{module: {head: {norm, share}}} with the most negative cosine of each module."""
+    """{module: {head: {norm, share}, "cosine": {"a|b": cosine}}}."""
     found: dict[str, Any] = {}
     for m, module in enumerate(c.modules):
         found[module] = {
             name: {"norm": _plain(c.norm[m, h]), "share": _plain(c.share[m, h])}
             for h, name in enumerate(c.names)
         }
-        found[module]["min_cosine"] = _plain(np.min(c.cosine[m]))
+        found[module]["cosine"] = {
+            f"{a}|{b}": _plain(c.cosine[m, i, j])
+            for i, a in enumerate(c.names)
+            for j, b in enumerate(c.names)
+            if i < j
+        }
     return found

@@ -1,0 +1,93 @@
+"""Tables, words and pictures of a study."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+import headwise as hw
+
+HIGHER = {"dice": True, "error": False}
+
+
+def record(w, seed, dice, error, finite=True):
+    return {
+        "weights": {"a": w, "b": 1.0},
+        "seed": seed,
+        "finite": finite,
+        "metrics": {"dice": dice, "error": error},
+    }
+
+
+@pytest.fixture
+def records():
+    rng = np.random.default_rng(0)
+    rows = []
+    for w, dice in ((0.1, 0.6), (1.0, 0.8), (10.0, 0.7)):
+        for seed in range(4):
+            rows.append(record(w, seed, dice + 0.01 * rng.normal(), rng.uniform()))
+    rows.append(record(10.0, 4, None, None, finite=False))
+    return rows
+
+
+def test_summary_is_mean_and_sample_deviation(records):
+    rows = hw.reports.summary(records)
+    dice = [r["metrics"]["dice"] for r in records[:4]]
+    assert rows[0]["mean"]["dice"] == pytest.approx(sum(dice) / 4)
+    squares = sum((d - sum(dice) / 4) ** 2 for d in dice)
+    assert rows[0]["std"]["dice"] == pytest.approx((squares / 3) ** 0.5)
+    assert [row["diverged"] for row in rows] == [0, 0, 1]
+
+
+def test_table_marks_best_front_and_diverged(records):
+    lines = hw.reports.sweep_table(records, HIGHER, "a title").splitlines()
+    assert lines[0] == "a title (b=1 throughout)"
+    dice = {line.split("  ")[0]: line.split("±")[1] for line in lines if "±" in line}
+    assert [name for name, cell in dice.items() if "*" in cell] == ["a=1"]
+    best = next(line for line in lines if line.startswith("a=1 "))
+    assert "front" in best
+    assert "1 diverged" in lines[-1]
+
+
+def test_verdict_tells_signal_from_chance(records):
+    dice, error = hw.reports.verdict(records, HIGHER).splitlines()
+    assert dice.startswith("dice: the weights matter: best")
+    assert "at a=1, worst" in dice
+    assert error.startswith("error: no weighting made a difference")
+
+
+def test_verdict_on_one_seed_claims_nothing():
+    rows = [record(w, 0, w / 20, 0.1) for w in (1.0, 2.0)]
+    assert "nobody can say" in hw.reports.verdict(rows, HIGHER)
+
+
+def test_study_without_finite_trial_is_reported():
+    rows = [record(1.0, 0, None, None, finite=False)]
+    assert "1 diverged" in hw.reports.sweep_table(rows, HIGHER)
+    assert hw.reports.verdict(rows, HIGHER).count("no finite trial") == 2
+
+
+def test_pictures_show_every_weighting(records):
+    ax = hw.reports.front_picture(records, "dice", "error", HIGHER)
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert {"a=0.1", "a=1", "a=10"} <= set(labels)
+    figure = hw.reports.weights_picture(records, HIGHER)
+    assert len(figure.axes) == 2
+    ticks = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    assert ticks == ["a=0.1", "a=1", "a=10"]
+    plt.close("all")
+
+
+def test_mean_contributions_average_over_the_run():
+    def one(step, share):
+        trunk = {
+            "a": {"norm": 1.0, "share": share},
+            "b": {"norm": 3.0, "share": 1 - share},
+            "cosine": {"a|b": -share},
+        }
+        return {"step": step, "contributions": {"trunk": trunk}}
+
+    c = hw.reports.mean_contributions([one(1, 0.2), {"step": 2}, one(3, 0.6)])
+    np.testing.assert_allclose(c.share, [[0.4, 0.6]])
+    np.testing.assert_allclose(c.cosine, [[[1, -0.4], [-0.4, 1]]])
+    with pytest.raises(ValueError, match="expected records with contributions"):
+        hw.reports.mean_contributions([{"step": 1}])

@@ -1,0 +1,53 @@
+"""Designs of weightings."""
+
+import math
+
+import numpy as np
+import pytest
+
+import headwise as hw
+
+
+@pytest.mark.parametrize(("heads", "levels"), [(1, 3), (2, 4), (3, 5), (4, 3)])
+def test_simplex_is_the_whole_lattice(heads, levels):
+    names = [f"h{i}" for i in range(heads)]
+    table = np.stack(list(hw.sweeps.simplex(names, levels).values()), axis=1)
+    assert len(table) == math.comb(levels + heads - 1, heads - 1)
+    assert len({tuple(row) for row in np.round(table * levels)}) == len(table)
+    np.testing.assert_allclose(table.sum(axis=1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(table * levels, np.round(table * levels), atol=1e-5)
+    assert (table >= 0).all()
+
+
+def test_interior_drops_no_head():
+    table = np.stack(list(hw.sweeps.simplex("abc", 6, interior=True).values()), axis=1)
+    assert len(table) == math.comb(5, 2)
+    assert (table > 0).all()
+
+
+def test_grid_pairs_weights_with_names_not_positions():
+    rows = hw.sweeps.rows(hw.sweeps.grid({"b": [3, 4], "a": [1, 2]}))
+    assert rows == [{"a": a, "b": b} for a in (1.0, 2.0) for b in (3.0, 4.0)]
+
+
+def test_log_grid_is_geometric_and_fixes_equal_ends():
+    design = hw.sweeps.log_grid({"a": (2, 2), "b": (0.01, 100)}, 5)
+    np.testing.assert_allclose(design["b"], [0.01, 0.1, 1, 10, 100], rtol=1e-6)
+    np.testing.assert_array_equal(design["a"], np.full(5, 2, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: hw.sweeps.grid({"a": []}), r"levels\['a'\]: expected one or more"),
+        (lambda: hw.sweeps.grid([1, 2]), "levels: expected a dict"),
+        (lambda: hw.sweeps.log_grid({"a": (0, 1)}, 3), r"ranges\['a'\].*positive"),
+        (lambda: hw.sweeps.log_grid({"a": (1, 2)}, 1), "points: expected 2 or more"),
+        (lambda: hw.sweeps.simplex(["a", "a"], 2), r"duplicate names \['a'\]"),
+        (lambda: hw.sweeps.simplex(["a", "b"], 1, interior=True), "expected 2 or more"),
+        (lambda: hw.sweeps.rows({"a": [1], "b": [1, 2]}), "as many weights a head"),
+    ],
+)
+def test_bad_designs_are_refused(call, text):
+    with pytest.raises((ValueError, TypeError), match=text):
+        call()

@@ -1,0 +1,116 @@
+"""run: one program for all trials, a store that survives, trials that may diverge."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import headwise as hw
+
+DESIGN = {"a": [1.0, 1.0, 2.0], "b": [0.5, 1.0, 1.0]}
+
+
+def train(weights, seed):
+    """Gradient descent on a (x - 1)^2 + b (x + 1)^2 from a random start."""
+    start = jax.random.normal(jax.random.key(seed), ())
+
+    def body(_, x):
+        return x - 0.1 * (2 * weights["a"] * (x - 1) + 2 * weights["b"] * (x + 1))
+
+    return {"x": jax.lax.fori_loop(0, 40, body, start), "start": {"x": start}}
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_records_equal_the_closed_form(batched):
+    records = hw.sweeps.run(train, DESIGN, (0, 1), batched=batched, progress=False)
+    keys = [(r["weights"]["a"], r["weights"]["b"], r["seed"]) for r in records]
+    assert keys == [(a, b, s) for a, b in zip(*DESIGN.values()) for s in (0, 1)]
+    for record in records:
+        a, b = record["weights"]["a"], record["weights"]["b"]
+        # 40 contractions by at most 0.7 leave less than 1e-6 of the start
+        assert record["metrics"]["x"] == pytest.approx((a - b) / (a + b), abs=1e-5)
+        assert record["finite"]
+
+
+def test_batched_row_equals_the_trial_alone():
+    together = hw.sweeps.run(train, DESIGN, (3, 4), batched=True, progress=False)
+    alone = hw.sweeps.run(train, DESIGN, (3, 4), progress=False)
+    for a, b in zip(together, alone, strict=True):
+        assert a["metrics"]["x"] == pytest.approx(b["metrics"]["x"], abs=1e-6)
+        assert a["metrics"]["start"] == b["metrics"]["start"]
+
+
+def test_weights_are_data_and_compile_once():
+    traces = []
+
+    @jax.jit
+    def counted(weights, seed):
+        traces.append(1)
+        return train(weights, seed)
+
+    hw.sweeps.run(counted, DESIGN, (0, 1, 2), progress=False)
+    assert len(traces) == 1
+
+
+def test_finished_trials_are_not_run_again(tmp_path):
+    calls = []
+
+    def counted(weights, seed):
+        calls.append((float(weights["b"]), int(seed)))
+        return {"m": weights["b"]}
+
+    small = {"a": [1.0], "b": [0.1]}
+    hw.sweeps.run(counted, small, (0,), folder=tmp_path, progress=False)
+    path = tmp_path / "trials.jsonl"
+    path.write_text(path.read_text() + '{"weights": {"a": 1.0, "b"')  # killed here
+    wide = {"a": [1.0, 1.0], "b": [0.1, 0.7]}
+    records = hw.sweeps.run(counted, wide, (0, 1), folder=tmp_path, progress=False)
+    assert len(records) == 4
+    assert len(calls) == len(set(calls)) == 4
+    assert hw.sweeps.read_trials(tmp_path) == [
+        records[0],
+        records[1],
+        records[2],
+        records[3],
+    ]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_trial_that_diverges_harms_no_other(batched, tmp_path):
+    def may_diverge(weights, seed):
+        return {"m": jnp.log(weights["b"] - 0.75)}
+
+    records = hw.sweeps.run(
+        may_diverge, DESIGN, folder=tmp_path, batched=batched, progress=False
+    )
+    assert [r["finite"] for r in records] == [False, True, True]
+    assert records[0]["metrics"] == {"m": None}
+    assert records[0]["error"] == "a metric is not finite"
+    np.testing.assert_allclose(records[1]["metrics"]["m"], np.log(0.25), rtol=1e-6)
+    assert hw.sweeps.read_trials(tmp_path) == records
+
+
+def test_a_trial_that_stops_on_nan_is_recorded():
+    def stops(weights, seed):
+        if weights["b"] < 0.75:
+            raise hw.training.NonFiniteError(17, "the gradient")
+        return {"m": 1.0}
+
+    records = hw.sweeps.run(stops, DESIGN, progress=False)
+    assert records[0]["error"] == "step 17: the gradient is not finite"
+    assert [r["finite"] for r in records] == [False, True, True]
+
+
+def test_a_programming_error_is_not_swallowed():
+    with pytest.raises(ZeroDivisionError):
+        hw.sweeps.run(lambda w, s: {"m": 1 / 0}, DESIGN, progress=False)
+
+
+def test_seeds_are_checked():
+    with pytest.raises(ValueError, match=r"seeds: expected .*distinct.*\[1, 1\]"):
+        hw.sweeps.run(train, DESIGN, (1, 1), progress=False)
+
+
+def test_a_line_a_trial_where_no_bar_can_be_drawn(capsys):
+    hw.sweeps.run(train, DESIGN)
+    assert "trial 3/3 a=2 b=1 seed=0:" in capsys.readouterr().out

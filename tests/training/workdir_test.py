@@ -1,0 +1,42 @@
+"""claim_workdir: a folder belongs to one configuration; nothing is half written."""
+
+import json
+
+import pytest
+
+import headwise as hw
+
+CONFIG = {"seed": 0, "weights": {"a": 1.0}}
+
+
+def test_same_run_takes_its_folder_up_again(tmp_path):
+    path = hw.training.claim_workdir(tmp_path / "deep" / "run", CONFIG)
+    assert json.loads((path / "run.json").read_text()) == CONFIG
+    assert hw.training.claim_workdir(path, CONFIG) == path
+
+
+def test_another_run_is_refused_and_nothing_changes(tmp_path):
+    hw.training.claim_workdir(tmp_path, CONFIG)
+    before = (tmp_path / "run.json").read_text()
+    with pytest.raises(hw.training.WorkdirError, match=r"another run: seed was 0, is 1"):
+        hw.training.claim_workdir(tmp_path, CONFIG | {"seed": 1})
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_folder_with_other_files_is_refused(tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(hw.training.WorkdirError, match="holds files that are no run"):
+        hw.training.claim_workdir(tmp_path, CONFIG)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_path_under_a_file_is_not_writable(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(hw.training.WorkdirError, match="not writable"):
+        hw.training.claim_workdir(tmp_path / "file" / "run", CONFIG)
+
+
+def test_damaged_record_is_named(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(hw.training.WorkdirError, match=r"run\.json is damaged"):
+        hw.training.claim_workdir(tmp_path, CONFIG)
