@@ -4,7 +4,8 @@ Values are never inspected here, only names, shapes, dtypes and structure, so ev
 check costs nothing inside `jax.jit`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -61,7 +62,7 @@ def mapping(argument: str, got: Any) -> None:
     if not hasattr(got, "keys"):
         hint = ""
         if isinstance(got, Sequence) and not isinstance(got, str):
-            hint = "; nothing is matched by position: hw.named(names, sequence) names it"
+            hint = "; nothing goes by position: hw.named(names, sequence) names it"
         raise TypeError(
             f"{argument}: expected a dict by name of head, got "
             f"{type(got).__name__}{hint}"
@@ -72,10 +73,12 @@ def scalar(argument: str, got: Any) -> jax.Array:
     """`got` as a floating scalar array; raises with its shape or dtype otherwise."""
     try:
         array = jnp.asarray(got)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise TypeError(
             f"{argument}: expected a scalar, got {type(got).__name__}"
         ) from error
+    if jnp.issubdtype(array.dtype, jnp.complexfloating):
+        raise TypeError(f"{argument}: expected a real scalar, got {array.dtype}")
     if array.shape != ():
         raise ValueError(f"{argument}: expected a scalar, got shape {array.shape}")
     if not jnp.issubdtype(array.dtype, jnp.floating):

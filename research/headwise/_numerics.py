@@ -11,7 +11,7 @@ def accumulator(*arrays: Array) -> jnp.dtype:
 
 
 def safe_divide(numerator: Array, denominator: Array, empty: float) -> Array:
-    """numerator / denominator, and `empty` where the denominator is 0.
+    """Numerator / denominator, and `empty` where the denominator is 0.
 
     The double `where` keeps the gradient finite (and zero) there too.
     """
@@ -21,6 +21,6 @@ def safe_divide(numerator: Array, denominator: Array, empty: float) -> Array:
 
 
 def drop_zero_weight(weight: Array, value: Array) -> Array:
-    """weight * value, and 0 where the weight is 0 even if the value is NaN."""
+    """Weight * value, and 0 where the weight is 0 even if the value is NaN."""
     absent = weight == 0
     return weight * jnp.where(absent, jnp.zeros_like(value), value)

@@ -10,20 +10,32 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _numerics
-from headwise.typing import Array, Loss, PyTree
+from headwise.typing import Array
+from headwise.typing import Loss
+from headwise.typing import PyTree
 
 
 def takes_where(loss: Loss) -> bool:
     """Whether the loss masks by itself: it has a keyword-only parameter `where`.
 
-    A `where` that is not keyword-only (as optax's cross entropies have) means the
-    classes of one example there and is left alone.
+    In optax's losses `where` means the classes of one example, to be left out of the
+    reduction over `axis`. It is no mask over examples and positions, and is left
+    alone: there it is not keyword-only or stands beside a parameter `axis`.
     """
     try:
-        parameter = inspect.signature(loss).parameters.get("where")
+        parameters = inspect.signature(loss).parameters
     except (TypeError, ValueError):
         return False
-    return parameter is not None and parameter.kind is parameter.KEYWORD_ONLY
+    parameter = parameters.get("where")
+    if parameter is None or "axis" in parameters:
+        return False
+    return parameter.kind is parameter.KEYWORD_ONLY
+
+
+def _fits(mask: Array, shape: tuple[int, ...]) -> bool:
+    return mask.ndim <= len(shape) and all(
+        m in (1, s) for m, s in zip(mask.shape, shape, strict=False)
+    )
 
 
 def align(argument: str, mask: Array, shape: tuple[int, ...]) -> Array:
@@ -31,10 +43,7 @@ def align(argument: str, mask: Array, shape: tuple[int, ...]) -> Array:
 
     Masks and per-example weights are aligned at the batch: [B] covers [B, *S].
     """
-    fits = mask.ndim <= len(shape) and all(
-        m in (1, s) for m, s in zip(mask.shape, shape, strict=False)
-    )
-    if not fits:
+    if not _fits(mask, shape):
         raise ValueError(
             f"{argument}: expected a shape that broadcasts, from the batch on, to "
             f"{shape}; got {mask.shape}"
@@ -53,6 +62,63 @@ def _hide(tree: PyTree, where: Array) -> PyTree:
         return jnp.where(mask, x, jnp.zeros_like(x))
 
     return jax.tree.map(hide, tree)
+
+
+def _keeps_positions(
+    loss: Loss, preds: Array, targets: PyTree, where: Array, shape: tuple[int, ...]
+) -> bool:
+    """Whether values of this shape are one a position: [B, *S], or like preds.
+
+    Values [B, C] of a loss that sums over its one spatial axis look the same if that
+    axis is as long as the classes. Then the loss is asked, by shapes alone, what it
+    returns for one position more.
+    """
+    if shape not in (preds.shape, preds.shape[:-1]):
+        return False
+    classes = preds.shape[-1]
+    if (preds.ndim, len(shape)) != (3, 2) or shape[1] not in (classes, classes - 1):
+        return True
+
+    def longer(x: Array) -> jax.ShapeDtypeStruct:
+        same = x.ndim < 2 or x.shape[1] != shape[1]
+        longer = x.shape if same else (x.shape[0], shape[1] + 1, *x.shape[2:])
+        return jax.ShapeDtypeStruct(longer, x.dtype)
+
+    grown = jax.eval_shape(
+        lambda p, t, w: loss(p, t, where=w),
+        *jax.tree.map(longer, (preds, targets, where)),
+    )
+    return grown.shape[1:2] == (shape[1] + 1,)
+
+
+def _left(
+    loss: Loss, preds: PyTree, targets: PyTree, where: Array, shape: tuple[int, ...]
+) -> Array:
+    """Which values, of this shape, of a loss that masks by itself hold what counts.
+
+    One a position counts as its position does, one an example (and class) if any of
+    its positions does.
+    """
+    preds, targets = jax.tree.map(jnp.asarray, (preds, targets))
+    if isinstance(preds, jax.Array) and _fits(where, preds.shape):
+        where = align("where", where, preds.shape)
+        if _keeps_positions(loss, preds, targets, where, shape):
+            if len(shape) < preds.ndim:
+                where = jnp.any(where, -1)
+            return jnp.broadcast_to(where, shape)
+        if preds.ndim > 1 and len(shape) == 2 and shape[0] == preds.shape[0]:
+            of_class = jnp.any(where, tuple(range(1, preds.ndim - 1)))
+            if of_class.shape[1] == shape[1] + 1:  # the background is dropped
+                of_class = of_class[:, 1:]
+            if of_class.shape[1] in (1, shape[1]):
+                return jnp.broadcast_to(of_class, shape)
+    if where.ndim:
+        where = jnp.any(where, tuple(range(1, where.ndim)))
+    if not _fits(where, shape):
+        where = jnp.any(where)
+    return jnp.broadcast_to(
+        where.reshape(where.shape + (1,) * (len(shape) - where.ndim)), shape
+    )
 
 
 def entries(
@@ -84,15 +150,7 @@ def entries(
     if takes_where(loss):
         values = jnp.asarray(loss(preds, targets, where=where))
         values = values.astype(_numerics.accumulator(values))
-        ndim = min(where.ndim, values.ndim)
-        elementwise = values.shape[: where.ndim] == where.shape
-        counted = where
-        if not elementwise:
-            counted = jnp.any(where, axis=tuple(range(1, where.ndim)))
-            ndim = 1
-        if ndim == 0 or counted.shape[0] not in (1, values.shape[0]):
-            return values, jnp.ones(values.shape, bool)
-        valid = jnp.broadcast_to(align("where", counted, values.shape), values.shape)
+        valid = _left(loss, preds, targets, where, values.shape)
         return jnp.where(valid, values, jnp.zeros_like(values)), valid
     values = jnp.asarray(loss(_hide(preds, where), _hide(targets, where)))
     values = values.astype(_numerics.accumulator(values))

@@ -38,6 +38,9 @@ def generalized_dice(
     all weights are 0 and the loss is 0. Keras-style code that adds 1e-5 to V_c²
     instead lets an absent class outweigh all others.
 
+    On large volumes w_c is tiny, and a smooth of 1e-5 no longer is: with classes of
+    10,000 positions ("square") it takes 2 % off a loss of 1. `smooth=0.0` is safe.
+
     Args:
         preds, targets, where, activation, smooth, squared, background: as in `dice`.
         weighting: "square", "simple" or "uniform".

@@ -2,12 +2,23 @@
 
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _numerics
 from headwise import _reduction
-from headwise.typing import Array, Loss
+from headwise.typing import Array
+from headwise.typing import Loss
+from headwise.typing import PyTree
+
+
+def _hide_if(hidden: Array, preds: PyTree) -> PyTree:
+    def hide(x: Array) -> Array:
+        x = jnp.asarray(x)
+        return jnp.where(hidden, jnp.zeros_like(x), x)
+
+    return jax.tree.map(hide, preds)
 
 
 def mix(losses: Mapping[str, tuple[Loss, float | Array]]) -> Loss:
@@ -22,7 +33,7 @@ def mix(losses: Mapping[str, tuple[Loss, float | Array]]) -> Loss:
 
     Args:
         losses: {name: (loss, weight)}. A weight may be traced; one of exactly 0
-            drops its loss even if that is NaN.
+            drops its loss from value and gradient even if that is NaN.
 
     Returns:
         `loss(preds, targets, *, where=None)` -> [B]; `where` reaches every part.
@@ -53,14 +64,16 @@ def mix(losses: Mapping[str, tuple[Loss, float | Array]]) -> Loss:
         total = None
         for name in names:
             loss, weight = losses[name]
-            values, valid = _reduction.entries(name, loss, preds, targets, where)
+            weight = _checks.scalar(f"weight of {name!r}", weight)
+            # Without its predictions a part of weight 0 has no gradient, not even NaN.
+            given = _hide_if(weight == 0, preds)
+            values, valid = _reduction.entries(name, loss, given, targets, where)
             if values.ndim < 1:
                 raise ValueError(
                     f"losses[{name!r}]: expected values with the batch as leading "
                     "axis, got a scalar"
                 )
             each = _reduction.mean(values, valid, tuple(range(1, values.ndim)))
-            weight = jnp.broadcast_to(_checks.scalar(f"weight of {name!r}", weight), ())
             part = _numerics.drop_zero_weight(weight, each)
             total = part if total is None else total + part
         assert total is not None

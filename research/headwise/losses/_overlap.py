@@ -85,15 +85,18 @@ def overlap(
     dtype = _numerics.accumulator(preds)
     p, t = preds.astype(dtype), targets.astype(dtype)
     if where is not None:
-        # Hidden before the activation and after it: a NaN at a masked position then
-        # reaches neither the value nor the gradient.
         where = align_where(where, preds)
+    if activation is not None:
+        if where is not None:
+            # Hidden before the activation as well: a NaN at a masked position then
+            # reaches neither the value nor the gradient. Where some channels of a
+            # position count, a softmax needs the logits of the others too.
+            spared = jnp.any(where, -1, keepdims=True) & ~jnp.isnan(p)
+            p = jnp.where(where | spared, p, 0)
+        p = activation(p)
+    if where is not None:
         p = jnp.where(where, p, 0)
         t = jnp.where(where, t, 0)
-    if activation is not None:
-        p = activation(p)
-        if where is not None:
-            p = jnp.where(where, p, 0)
     if not background:
         p, t = p[..., 1:], t[..., 1:]
     axes = tuple(range(0 if over_batch else 1, p.ndim - 1))

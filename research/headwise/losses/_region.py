@@ -103,6 +103,7 @@ def tversky(
         loss[b, c] = 1 - (tp + s_n) / (tp + alpha fp + beta fn + s_d)
 
     alpha = beta = 0.5 is `dice` (with s counted twice), alpha = beta = 1 is `iou`.
+    Convention: as in the paper and MONAI; Keras 3 has alpha and beta exchanged.
 
     Args:
         preds, targets, where, activation, smooth, squared, background,
@@ -111,7 +112,8 @@ def tversky(
         beta: >= 0, weighs false negatives. May be traced.
 
     Returns:
-        [B, C] in [0, 1], as `dice`.
+        [B, C] in [0, 1], as `dice`. With `squared` a soft p makes fp = Σ p² - tp
+        negative, so that other alpha and beta than 0.5 or 1 can leave that range.
 
     Raises:
         ValueError, TypeError: as `dice`.

@@ -4,6 +4,6 @@ from headwise.objective._named import named
 from headwise.objective._objective import Objective
 
 __all__ = (
-    "named",
     "Objective",
+    "named",
 )

@@ -26,6 +26,8 @@ def named(names: Sequence[str], items: Sequence[Any]) -> dict[str, Any]:
         >>> hw.named(["y1", "y2"], [0.5, 0.3])
         {'y1': 0.5, 'y2': 0.3}
     """
+    if isinstance(names, str):
+        raise TypeError(f"names: expected a sequence of str, got the str {names!r}")
     _checks.head_names("names", names)
     if isinstance(items, dict) or not hasattr(items, "__len__"):
         raise TypeError(f"items: expected a sequence, got {type(items).__name__}")

@@ -1,6 +1,7 @@
 """The weighted multi-task objective: total = Σ_h weight_h * value_h, by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -10,7 +11,11 @@ from headwise import _checks
 from headwise import _numerics
 from headwise import _reduction
 from headwise.objective import _gate
-from headwise.typing import Array, Loss, PyTree, Schedule, Values
+from headwise.typing import Array
+from headwise.typing import Loss
+from headwise.typing import PyTree
+from headwise.typing import Schedule
+from headwise.typing import Values
 
 Weight = float | Array | Schedule
 
