@@ -8,20 +8,20 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 )
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-import pytest  # noqa: E402
-from absl import flags  # noqa: E402
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from absl import flags
 
-import headwise as hw  # noqa: E402
+import headwise as hw
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure() -> None:
-    """absl flags are read outside `app.run` here (chex, grain)."""
+    """Absl flags are read outside `app.run` here (chex, grain)."""
     flags.FLAGS.mark_as_parsed()
 
 

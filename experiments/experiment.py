@@ -2,11 +2,15 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import headwise as hw
@@ -30,7 +34,7 @@ class Experiment(NamedTuple):
     steps: int
     higher: dict[str, bool]
     """{metric: whether more is better}, the most important first."""
-    design: Mapping[str, Sequence[float]]
+    design: Mapping[str, np.ndarray]
     """The weightings of the sweep."""
     seeds: tuple[int, ...]
     front: tuple[str, str]

@@ -1,8 +1,8 @@
 """Runs or sweeps one experiment. Each of `experiments/*.py` says what to expect.
 
-    python -m experiments.main --experiment=digits --weights=left=1,right=0.3
-    python -m experiments.main --experiment=digits --balancer=mgda
-    python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
+python -m experiments.main --experiment=digits --weights=left=1,right=0.3
+python -m experiments.main --experiment=digits --balancer=mgda
+python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
 """
 
 import pathlib
@@ -63,7 +63,9 @@ def parse_weights(text: str, names: Sequence[str]) -> dict[str, float]:
                 f"--weights: expected a number for {name!r}, got {number!r}"
             ) from None
         if not 0 <= weight < float("inf"):
-            raise UsageError(f"--weights: expected 0 or more for {name!r}, got {number}")
+            raise UsageError(
+                f"--weights: expected 0 or more for {name!r}, got {number}"
+            )
         if name in weights:
             raise UsageError(f"--weights: {name!r} is given twice")
         weights[name] = weight
@@ -141,7 +143,7 @@ def sweep(experiment, steps: int, workdir: pathlib.Path) -> None:
 
 
 def parse_flags(argv: Sequence[str]) -> list[str]:
-    """absl's parsing, with its errors as one line and exit code 2."""
+    """Absl's parsing, with its errors as one line and exit code 2."""
     try:
         return FLAGS(argv)
     except flags.Error as error:

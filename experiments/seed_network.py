@@ -4,7 +4,7 @@ The network of the question: A -> B, then B -> C -> loss1 and B -> D -> loss2, w
 `loss_weights` 0.5 and 0.3. What is minimised is 0.5 * loss1 + 0.3 * loss2.
 
 Command:   python -m experiments.main --experiment=seed_network
-           python -m experiments.main --experiment=seed_network --weights=loss1=0,loss2=1
+           ... --weights=loss1=0,loss2=1 --workdir=runs/without_loss1
 Time:      15 seconds
 Expected:  loss1 moves A, B, C; loss2 moves A, B, D. With loss1=0 module C keeps its
            first values, and A and B follow loss2 alone.
@@ -31,6 +31,7 @@ class Network(nnx.Module):
         self.D = nnx.Linear(16, 1, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
+        """The outputs, by the name of their loss."""
         h = nnx.tanh(self.B(nnx.tanh(self.A(x))))
         return {"loss1": self.C(h), "loss2": self.D(h)}
 

@@ -57,9 +57,7 @@ def make(smoke: bool = False) -> Experiment:
         values, _ = values_fn(params, rest, test, None)
         losses = jnp.stack([values[name] for name in names])
         # Against always saying the label's frequency: below 1 is worth something.
-        entropy = -(
-            positive * np.log(positive) + (1 - positive) * np.log(1 - positive)
-        )
+        entropy = -(positive * np.log(positive) + (1 - positive) * np.log(1 - positive))
         relative = losses / jnp.asarray(entropy, jnp.float32)
         return {
             "all": jnp.mean(relative),
@@ -82,6 +80,11 @@ def make(smoke: bool = False) -> Experiment:
         design={name: table[:, i] for i, name in enumerate(names)},
         seeds=(0, 1) if smoke else tuple(range(8)),
         front=("common", "rare"),
+        remark=(
+            "weighting 1: all equal; weighting 2: by 1 / sqrt(p (1 - p)), p being the\n"
+            "label's frequency; weighting 3: by 1 / (p (1 - p)). The metrics are\n"
+            "losses relative to always saying p: below 1 is worth something."
+        ),
         batched=True,
     )
 

@@ -2,7 +2,7 @@
 
     python -m launch.sweep --experiment=digits --weights=left=1,right=0.1:0.3:1 \
         --seeds=0,1 --processes=2 --folder=studies/digits_grid
-    python -m launch.sweep --experiment=digits --simplex=4 --folder=studies/digits_simplex
+    python -m launch.sweep --experiment=digits --simplex=4 --folder=studies/simplex
 
 Every trial is `python -m experiments.main` with its own workdir, so that a trial that
 dies harms no other. Run the same command again to go on: finished trials are kept,

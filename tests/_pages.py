@@ -42,3 +42,9 @@ def run_page(path):
             f"{path}:{line} prints\n{printed.getvalue()}\nand the page shows\n{shown}"
         )
     return namespace
+
+
+def links(text):
+    """The targets of Markdown links and pictures that are files."""
+    found = re.findall(r"\]\(([^)]+)\)", text)
+    return [target for target in found if "://" not in target]

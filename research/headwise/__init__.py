@@ -18,8 +18,8 @@ from headwise import training as training
 from headwise.gradients import contributions as contributions
 from headwise.gradients import cosines as cosines
 from headwise.gradients import gramian as gramian
-from headwise.gradients import head_gramian as head_gramian
 from headwise.gradients import head_grads as head_grads
+from headwise.gradients import head_gramian as head_gramian
 from headwise.gradients import routing as routing
 from headwise.objective import named as named
 from headwise.objective import Objective as Objective

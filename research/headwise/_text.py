@@ -10,7 +10,9 @@ import rich.table
 import rich.text
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = "") -> str:
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], title: str = ""
+) -> str:
     """A plain-text table: first column left, the others right.
 
     It is as wide as it needs to be and never wider than the terminal (at least 80; a

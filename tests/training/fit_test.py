@@ -79,7 +79,9 @@ def test_interrupted_run_equals_uninterrupted_one(tmp_path):
 def test_resume_drops_records_after_the_checkpoint(tmp_path):
     fit(20, tmp_path)
     path = tmp_path / "metrics.jsonl"
-    path.write_text(path.read_text() + json.dumps({"step": 25, "values": {}}) + '\n{"st')
+    path.write_text(
+        path.read_text() + json.dumps({"step": 25, "values": {}}) + '\n{"st'
+    )
     _, history = fit(40, tmp_path)
     assert [record["step"] for record in history] == list(range(5, 45, 5))
     assert hw.training.read_metrics(tmp_path) == history

@@ -18,7 +18,9 @@ def test_same_run_takes_its_folder_up_again(tmp_path):
 def test_another_run_is_refused_and_nothing_changes(tmp_path):
     hw.training.claim_workdir(tmp_path, CONFIG)
     before = (tmp_path / "run.json").read_text()
-    with pytest.raises(hw.training.WorkdirError, match=r"another run: seed was 0, is 1"):
+    with pytest.raises(
+        hw.training.WorkdirError, match=r"another run: seed was 0, is 1"
+    ):
         hw.training.claim_workdir(tmp_path, CONFIG | {"seed": 1})
     assert (tmp_path / "run.json").read_text() == before
 

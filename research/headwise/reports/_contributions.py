@@ -1,8 +1,10 @@
 """The contributions of a whole run, from its metrics."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from headwise import gradients
@@ -56,4 +58,5 @@ def mean_contributions(history: Iterable[Mapping[str, Any]]) -> gradients.Contri
             for j in range(i + 1, len(names)):
                 both = mean(module, "cosine", f"{a}|{names[j]}")
                 cosine[k, i, j] = cosine[k, j, i] = both
-    return gradients.Contributions(names, modules, norm, share, cosine)
+    arrays = (jnp.asarray(x, jnp.float32) for x in (norm, share, cosine))
+    return gradients.Contributions(names, modules, *arrays)

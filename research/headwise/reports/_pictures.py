@@ -1,6 +1,7 @@
 """Pictures of a sweep: the trade-off between two metrics, and metrics by weighting."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,9 @@ def front_picture(
     ax.plot(*means[on_front][order].T, color="0.6", lw=1.5, zorder=1, label="front")
     for i, row in enumerate(rows):
         colour = f"C{i % 10}"
-        ax.plot(row["metrics"][x], row["metrics"][y], ".", color=colour, alpha=0.4, ms=4)
+        ax.plot(
+            row["metrics"][x], row["metrics"][y], ".", color=colour, alpha=0.4, ms=4
+        )
         spread = [np.nan_to_num(row["std"][m]) for m in (x, y)]
         ax.errorbar(
             *means[i],
@@ -104,7 +107,9 @@ def weights_picture(
         best = means.argmax() if more else means.argmin()
         for i in range(len(rows)):
             colour = "C2" if i == best else "0.45"
-            ax.errorbar(means[i], y[i], xerr=spread[i], fmt="o", color=colour, capsize=2)
+            ax.errorbar(
+                means[i], y[i], xerr=spread[i], fmt="o", color=colour, capsize=2
+            )
         ax.set_title(f"{name} ({'more' if more else 'less'} is better)", fontsize=9)
         ax.set_yticks(y, labels, fontsize=8)
         ax.grid(axis="x", alpha=0.3)

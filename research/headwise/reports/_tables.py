@@ -1,6 +1,8 @@
 """Means and spreads over the seeds, as data and as a table."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np

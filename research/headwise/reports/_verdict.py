@@ -1,6 +1,7 @@
 """What a sweep shows, in plain words: which metrics the weights moved at all."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
+from collections.abc import Mapping
 
 import numpy as np
 from scipy import stats
@@ -37,7 +38,9 @@ def verdict(
     rows = _tables.summary(records)
     names, _ = _tables.labels(rows)
     rows = [row | {"label": label} for row, label in zip(rows, names, strict=True)]
-    return "\n".join(_sentence(rows, name, more, level) for name, more in higher.items())
+    return "\n".join(
+        _sentence(rows, name, more, level) for name, more in higher.items()
+    )
 
 
 def _sentence(rows: list, name: str, more: bool, level: float) -> str:

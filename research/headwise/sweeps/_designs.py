@@ -1,7 +1,8 @@
 """Designs: sets of weightings, {name of head: [K] array}, one entry a weighting."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -35,7 +36,9 @@ def grid(levels: Mapping[str, Sequence[float]]) -> Design:
     names = _checks.head_names("levels", levels)
     for name in names:
         if len(levels[name]) == 0:
-            raise ValueError(f"levels[{name!r}]: expected one or more weights, got none")
+            raise ValueError(
+                f"levels[{name!r}]: expected one or more weights, got none"
+            )
     return _columns(names, list(itertools.product(*(levels[name] for name in names))))
 
 
@@ -114,7 +117,7 @@ def simplex(names: Sequence[str], levels: int, interior: bool = False) -> Design
     return _columns(ordered, points)
 
 
-def rows(design: Mapping[str, Sequence[float]]) -> list[dict[str, float]]:
+def rows(design: Mapping[str, Sequence[float] | np.ndarray]) -> list[dict[str, float]]:
     """The weightings of a design as dicts.
 
     Args:

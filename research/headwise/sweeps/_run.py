@@ -5,7 +5,9 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -20,7 +22,7 @@ Train = Callable[[dict[str, jax.Array], jax.Array], Mapping[str, Any]]
 
 def run(
     train: Train,
-    design: Mapping[str, Sequence[float]],
+    design: Mapping[str, Sequence[float] | np.ndarray],
     seeds: Sequence[int] = (0,),
     *,
     folder: str | os.PathLike | None = None,
@@ -107,7 +109,9 @@ def run(
                 if progress and not bar.console.is_terminal:
                     # Where no bar can be drawn (a log file), a line a trial.
                     state = record["error"] or f"{record['seconds']:.1f} s"
-                    print(f"trial {len(done)}/{len(trials)} {shown}: {state}", flush=True)
+                    print(
+                        f"trial {len(done)}/{len(trials)} {shown}: {state}", flush=True
+                    )
             bar.update(task, description="sweep")
     return [done[_identity(*trial)] for trial in trials]
 
@@ -205,7 +209,10 @@ def _together(
     seeds = jnp.asarray([seed for _, seed in trials], jnp.int32)
     metrics = jax.device_get(jax.jit(jax.vmap(train))(stacked, seeds))
     each = (time.perf_counter() - start) / len(trials)
+
+    def row(k: int) -> Any:
+        return jax.tree.map(lambda x: np.asarray(x)[k], metrics)
+
     return [
-        _result(weights, seed, jax.tree.map(lambda x: np.asarray(x)[k], metrics), each)
-        for k, (weights, seed) in enumerate(trials)
+        _result(weights, seed, row(k), each) for k, (weights, seed) in enumerate(trials)
     ]

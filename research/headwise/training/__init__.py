@@ -18,16 +18,16 @@ from headwise.training._workdir import claim_workdir
 from headwise.training._workdir import WorkdirError
 
 __all__ = (
-    "balanced_grad",
     "Checkpoints",
-    "claim_workdir",
-    "fit",
     "Info",
-    "init_state",
-    "make_step",
     "NonFiniteError",
-    "read_metrics",
     "StepInfo",
     "TrainState",
     "WorkdirError",
+    "balanced_grad",
+    "claim_workdir",
+    "fit",
+    "init_state",
+    "make_step",
+    "read_metrics",
 )

@@ -1,7 +1,9 @@
 """One gradient of many heads, as a balancer decides."""
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,9 @@ from headwise import _numerics
 from headwise import _trees
 from headwise import balancers
 from headwise import gradients
-from headwise.typing import Array, PyTree, ValuesFn
+from headwise.typing import Array
+from headwise.typing import PyTree
+from headwise.typing import ValuesFn
 
 
 class Info(NamedTuple):

@@ -4,7 +4,10 @@ import itertools
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -133,8 +136,10 @@ def fit(
             task = bar.add_task(label, total=steps, completed=first, shown="")
             window: list[_step.StepInfo] = []
             for t in range(first, steps):
-                due = report is not None and report_every and t % report_every == 0
-                state, info = (report if due else step)(state, batch_of(t))
+                take = step
+                if report is not None and report_every and t % report_every == 0:
+                    take = report
+                state, info = take(state, batch_of(t))
                 window.append(info)
                 done = t + 1
                 last = done == steps

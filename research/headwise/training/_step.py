@@ -1,7 +1,9 @@
 """One pure training step: gradients, balancer, optimiser."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,9 @@ import optax
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
-from headwise.typing import Array, PyTree, ValuesFn
+from headwise.typing import Array
+from headwise.typing import PyTree
+from headwise.typing import ValuesFn
 
 
 class TrainState(NamedTuple):

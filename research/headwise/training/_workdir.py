@@ -26,7 +26,9 @@ def write_atomically(path: pathlib.Path, text: str) -> None:
         raise
 
 
-def claim_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> pathlib.Path:
+def claim_workdir(
+    workdir: str | os.PathLike, config: Mapping[str, Any]
+) -> pathlib.Path:
     """Makes the folder of a run, or takes it up again if it is this run's.
 
     `run.json` in it holds the configuration. A folder with the same one is resumed;
@@ -55,14 +57,14 @@ def claim_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> path
         belongs to another run: seed was 0, is 1
     """
     path = pathlib.Path(workdir)
-    config = json.loads(json.dumps(dict(config), sort_keys=True))
+    wanted = json.loads(json.dumps(dict(config), sort_keys=True))
     record = path / "run.json"
     try:
         path.mkdir(parents=True, exist_ok=True)
         if record.exists():
             found = json.loads(record.read_text())
-            if found != config:
-                raise WorkdirError(f"workdir {path}: {_difference(found, config)}")
+            if found != wanted:
+                raise WorkdirError(f"workdir {path}: {_difference(found, wanted)}")
             with tempfile.TemporaryFile(dir=path):
                 return path
         if any(not file.name.startswith(".") for file in path.iterdir()):
@@ -70,7 +72,7 @@ def claim_workdir(workdir: str | os.PathLike, config: Mapping[str, Any]) -> path
                 f"workdir {path}: holds files that are no run of Headwise; give an "
                 "empty or new folder"
             )
-        write_atomically(record, json.dumps(config, indent=2, sort_keys=True) + "\n")
+        write_atomically(record, json.dumps(wanted, indent=2, sort_keys=True) + "\n")
     except json.JSONDecodeError as error:
         raise WorkdirError(f"workdir {path}: run.json is damaged ({error})") from error
     except OSError as error:

@@ -1,0 +1,21 @@
+"""The README's example runs as written and prints what it shows."""
+
+import pathlib
+
+from tests import _pages
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def test_example_runs_as_written():
+    namespace = _pages.run_page(ROOT / "README.md")
+    assert namespace["report"].names == ("y1", "y2")
+
+
+def test_links_and_folders_exist():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for link in _pages.links(text):
+        assert (ROOT / link).exists(), link
+    packages = {p.parent.name for p in ROOT.glob("research/headwise/*/__init__.py")}
+    for package in packages:
+        assert f"`{package}/`" in text, package
