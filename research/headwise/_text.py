@@ -19,9 +19,6 @@ def table(
     file counts as 100).
     """
     grid = rich.table.Table(
-        title=rich.text.Text(title) if title else None,
-        title_justify="left",
-        title_style="",
         box=rich.box.SIMPLE_HEAD,
         pad_edge=False,
         show_edge=False,
@@ -39,4 +36,6 @@ def table(
     text = io.StringIO()
     rich.console.Console(file=text, width=width, color_system=None).print(grid)
     lines = [line.rstrip() for line in text.getvalue().splitlines()]
+    if title:
+        lines.insert(0, title)
     return "\n".join(line for line in lines if line)

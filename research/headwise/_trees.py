@@ -39,6 +39,11 @@ def common_prefix(found: list[tuple[str, ...]]) -> int:
     return length if found else 0
 
 
+def structure(tree: PyTree) -> Any:
+    """The tree's structure, comparable with ==."""
+    return jax.tree.structure(tree)
+
+
 def modules(tree: PyTree, depth: int | None = None) -> list[str]:
     """The module that each leaf belongs to, in the order of the leaves.
 
@@ -55,7 +60,7 @@ def modules(tree: PyTree, depth: int | None = None) -> list[str]:
 
 
 def check_floating(argument: str, tree: PyTree) -> None:
-    """Raises unless the tree has leaves and every one is a floating or complex array."""
+    """Raises unless the tree has leaves and all are floating or complex arrays."""
     leaves = jax.tree.leaves(tree)
     if not leaves:
         raise ValueError(f"{argument}: expected parameters, got a tree without leaves")

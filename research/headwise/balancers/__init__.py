@@ -17,13 +17,13 @@ from headwise.balancers._uncertainty import uncertainty
 
 __all__ = (
     "Balancer",
-    "constant",
     "Decision",
+    "Signals",
+    "constant",
     "equal",
     "graddrop",
     "mgda",
     "min_norm",
     "scheduled",
-    "Signals",
     "uncertainty",
 )

@@ -1,13 +1,15 @@
 """Static weights: what Keras' `loss_weights` are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from headwise import _checks
 from headwise.balancers import _types
-from headwise.typing import Array, PyTree
+from headwise.typing import Array
+from headwise.typing import PyTree
 
 
 class ConstantState(NamedTuple):

@@ -1,6 +1,7 @@
 """GradDrop: at every coordinate one sign is kept, drawn by its purity."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 from headwise import _checks
 from headwise import _numerics
 from headwise.balancers import _types
-from headwise.typing import Array, PyTree
+from headwise.typing import Array
+from headwise.typing import PyTree
 
 
 class GradDropState(NamedTuple):
@@ -91,8 +93,9 @@ def graddrop(leak: Mapping[str, float | Array] | None = None) -> _types.Balancer
             leaves.append(jnp.sum(kept, axis=0))
             axes = tuple(range(1, g.ndim))
             dtype = _numerics.accumulator(g)
-            kept_sum += jnp.sum((kept * g).astype(dtype), axes)
-            raw_sum += jnp.sum((g * g).astype(dtype), axes)
+            kept, g = kept.astype(dtype), g.astype(dtype)
+            kept_sum += jnp.sum(kept * g, axes)
+            raw_sum += jnp.sum(g * g, axes)
         weights = _numerics.safe_divide(kept_sum, raw_sum, 1.0)
         direction = jax.tree.unflatten(structure, leaves)
         decision = _types.Decision(_types.zero_absent(weights, signals), direction)

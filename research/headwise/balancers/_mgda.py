@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from headwise.balancers import _min_norm
 from headwise.balancers import _types
-from headwise.typing import Array, PyTree
+from headwise.typing import Array
+from headwise.typing import PyTree
 
 
 class MgdaState(NamedTuple):

@@ -1,13 +1,16 @@
 """Weights that follow a schedule of the step."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from headwise import _checks
 from headwise.balancers import _types
-from headwise.typing import Array, PyTree, Schedule
+from headwise.typing import Array
+from headwise.typing import PyTree
+from headwise.typing import Schedule
 
 
 class ScheduledState(NamedTuple):

@@ -1,12 +1,16 @@
 """What a balancer is, what it is shown and what it answers."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
 from headwise import _checks
-from headwise.typing import Array, PyTree
+from headwise.typing import Array
+from headwise.typing import PyTree
 
 NEEDS = ("values", "gramian", "grads")
 
@@ -76,6 +80,11 @@ def check_heads(balancer: str, heads: int, signals: Signals) -> None:
         raise ValueError(
             f"{balancer}: expected signals.gram of shape ({heads}, {heads}), got "
             f"{jnp.shape(signals.gram)}"
+        )
+    if signals.grads is not None and len(signals.grads) != heads:
+        raise ValueError(
+            f"{balancer}: expected signals.grads of {heads} heads, got "
+            f"{_checks.listing(signals.grads)}"
         )
     if signals.present is not None and jnp.shape(signals.present) != (heads,):
         raise ValueError(

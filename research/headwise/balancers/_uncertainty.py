@@ -1,7 +1,9 @@
 """Uncertainty weighting: each head's noise is learned and divides its value."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,8 @@ import optax
 
 from headwise import _checks
 from headwise.balancers import _types
-from headwise.typing import Array, PyTree
+from headwise.typing import Array
+from headwise.typing import PyTree
 
 _FACTOR = {"regression": 0.5, "classification": 1.0}
 

@@ -12,12 +12,12 @@ from headwise.gradients._routing import routing
 
 __all__ = (
     "Contributions",
+    "Routing",
     "contributions",
     "cosines",
     "gramian",
-    "head_gramian",
     "head_grads",
-    "Routing",
+    "head_gramian",
     "routing",
     "with_aux",
 )

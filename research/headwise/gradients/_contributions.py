@@ -13,7 +13,11 @@ from headwise import _numerics
 from headwise import _text
 from headwise import _trees
 from headwise.gradients import _gramian
-from headwise.typing import Array, PyTree
+from headwise.typing import Array
+from headwise.typing import PyTree
+
+_COLUMNS = 4
+"""Heads that a table shows side by side; with more, each has a row of its own."""
 
 
 @jax.tree_util.register_dataclass
@@ -43,22 +47,39 @@ class Contributions:
         return jnp.minimum(jnp.min(self.cosine, axis=(-2, -1)), 0.0)
 
     def __str__(self) -> str:
-        columns = ["module"]
-        for name in self.names:
-            columns += [f"|{name}|", f"{name} %"]
-        columns.append("min cos")
         norm, share = np.asarray(self.norm), np.asarray(self.share)
-        conflict = _least_cosine(np.asarray(self.cosine), norm)
+        least = _least_cosine(np.asarray(self.cosine), norm)
+
+        def cell(m: int, h: int) -> str:
+            if norm[m, h] == 0:
+                return "-"
+            return f"{norm[m, h]:.1e} {100 * share[m, h]:4.0f} %"
+
+        def cosine(m: int) -> str:
+            return "-" if np.isnan(least[m]) else f"{least[m]:+.2f}"
+
+        title = "norm of each head's gradient, its share of the update, least cosine"
+        if len(self.names) <= _COLUMNS:
+            rows = [
+                [module, *(cell(m, h) for h in range(len(self.names))), cosine(m)]
+                for m, module in enumerate(self.modules)
+            ]
+            return _text.table(["module", *self.names, "cosine"], rows, title)
         rows = []
         for m, module in enumerate(self.modules):
-            row = [module]
-            for h in range(len(self.names)):
-                reached = norm[m, h] != 0
-                row.append(f"{norm[m, h]:.2g}" if reached else "-")
-                row.append(f"{100 * share[m, h]:.0f}" if reached else "-")
-            row.append("-" if np.isnan(conflict[m]) else f"{conflict[m]:+.2f}")
-            rows.append(row)
-        title = "|head| norm of its gradient, % its share of the update"
+            heads = np.argsort(-share[m], kind="stable")
+            shown = [h for h in heads if norm[m, h] != 0]
+            for i, h in enumerate(shown):
+                first = i == 0
+                rows.append(
+                    [
+                        module if first else "",
+                        self.names[h],
+                        cell(m, h),
+                        cosine(m) if first else "",
+                    ]
+                )
+        columns = ["module", "head", "norm, share", "cosine"]
         return _text.table(columns, rows, title)
 
     def plot(self, ax: Any = None) -> Any:
@@ -103,6 +124,8 @@ def contributions(
     The share says who moves a module: what part of the first-order decrease of the
     total along u comes from head h. Give the optimiser's own step as `update` to see
     the shares of the update that was applied (Adam rescales every parameter).
+    A head of weight 0 has share 0 and changes no other share, even if its gradient
+    is NaN.
 
     Args:
         grads: {name: pytree like the parameters}, as `hw.head_grads` returns.
@@ -144,24 +167,30 @@ def contributions(
             raise ValueError(f"weights: expected [{len(names)}], got shape {w.shape}")
     rows = _gramian.stacked(grads)
     if update is not None:
-        same = jax.tree.structure(update) == jax.tree.structure(grads[names[0]])
-        if not same:
+        first = grads[names[0]]
+        same = _trees.structure(update) == _trees.structure(first)
+        if not same or [jnp.shape(u) for u in jax.tree.leaves(update)] != [
+            jnp.shape(g) for g in jax.tree.leaves(first)
+        ]:
             raise ValueError("update: expected a pytree like the gradients")
         along = [
             jnp.matmul(r, jnp.ravel(u).astype(r.dtype), precision="highest").real
             for r, u in zip(rows, jax.tree.leaves(update), strict=True)
         ]
+    both = (w != 0)[:, None] & (w != 0)[None, :]
     of_leaf = _trees.modules(grads[names[0]], depth)
     modules = tuple(dict.fromkeys(of_leaf))
     gram, pull = [], []
     for module in modules:
         mine = [i for i, name in enumerate(of_leaf) if name == module]
-        gram.append(sum(_gramian.products(rows[i]) for i in mine))
+        gram.append(jnp.asarray(sum(_gramian.products(rows[i]) for i in mine)))
         if update is None:
-            pull.append(jnp.matmul(gram[-1], w, precision="highest"))
+            moving = jnp.where(both, gram[-1], jnp.zeros_like(gram[-1]))
+            pull.append(jnp.matmul(moving, w, precision="highest"))
         else:
-            pull.append(sum(along[i] for i in mine))
-    grams, weighted = jnp.stack(gram), jnp.stack(pull) * w[None, :]
+            pull.append(jnp.asarray(sum(along[i] for i in mine)))
+    grams = jnp.stack(gram)
+    weighted = _numerics.drop_zero_weight(w[None, :], jnp.stack(pull))
     total = jnp.sum(weighted, axis=1, keepdims=True)
     return Contributions(
         names=names,

@@ -1,8 +1,10 @@
 """Which outputs of a traced program depend on which inputs.
 
-A set of inputs is an int used as a bit set. Nested programs are entered, so that the
-answer is exact through jit, remat, custom derivatives, scan, while and cond; an
-unknown primitive that holds a program of another shape counts as fully connected.
+A set of inputs is an int used as a bit set, and an array is one thing: what depends on
+one entry of it depends on all. Up to that the answer is exact through jit, remat,
+custom derivatives, scan and cond, whose programs are entered. Loops of unknown length,
+mutable references and unknown primitives that hold a program of another shape are
+answered on the safe side: dependent.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,10 @@ def _is_program(value: Any) -> bool:
     return isinstance(value, core.Jaxpr | core.ClosedJaxpr)
 
 
+def _is_reference(atom: Any) -> bool:
+    return hasattr(atom.aval, "inner_aval")
+
+
 def dependence(jaxpr: Any, inputs: Sequence[int]) -> list[int]:
     """The set that each output depends on, given the set of each input."""
     jaxpr = _jaxpr(jaxpr)
@@ -29,8 +35,13 @@ def dependence(jaxpr: Any, inputs: Sequence[int]) -> list[int]:
 
     for eqn in jaxpr.eqns:
         sets = [read(atom) for atom in eqn.invars]
-        for variable, found in zip(eqn.outvars, _of_equation(eqn, sets), strict=True):
-            known[variable] = found
+        references = [atom for atom in eqn.invars if _is_reference(atom)]
+        if references:  # written or read, here or in a nested program
+            found = [_union(sets)] * len(eqn.outvars)
+            known.update(dict.fromkeys(references, _union(sets)))
+        else:
+            found = _of_equation(eqn, sets)
+        known.update(zip(eqn.outvars, found, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
 
@@ -46,7 +57,7 @@ def _of_equation(eqn: Any, sets: list[int]) -> list[int]:
         return [0] * len(eqn.outvars)
     name = eqn.primitive.name
     if name == "scan":
-        return _scan(eqn.params, sets)
+        return _scan(eqn, sets)
     if name == "while":
         return _while(eqn.params, sets)
     if name == "cond":
@@ -65,17 +76,36 @@ def _of_equation(eqn: Any, sets: list[int]) -> list[int]:
     return [_union(sets)] * len(eqn.outvars)
 
 
-def _scan(params: dict, sets: list[int]) -> list[int]:
-    consts, carries = params["num_consts"], params["num_carry"]
+def _scan(eqn: Any, sets: list[int]) -> list[int]:
+    program = eqn.params["jaxpr"]
+    inner = _jaxpr(program)
+    # What is scanned over or stacked has one axis more outside; the parameters that
+    # count constants and carries differ between versions of JAX.
+    carries = sum(
+        out.aval.ndim == body.aval.ndim
+        for out, body in zip(eqn.outvars, inner.outvars, strict=True)
+    )
+    scanned = sum(
+        out.aval.ndim > body.aval.ndim
+        for out, body in zip(eqn.invars, inner.invars, strict=True)
+    )
+    consts = len(sets) - carries - scanned
     carry = sets[consts : consts + carries]
-    while True:
-        found = dependence(
-            params["jaxpr"], sets[:consts] + carry + sets[consts + carries :]
-        )
-        grown = [old | new for old, new in zip(carry, found[:carries], strict=True)]
-        if grown == carry:
-            return grown + found[carries:]
-        carry = grown
+    stacked = [0] * (len(eqn.outvars) - carries)
+    seen: dict[tuple[int, ...], int] = {}
+    step, length = 0, eqn.params["length"]
+    while step < length:
+        if tuple(carry) in seen:  # it repeats: skip all whole periods
+            period = step - seen[tuple(carry)]
+            length = step + (length - step) % period
+            seen = {}
+            continue
+        seen[tuple(carry)] = step
+        found = dependence(program, sets[:consts] + carry + sets[consts + carries :])
+        carry = found[:carries]
+        stacked = [a | b for a, b in zip(stacked, found[carries:], strict=True)]
+        step += 1
+    return carry + stacked
 
 
 def _while(params: dict, sets: list[int]) -> list[int]:

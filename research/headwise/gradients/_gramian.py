@@ -1,6 +1,7 @@
 """Inner products of the head gradients: lengths, angles, conflicts."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,8 +9,11 @@ import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import _trees
 from headwise.gradients import _head_grads
-from headwise.typing import Array, PyTree, ValuesFn
+from headwise.typing import Array
+from headwise.typing import PyTree
+from headwise.typing import ValuesFn
 
 
 def stacked(grads: Mapping[str, PyTree]) -> list[Array]:
@@ -17,7 +21,7 @@ def stacked(grads: Mapping[str, PyTree]) -> list[Array]:
     names = _checks.head_names("grads", grads)
     leaves = [jax.tree.leaves(grads[name]) for name in names]
     for name, found in zip(names, leaves, strict=True):
-        if jax.tree.structure(grads[name]) != jax.tree.structure(grads[names[0]]):
+        if _trees.structure(grads[name]) != _trees.structure(grads[names[0]]):
             raise ValueError(
                 f"grads: expected the same structure for every head; {name!r} and "
                 f"{names[0]!r} differ"

@@ -1,6 +1,7 @@
 """One gradient pytree a head, from one forward pass."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -8,7 +9,9 @@ import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _trees
-from headwise.typing import Array, PyTree, ValuesFn
+from headwise.typing import Array
+from headwise.typing import PyTree
+from headwise.typing import ValuesFn
 
 
 def check_values(values: Any) -> None:

@@ -4,16 +4,7 @@ from typing import Any
 
 import numpy as np
 
-
-def new_axes(width: float, height: float) -> Any:
-    """Axes of a new figure; says what to install if matplotlib is not there."""
-    try:
-        import matplotlib.pyplot as plt
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'pictures need matplotlib: pip install "headwise[plots]"'
-        ) from error
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
+from headwise import _axes
 
 
 def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
@@ -21,7 +12,7 @@ def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
     modules = r.by_module(depth)
     rows = max(len(modules), len(r.names))
     if ax is None:
-        ax = new_axes(7.0, 0.8 + 0.42 * rows)
+        ax = _axes.new_axes(7.0, 0.8 + 0.42 * rows)
     colours = {name: f"C{i}" for i, name in enumerate(r.names)}
     left = dict(zip(r.names, np.linspace(0, -(rows - 1), len(r.names) + 2)[1:-1]))
     right = dict(zip(modules, np.linspace(0, -(rows - 1), len(modules))))
@@ -70,14 +61,14 @@ def contributions(c: Any, ax: Any = None) -> Any:
     """Stacked bars of the shares of the update; the norm is written into the bar."""
     share, norm = np.asarray(c.share), np.asarray(c.norm)
     if ax is None:
-        ax = new_axes(7.5, 1.2 + 0.36 * len(c.modules))
+        ax = _axes.new_axes(7.5, 1.2 + 0.36 * len(c.modules))
     y = np.arange(len(c.modules))[::-1]
     ahead, behind = np.zeros(len(y)), np.zeros(len(y))
     for h, name in enumerate(c.names):
         width = share[:, h]
         start = np.where(width >= 0, ahead, behind)
         ax.barh(y, width, left=start, color=f"C{h}", alpha=0.75, label=name)
-        for m in np.flatnonzero(np.abs(width) > 0.12):
+        for m in np.flatnonzero(np.abs(width) > 0.18):
             ax.text(
                 start[m] + width[m] / 2,
                 y[m],

@@ -11,7 +11,11 @@ from headwise import _text
 from headwise import _trees
 from headwise.gradients import _dependence
 from headwise.gradients import _head_grads
-from headwise.typing import PyTree, ValuesFn
+from headwise.typing import PyTree
+from headwise.typing import ValuesFn
+
+_COLUMNS = 6
+"""Heads that a table shows side by side, and modules that it also puts in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +76,25 @@ class Routing:
         return tuple(m for m, heads in self.by_module(depth).items() if name in heads)
 
     def __str__(self) -> str:
+        modules = self.by_module()
+        if len(self.names) > _COLUMNS:
+            # Too many for a column each: modules with the same movers share a row.
+            groups: dict[tuple[str, ...], list[str]] = {}
+            for module, heads in modules.items():
+                groups.setdefault(heads, []).append(module)
+            rows = []
+            for heads, members in groups.items():
+                everyone = len(heads) == len(self.names)
+                movers = f"all {len(heads)} heads" if everyone else ", ".join(heads)
+                rows.append([", ".join(members), movers or "-", _kind(heads)])
+            return _text.table(["modules", "moved by", ""], rows)
         rows = []
-        for module, heads in self.by_module().items():
+        for module, heads in modules.items():
             cells = ["moves" if name in heads else "-" for name in self.names]
             rows.append([module, *cells, _kind(heads)])
         table = _text.table(["module", *self.names, ""], rows)
+        if len(modules) > _COLUMNS:
+            return table
         lines = [f"{n} moves {', '.join(self.moves(n)) or '-'}" for n in self.names]
         return table + "\n" + "\n".join(lines)
 
@@ -112,7 +130,11 @@ def _kind(heads: tuple[str, ...]) -> str:
 
 
 def routing(
-    values_fn: ValuesFn, params: PyTree, *args: Any, has_aux: bool = False, **kwargs: Any
+    values_fn: ValuesFn,
+    params: PyTree,
+    *args: Any,
+    has_aux: bool = False,
+    **kwargs: Any,
 ) -> Routing:
     """Proves from the program which head moves which parameter.
 
@@ -120,7 +142,8 @@ def routing(
     reaches a parameter exactly if the gradient of that parameter depends on the
     symbol of h. Nothing is evaluated: a gradient that happens to be 0 on a batch is
     no missing path, and `stop_gradient`, integer paths and custom derivatives are
-    respected, since JAX's own differentiation decides.
+    respected, since JAX's own differentiation decides. An array is one thing: heads
+    that are stacked into one array and taken apart again count as one from there on.
 
     Args:
         values_fn: as in `hw.head_grads`.

@@ -1,6 +1,7 @@
 """What is not beaten in everything, how much a front covers, what sharing costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ def _points(argument: str, points: Any) -> np.ndarray:
 
 
 def front(points: Any, higher: Sequence[bool] | bool = False) -> np.ndarray:
-    """Which points are on the Pareto front: no other is as good in all and better in one.
+    """Which points are on the Pareto front: none is as good in all and better in one.
 
     Args:
         points: [N, M] objectives. A row with NaN is never on the front.
@@ -33,17 +34,17 @@ def front(points: Any, higher: Sequence[bool] | bool = False) -> np.ndarray:
         array([ True,  True,  True, False])
     """
     table = _points("points", points)
-    flags = np.broadcast_to(higher, table.shape[1:])
-    if np.ndim(higher) and len(higher) != table.shape[1]:  # type: ignore[arg-type]
+    flags = np.asarray(higher, bool)
+    if flags.shape not in ((), table.shape[1:]):
         raise ValueError(
-            f"higher: expected {table.shape[1]} flags, got {len(flags)}"
+            f"higher: expected {table.shape[1]} flags, got shape {flags.shape}"
         )
     cost = np.where(flags, -table, table)
-    valid = ~np.isnan(cost).any(axis=1)
-    no_worse = (cost[:, None, :] <= cost[None, :, :]).all(axis=2)
-    better = (cost[:, None, :] < cost[None, :, :]).any(axis=2)
-    dominated = (no_worse & better & valid[:, None]).any(axis=0)
-    return valid & ~dominated
+    valid = ~np.any(np.isnan(cost), axis=1)
+    no_worse = np.all(cost[:, None, :] <= cost[None, :, :], axis=2)
+    better = np.any(cost[:, None, :] < cost[None, :, :], axis=2)
+    dominated = np.any(no_worse & better & valid[:, None], axis=0)
+    return np.asarray(valid & ~dominated)
 
 
 def hypervolume(points: Any, reference: Sequence[float]) -> float:

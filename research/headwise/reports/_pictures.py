@@ -6,20 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from headwise import _axes
 from headwise import pareto
 from headwise.reports import _tables
-
-
-def _axes(ax: Any, width: float, height: float) -> Any:
-    if ax is not None:
-        return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'pictures need matplotlib: pip install "headwise[plots]"'
-        ) from error
-    return plt.subplots(figsize=(width, height), layout="constrained")[1]
 
 
 def front_picture(
@@ -43,7 +32,8 @@ def front_picture(
     Returns:
         The axes.
     """
-    ax = _axes(ax, 6.4, 4.8)
+    if ax is None:
+        ax = _axes.new_axes(7.6, 4.4)
     rows = [r for r in _tables.summary(records) if x in r["mean"] and y in r["mean"]]
     means = np.array([[r["mean"][x], r["mean"][y]] for r in rows]).reshape(-1, 2)
     on_front = pareto.front(means, [higher[x], higher[y]])
@@ -96,7 +86,7 @@ def weights_picture(
     rows = [row for row in _tables.summary(records) if row["mean"]]
     if figure is None:
         height = 1.0 + 0.3 * len(rows)
-        figure = _axes(None, 3.0 + 2.6 * len(higher), height).figure
+        figure = _axes.new_axes(3.0 + 2.6 * len(higher), height).figure
         figure.clear()
     axes = figure.subplots(1, len(higher), sharey=True, squeeze=False)[0]
     labels, _ = _tables.labels(rows)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import rich.progress
 
+from headwise import _files
 from headwise.sweeps import _designs
 
 Train = Callable[[dict[str, jax.Array], jax.Array], Mapping[str, Any]]
@@ -74,8 +75,9 @@ def run(
     if folder is not None:
         pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
         path = pathlib.Path(folder) / "trials.jsonl"
-        done = {_identity(r["weights"], r["seed"]): r for r in read_trials(path)}
-        _drop_torn_line(path)
+        found = read_trials(path)
+        done = {_identity(r["weights"], r["seed"]): r for r in found}
+        _files.write_records(path, found)  # without a line torn by a kill
     open_trials = [t for t in trials if _identity(*t) not in done]
 
     def keep(record: dict[str, Any]) -> None:
@@ -132,21 +134,7 @@ def read_trials(path: str | os.PathLike) -> list[dict[str, Any]]:
     path = pathlib.Path(path)
     if path.is_dir():
         path = path / "trials.jsonl"
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
-
-
-def _drop_torn_line(path: pathlib.Path) -> None:
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        whole = path.read_bytes().rpartition(b"\n")
-        path.write_bytes(whole[0] + whole[1])
+    return _files.read_records(path)
 
 
 def _identity(weights: Mapping[str, float], seed: int) -> str:

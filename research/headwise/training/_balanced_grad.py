@@ -92,7 +92,7 @@ def balanced_grad(
     ) -> tuple[PyTree, Info, Any]:
         _trees.check_floating("params", params)
         reaches = None
-        if balancer.needs != "values" or private == "own":
+        if balancer.needs != "values" or private == "own" or head_grads:
             reaches = gradients.routing(plain, params, *args, has_aux=True)
         grads = gram = None
         if balancer.needs != "values" or head_grads:

@@ -6,7 +6,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-from headwise.training import _workdir
+from headwise import _files
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
@@ -25,15 +25,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     path = pathlib.Path(path)
     if path.is_dir():
         path = path / "metrics.jsonl"
-    if not path.exists():
-        return []
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return records
+    return _files.read_records(path)
 
 
 class MetricsWriter:
@@ -46,8 +38,7 @@ class MetricsWriter:
     def __init__(self, workdir: pathlib.Path, step: int):
         path = workdir / "metrics.jsonl"
         kept = [r for r in read_metrics(path) if r["step"] <= step]
-        lines = "".join(json.dumps(record) + "\n" for record in kept)
-        _workdir.write_atomically(path, lines)
+        _files.write_records(path, kept)
         self.history = kept
         self._file = path.open("a", buffering=1)
         self._events = None

@@ -7,23 +7,11 @@ import tempfile
 from collections.abc import Mapping
 from typing import Any
 
+from headwise import _files
+
 
 class WorkdirError(ValueError):
     """The folder cannot be used: not writable, or it holds another run."""
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """Writes a whole file or nothing: a temporary file, then a rename."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def claim_workdir(
@@ -72,7 +60,9 @@ def claim_workdir(
                 f"workdir {path}: holds files that are no run of Headwise; give an "
                 "empty or new folder"
             )
-        write_atomically(record, json.dumps(wanted, indent=2, sort_keys=True) + "\n")
+        _files.write_atomically(
+            record, json.dumps(wanted, indent=2, sort_keys=True) + "\n"
+        )
     except json.JSONDecodeError as error:
         raise WorkdirError(f"workdir {path}: run.json is damaged ({error})") from error
     except OSError as error:
