@@ -104,7 +104,7 @@ def make(smoke: bool = False) -> Experiment:
         steps=12 if smoke else 600,
         higher={"dice": True, "t1_r2": True, "bias_r2": True},
         design=hw.sweeps.grid(
-            {"tissue": [1.0], "t1": [0.1, 1.0], "bias": [0.01, 0.1, 1.0]}
+            {"tissue": [1.0], "t1": [0.1, 0.3, 1.0], "bias": [0.01, 0.3]}
         ),
         seeds=(0, 1) if smoke else (0, 1, 2),
         front=("dice", "t1_r2"),

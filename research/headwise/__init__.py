@@ -15,6 +15,9 @@ from headwise import pareto as pareto
 from headwise import reports as reports
 from headwise import sweeps as sweeps
 from headwise import training as training
+from headwise.balancers import Balancer as Balancer
+from headwise.balancers import Decision as Decision
+from headwise.balancers import Signals as Signals
 from headwise.gradients import contributions as contributions
 from headwise.gradients import cosines as cosines
 from headwise.gradients import gramian as gramian

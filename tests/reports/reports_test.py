@@ -50,9 +50,33 @@ def test_table_marks_best_front_and_diverged(records):
 
 def test_verdict_tells_signal_from_chance(records):
     dice, error = hw.reports.verdict(records, HIGHER).splitlines()
-    assert dice.startswith("dice: the weights matter: best")
-    assert "at a=1, worst" in dice
+    assert dice.startswith("dice: the weights matter (p = 0.0")
+    assert " at a=1, 0.5" in dice or " at a=1, 0.6" in dice
     assert error.startswith("error: no weighting made a difference")
+
+
+def test_verdict_compares_seed_by_seed():
+    """Seeds differ by far more than weightings, but all in the same way."""
+    rows = [
+        record(w, seed, seed + 0.01 * w, seed - 0.01 * w * (-1) ** seed)
+        for w in (1.0, 2.0, 3.0)
+        for seed in range(6)
+    ]
+    dice, error = hw.reports.verdict(rows, HIGHER).splitlines()
+    assert "the weights matter (p = 0.00)" in dice
+    assert "no weighting made a difference (p = 1.00)" in error
+    rows = [row for row in rows if row["weights"]["a"] < 3]
+    dice, error = hw.reports.verdict(rows, HIGHER).splitlines()
+    assert "the weights matter (p = 0.00)" in dice
+    assert "no weighting made a difference" in error
+
+
+def test_verdict_leaves_out_seeds_that_diverged():
+    rows = [record(w, s, 0.1 * w + s, 0.0) for w in (1.0, 2.0, 3.0) for s in range(3)]
+    rows[0] |= {"finite": False, "metrics": {"dice": None, "error": None}}
+    assert "the weights matter" not in hw.reports.verdict(rows, {"dice": True})
+    rows[1] |= {"finite": False, "metrics": {"dice": None, "error": None}}
+    assert "nobody can say" in hw.reports.verdict(rows, {"dice": True})
 
 
 def test_verdict_on_one_seed_claims_nothing():

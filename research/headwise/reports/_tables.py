@@ -13,11 +13,12 @@ from headwise import pareto
 Record = Mapping[str, Any]
 
 
-def _flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Nested metrics as {"a/b": float}; what was not finite is NaN."""
     found: dict[str, float] = {}
     for name, value in metrics.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}/")
+            found |= flat(value, f"{prefix}{name}/")
         else:
             found[prefix + name] = np.nan if value is None else float(value)
     return found
@@ -70,7 +71,7 @@ def summary(records: Iterable[Record]) -> list[dict[str, Any]]:
         groups.setdefault(weighting(record["weights"]), []).append(record)
     rows = []
     for group in groups.values():
-        good = [_flat(r["metrics"]) for r in group if r["finite"]]
+        good = [flat(r["metrics"]) for r in group if r["finite"]]
         names = list(good[0]) if good else []
         columns = {name: [metrics[name] for metrics in good] for name in names}
         rows.append(
