@@ -84,6 +84,16 @@ def test_verdict_on_one_seed_claims_nothing():
     assert "nobody can say" in hw.reports.verdict(rows, HIGHER)
 
 
+def test_labels_are_short_and_tell_weightings_apart():
+    def first_column(*weights):
+        rows = [record(w, 0, 0.5, 0.1) for w in weights]
+        lines = hw.reports.sweep_table(rows, HIGHER).splitlines()
+        return [line.split()[0] for line in lines[3:]]
+
+    assert first_column(1 / 3, 2 / 3) == ["a=0.333", "a=0.667"]
+    assert first_column(0.33331, 0.33332) == ["a=0.33331", "a=0.33332"]
+
+
 def test_study_without_finite_trial_is_reported():
     rows = [record(1.0, 0, None, None, finite=False)]
     assert "1 diverged" in hw.reports.sweep_table(rows, HIGHER)

@@ -24,9 +24,9 @@ def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
     return found
 
 
-def weighting(weights: Mapping[str, float]) -> str:
+def weighting(weights: Mapping[str, float], digits: int = 6) -> str:
     """A weighting in one word: `a=1 b=0.3`."""
-    return " ".join(f"{name}={w:g}" for name, w in sorted(weights.items()))
+    return " ".join(f"{name}={w:.{digits}g}" for name, w in sorted(weights.items()))
 
 
 def labels(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
@@ -39,7 +39,10 @@ def labels(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], str]:
     fixed = {n: next(iter(f)) for n, f in columns.items() if n not in varied}
     if not varied:
         return [weighting(row["weights"]) for row in rows], ""
-    names = [weighting({n: row["weights"][n] for n in varied}) for row in rows]
+    parts = [{name: row["weights"][name] for name in varied} for row in rows]
+    names = [weighting(part, digits=3) for part in parts]
+    if len(set(names)) < len(names):
+        names = [weighting(part) for part in parts]
     if max(map(len, names)) > 40:
         names = [f"weighting {i + 1}" for i in range(len(rows))]
     return names, weighting(fixed)
