@@ -41,7 +41,11 @@ class Objective:
         weights: {name: float, array or schedule of the step}, one for every name
             that has a loss; None means 1 each. Arrays may be traced. A weight of
             exactly 0 drops its head from total and gradient even if the value is
-            NaN.
+            NaN. (Up to the head's output: what the model does before it is not seen
+            from here, so that a decoder with NaN parameters still spoils its trunk.)
+
+    Derivatives: reverse mode of any order and forward mode over it (`jax.hessian`);
+    forward mode alone (`jax.jvp`) does not pass the rule for weights of 0.
 
     Raises:
         ValueError: names missing, unknown or duplicate; no head has a loss.
