@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import headwise as hw
 from experiments import main as one
 from launch import sweep
 
@@ -41,15 +42,14 @@ def test_study_of_processes_and_again(tmp_path):
     assert trials == [
         f"loss1-1_loss2-{w}_seed-{seed}" for w in ("0.1", "1") for seed in (0, 1)
     ]
-    lines = (tmp_path / "trials.jsonl").read_text()
-    records = [json.loads(line) for line in lines.splitlines()]
+    records = hw.sweeps.read_trials(tmp_path)
     assert all(record["finite"] for record in records)
     # Again with one trial lost and one marked: only the lost one is trained.
     marked = tmp_path / "trials" / trials[0] / "result.json"
     marked.write_text(json.dumps({"loss1": 1234.5, "loss2": 0.0}))
     (tmp_path / "trials" / trials[3] / "result.json").unlink()
     assert launch(*arguments).returncode == 0
-    again = [json.loads(line) for line in (tmp_path / "trials.jsonl").open()]
+    again = hw.sweeps.read_trials(tmp_path)
     assert again[0]["metrics"]["loss1"] == 1234.5
     assert again[3]["metrics"] == records[3]["metrics"]
 
