@@ -7,13 +7,21 @@ import numpy as np
 from headwise import _axes
 
 
+def _colours(names: tuple[str, ...]) -> dict[str, Any]:
+    """A colour for every head; no two alike up to 20."""
+    from matplotlib import colormaps
+
+    table = colormaps["tab10" if len(names) <= 10 else "tab20"]
+    return {name: table(i % table.N) for i, name in enumerate(names)}
+
+
 def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
     """Heads left, modules right, an arrow where a loss moves a module."""
     modules = r.by_module(depth)
     rows = max(len(modules), len(r.names))
     if ax is None:
         ax = _axes.new_axes(7.0, 0.8 + 0.42 * rows)
-    colours = {name: f"C{i}" for i, name in enumerate(r.names)}
+    colours = _colours(r.names)
     left = dict(zip(r.names, np.linspace(0, -(rows - 1), len(r.names) + 2)[1:-1]))
     right = dict(zip(modules, np.linspace(0, -(rows - 1), len(modules))))
     box = {"boxstyle": "round,pad=0.35", "edgecolor": "0.4"}
@@ -26,7 +34,7 @@ def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
                 arrowprops={
                     "arrowstyle": "-|>",
                     "color": colours[name],
-                    "shrinkA": 34,
+                    "shrinkA": 0,
                     "shrinkB": 2,
                     "lw": 1.4,
                 },
@@ -43,14 +51,14 @@ def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
         )
     for name, y in left.items():
         ax.text(
-            0.0,
+            -0.04,
             y,
             name,
             va="center",
-            ha="center",
+            ha="right",
             bbox=box | {"facecolor": colours[name], "alpha": 0.6},
         )
-    ax.set_xlim(-0.2, 1.9)
+    ax.set_xlim(-0.4, 1.9)
     ax.set_ylim(-(rows - 1) - 0.7, 0.7)
     ax.set_title("which loss moves which module")
     ax.axis("off")
@@ -64,10 +72,11 @@ def contributions(c: Any, ax: Any = None) -> Any:
         ax = _axes.new_axes(7.5, 1.2 + 0.36 * len(c.modules))
     y = np.arange(len(c.modules))[::-1]
     ahead, behind = np.zeros(len(y)), np.zeros(len(y))
+    colours = _colours(c.names)
     for h, name in enumerate(c.names):
         width = share[:, h]
         start = np.where(width >= 0, ahead, behind)
-        ax.barh(y, width, left=start, color=f"C{h}", alpha=0.75, label=name)
+        ax.barh(y, width, left=start, color=colours[name], alpha=0.75, label=name)
         for m in np.flatnonzero(np.abs(width) > 0.18):
             ax.text(
                 start[m] + width[m] / 2,
