@@ -36,6 +36,31 @@ def test_log_grid_is_geometric_and_fixes_equal_ends():
     np.testing.assert_array_equal(design["a"], np.full(5, 2, np.float32))
 
 
+def test_dirichlet_has_the_moments_of_the_distribution():
+    table = np.stack(list(hw.sweeps.dirichlet("abc", 4000, seed=1).values()), axis=1)
+    np.testing.assert_allclose(table.sum(axis=1), 1.0, rtol=1e-5)
+    # Uniform on the simplex: mean 1/3, variance 2/36; four standard errors
+    np.testing.assert_allclose(
+        table.mean(axis=0), 1 / 3, atol=4 * (1 / 18 / 4000) ** 0.5
+    )
+    np.testing.assert_allclose(table.var(axis=0), 1 / 18, rtol=0.1)
+    middle = hw.sweeps.dirichlet("abc", 4000, seed=1, concentration=50.0)
+    assert middle["a"].var() < 0.01
+    again = hw.sweeps.dirichlet("abc", 4000, seed=1)
+    np.testing.assert_array_equal(again["b"], table[:, 1])
+
+
+@pytest.mark.parametrize("count", [1, 7, 16])
+def test_sobol_fills_every_decade(count):
+    design = hw.sweeps.sobol({"a": (1e-4, 1e4), "b": (2.0, 2.0)}, count, seed=3)
+    assert design["a"].shape == (count,)
+    np.testing.assert_allclose(design["b"], 2.0, rtol=1e-6)
+    assert ((design["a"] >= 1e-4) & (design["a"] <= 1e4)).all()
+    if count == 16:  # a (0, 4, 1)-net: one point in each sixteenth of the logarithm
+        cells = np.floor((np.log10(design["a"]) + 4) * 2).astype(int)
+        assert sorted(cells) == list(range(16))
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
@@ -45,6 +70,12 @@ def test_log_grid_is_geometric_and_fixes_equal_ends():
         (lambda: hw.sweeps.log_grid({"a": (1, 2)}, 1), "points: expected 2 or more"),
         (lambda: hw.sweeps.simplex(["a", "a"], 2), r"duplicate names \['a'\]"),
         (lambda: hw.sweeps.simplex(["a", "b"], 1, interior=True), "expected 2 or more"),
+        (lambda: hw.sweeps.dirichlet(["a", "b"], 0), "count: expected 1 or more"),
+        (
+            lambda: hw.sweeps.dirichlet(["a", "b"], 3, concentration=0),
+            "concentration: expected > 0, got 0",
+        ),
+        (lambda: hw.sweeps.sobol({"a": (-1, 1)}, 4), r"ranges\['a'\].*positive"),
         (lambda: hw.sweeps.rows({"a": [1], "b": [1, 2]}), "as many weights a head"),
     ],
 )

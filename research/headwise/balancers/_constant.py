@@ -47,9 +47,7 @@ def constant(weights: Mapping[str, float | Array] | None = None) -> _types.Balan
         names = _types.sorted_names("constant", names)
         if weights is None:
             return ConstantState(jnp.ones(len(names), jnp.float32))
-        _checks.same_names("weights", names, weights)
-        row = [_checks.scalar(f"weights[{n!r}]", weights[n]) for n in names]
-        return ConstantState(jnp.stack(row).astype(jnp.float32))
+        return ConstantState(_types.row("weights", weights, names))
 
     def update(
         signals: _types.Signals, state: ConstantState

@@ -68,9 +68,7 @@ def graddrop(leak: Mapping[str, float | Array] | None = None) -> _types.Balancer
         names = _types.sorted_names("graddrop", names)
         if leak is None:
             return GradDropState(jnp.zeros(len(names), jnp.float32))
-        _checks.same_names("leak", names, leak)
-        row = [_checks.scalar(f"leak[{n!r}]", leak[n]) for n in names]
-        return GradDropState(jnp.stack(row).astype(jnp.float32))
+        return GradDropState(_types.row("leak", leak, names))
 
     def update(
         signals: _types.Signals, state: GradDropState

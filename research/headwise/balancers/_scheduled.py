@@ -44,12 +44,8 @@ def scheduled(weights: Mapping[str, Schedule | float | Array]) -> _types.Balance
     names = _checks.head_names("weights", weights)
 
     def at(step: Array | int) -> Array:
-        row = []
-        for name in names:
-            weight = weights[name]
-            weight = weight(step) if callable(weight) else weight
-            row.append(_checks.scalar(f"weights[{name!r}]", weight))
-        return jnp.stack(row).astype(jnp.float32)
+        now = {n: w(step) if callable(w) else w for n, w in weights.items()}
+        return _types.row("weights", now, names)
 
     def init(heads: Sequence[str], params: PyTree = None) -> ScheduledState:
         del params

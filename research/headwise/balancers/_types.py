@@ -105,6 +105,13 @@ def zero_absent(weights: Array, signals: Signals) -> Array:
     return jnp.where(presence(signals), weights, jnp.zeros_like(weights))
 
 
+def row(argument: str, given: Mapping[str, Any], names: Sequence[str]) -> Array:
+    """[H] float32 of scalars given by name, which must be those of the heads."""
+    _checks.same_names(argument, names, given)
+    scalars = [_checks.scalar(f"{argument}[{n!r}]", given[n]) for n in names]
+    return jnp.stack(scalars).astype(jnp.float32)
+
+
 def sorted_names(balancer: str, names: Sequence[str]) -> tuple[str, ...]:
     """Sorted names of the heads that a state is made for."""
     if isinstance(names, str):

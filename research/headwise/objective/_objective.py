@@ -1,6 +1,5 @@
 """The weighted multi-task objective: total = Σ_h weight_h * value_h, by name."""
 
-from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
@@ -267,11 +266,11 @@ class Objective:
 
 def _hide_examples(outputs: PyTree, sample_weights: Array) -> PyTree:
     """Zeros for the outputs of examples with weight 0: their NaN goes nowhere."""
-    keep: Callable[[Array], Array] = lambda x: jnp.where(  # noqa: E731
-        _reduction.align("sample_weights", sample_weights != 0, x.shape),
-        x,
-        jnp.zeros_like(x),
-    )
+
+    def keep(x: Array) -> Array:
+        there = _reduction.align("sample_weights", sample_weights != 0, x.shape)
+        return jnp.where(there, x, jnp.zeros_like(x))
+
     return jax.tree.map(keep, outputs)
 
 

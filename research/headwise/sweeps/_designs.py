@@ -1,17 +1,20 @@
 """Designs: sets of weightings, {name of head: [K] array}, one entry a weighting."""
 
 import itertools
+import math
 from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from scipy.stats import qmc
 
 from headwise import _checks
 
 Design = dict[str, np.ndarray]
 
 
-def _columns(names: Sequence[str], points: Sequence[Sequence[float]]) -> Design:
+def _columns(names: Sequence[str], points: Any) -> Design:
     table = np.asarray(points, np.float32).reshape(-1, len(names))
     return {name: table[:, i] for i, name in enumerate(names)}
 
@@ -63,11 +66,8 @@ def log_grid(ranges: Mapping[str, tuple[float, float]], points: int) -> Design:
     if points < 2:
         raise ValueError(f"points: expected 2 or more, got {points}")
     levels = {}
+    _check_positive(ranges)
     for name, (lowest, highest) in ranges.items():
-        if not (lowest > 0 and highest > 0):
-            raise ValueError(
-                f"ranges[{name!r}]: expected positive ends, got {(lowest, highest)}"
-            )
         count = 1 if lowest == highest else points
         levels[name] = np.geomspace(lowest, highest, count).tolist()
     return grid(levels)
@@ -115,6 +115,85 @@ def simplex(names: Sequence[str], levels: int, interior: bool = False) -> Design
             [(b - a - 1 + least) / levels for a, b in itertools.pairwise(edges)]
         )
     return _columns(ordered, points)
+
+
+def dirichlet(
+    names: Sequence[str], count: int, seed: int = 0, concentration: float = 1.0
+) -> Design:
+    """Random weightings that sum to 1, from a Dirichlet distribution.
+
+    Args:
+        names: of the heads, in any order.
+        count: K weightings.
+        seed: the same seed gives the same design.
+        concentration: > 0; 1 is uniform on the simplex, less favours its corners,
+            more its middle.
+
+    Returns:
+        {name: [K] float32}, each weighting sums to 1.
+
+    Raises:
+        ValueError: duplicate names; count below 1; concentration not positive.
+
+    Example:
+        >>> design = hw.sweeps.dirichlet(["a", "b", "c"], count=5)
+        >>> sum(design.values()).round(5)
+        array([1., 1., 1., 1., 1.], dtype=float32)
+    """
+    ordered = _checks.head_names("names", names)
+    _check_count(count)
+    if not concentration > 0:
+        raise ValueError(f"concentration: expected > 0, got {concentration}")
+    draw = np.random.default_rng(seed).dirichlet
+    return _columns(ordered, draw([concentration] * len(ordered), size=count))
+
+
+def sobol(
+    ranges: Mapping[str, tuple[float, float]], count: int, seed: int = 0
+) -> Design:
+    """Weights that fill a box evenly in their logarithms: a scrambled Sobol sequence.
+
+    Args:
+        ranges: {name of head: (lowest, highest)}, positive; equal ends fix a weight.
+        count: K weightings; powers of 2 are spread most evenly.
+        seed: of the scrambling.
+
+    Returns:
+        {name: [K] float32}.
+
+    Raises:
+        ValueError: an end is not positive; count below 1.
+
+    Example:
+        >>> design = hw.sweeps.sobol({"a": (1, 1), "b": (0.01, 1)}, count=4)
+        >>> print(design["a"], np.sort(design["b"]) > [0.01, 0.03, 0.1, 0.3])
+        [1. 1. 1. 1.] [ True  True  True  True]
+
+    References:
+        Sobol, "On the distribution of points in a cube", 1967; scipy's `qmc.Sobol`.
+    """
+    _checks.mapping("ranges", ranges)
+    names = _checks.head_names("ranges", ranges)
+    _check_positive(ranges)
+    _check_count(count)
+    ends = np.log([ranges[name] for name in names])
+    sequence = qmc.Sobol(len(names), rng=np.random.default_rng(seed))
+    # The next power of 2, of which the first are taken: scipy warns otherwise.
+    unit = sequence.random_base2(math.ceil(math.log2(count)))[:count]
+    return _columns(names, np.exp(ends[:, 0] + unit * (ends[:, 1] - ends[:, 0])))
+
+
+def _check_count(count: int) -> None:
+    if count < 1:
+        raise ValueError(f"count: expected 1 or more, got {count}")
+
+
+def _check_positive(ranges: Mapping[str, tuple[float, float]]) -> None:
+    for name, (lowest, highest) in ranges.items():
+        if not (lowest > 0 and highest > 0):
+            raise ValueError(
+                f"ranges[{name!r}]: expected positive ends, got {(lowest, highest)}"
+            )
 
 
 def rows(design: Mapping[str, Sequence[float] | np.ndarray]) -> list[dict[str, float]]:
