@@ -81,6 +81,7 @@ def run(
         hw.training.make_step(*parts, stateful=True, contributions=on)
         for on in (False, True)
     )
+    often = max(1, steps // 20)
     state, history = hw.training.fit(
         step,
         state,
@@ -88,14 +89,18 @@ def run(
         steps,
         workdir=workdir,
         validate=experiment.evaluate,
-        log_every=max(1, steps // 20),
-        checkpoint_every=max(1, steps // 20) * 5,
+        validate_every=often * 5,
+        log_every=often,
+        checkpoint_every=often * 5,
         report=report,
-        report_every=max(1, steps // 20),
+        report_every=often,
         label=label,
     )
     metrics = history[-1]["validation"]
-    (workdir / "result.json").write_text(json.dumps(metrics, indent=2) + "\n")
+    # Whole or not at all: a launcher takes this file for the sign that a run is done.
+    result = workdir / "result.json.part"
+    result.write_text(json.dumps(metrics, indent=2) + "\n")
+    result.replace(workdir / "result.json")
     show_heads(experiment, state, history, workdir)
     return metrics
 

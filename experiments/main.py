@@ -28,6 +28,7 @@ EXPERIMENTS = {
     "tabular": tabular,
 }
 BALANCERS = {
+    "constant": hw.balancers.constant,
     "equal": hw.balancers.equal,
     "graddrop": hw.balancers.graddrop,
     "mgda": hw.balancers.mgda,
@@ -94,11 +95,10 @@ def main(argv: Sequence[str]) -> None:
         raise UsageError(f"--steps: expected 1 or more, got {FLAGS.steps}")
     if FLAGS.sweep and (FLAGS.weights or FLAGS.balancer):
         raise UsageError("--sweep has its own weights: drop --weights and --balancer")
-    if FLAGS.weights and FLAGS.balancer:
-        raise UsageError("--weights are static: they cannot go with --balancer")
-    make_balancer = None
-    if FLAGS.balancer:
-        make_balancer = choose("balancer", BALANCERS, FLAGS.balancer)
+    name = FLAGS.balancer or "constant"
+    make_balancer = choose("balancer", BALANCERS, name)
+    if FLAGS.weights and name != "constant":
+        raise UsageError("--weights are static: they go with --balancer=constant alone")
     experiment = module.make(FLAGS.smoke)
     weights = dict.fromkeys(experiment.names, 1.0)
     if FLAGS.weights:
@@ -113,7 +113,9 @@ def main(argv: Sequence[str]) -> None:
         "version": hw.__version__,
     }
     if not FLAGS.sweep:
-        config |= {"balancer": FLAGS.balancer or weights, "seed": FLAGS.seed}
+        config |= {"balancer": name, "seed": FLAGS.seed}
+        if name == "constant":
+            config["weights"] = weights
     workdir = hw.training.claim_workdir(
         FLAGS.workdir or f"{folder}/{FLAGS.experiment}", config
     )
@@ -121,7 +123,7 @@ def main(argv: Sequence[str]) -> None:
     if FLAGS.sweep:
         sweep(experiment, steps, workdir)
     else:
-        balancer = (make_balancer or (lambda: hw.balancers.constant(weights)))()
+        balancer = make_balancer(weights) if name == "constant" else make_balancer()
         metrics = experiments.run(experiment, balancer, steps, FLAGS.seed, workdir)
         print("\n" + "  ".join(f"{n} {value:.4f}" for n, value in metrics.items()))
     print(f"\neverything is in {workdir}/")

@@ -136,8 +136,13 @@ def test_state_is_a_named_tuple_and_stays_as_it_is(name):
             return state, decision.weights
 
         state, weights = jax.lax.scan(body, state, jnp.arange(4))
-        keep = lambda s: s  # noqa: E731
-        move = lambda s: balancer.update(signals, s)[1]  # noqa: E731
+
+        def keep(s):
+            return s
+
+        def move(s):
+            return balancer.update(signals, s)[1]
+
         return jax.lax.cond(weights[0, 0] > 1e9, keep, move, state), weights
 
     after, weights = loop(state)
@@ -249,7 +254,10 @@ def test_vmap_over_problems_is_a_loop(name):
     balancer, update, state = prepare(name)
     problems = [make_signals(make_grads(seed=k), seed=k) for k in range(3)]
     states = [update(p, state)[1] for p in problems]  # three different ones
-    stack = lambda *trees: jax.tree.map(lambda *a: jnp.stack(a), *trees)  # noqa: E731
+
+    def stack(*trees):
+        return jax.tree.map(lambda *a: jnp.stack(a), *trees)
+
     got = jax.jit(jax.vmap(balancer.update))(stack(*problems), stack(*states))
     want = stack(*(update(p, s) for p, s in zip(problems, states, strict=True)))
     assert_same(got, want, 1e-5)  # float32: batched products may add in another order

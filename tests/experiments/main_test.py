@@ -74,6 +74,17 @@ def test_every_balancer_runs(balancer, tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_constant_is_the_balancer_of_weights(tmp_path, capsys):
+    """With the name or without it, it is the same run, in the same folder."""
+    common = ("--experiment=seed_network", "--smoke", "--weights=loss1=1,loss2=0.25")
+    for arguments in (common, (*common, "--balancer=constant")):
+        code, _, err = call(capsys, *arguments, f"--workdir={tmp_path / 'run'}")
+        assert (code, err) == (0, "")
+    first = json.loads((tmp_path / "run/metrics.jsonl").read_text().splitlines()[0])
+    assert first["weights"] == {"loss1": 1.0, "loss2": 0.25}
+
+
+@pytest.mark.slow
 def test_interrupted_command_goes_on_and_says_the_same(tmp_path, capsys):
     common = ("--experiment=seed_network", "--smoke", "--seed=3")
     call(capsys, *common, f"--workdir={tmp_path / 'a'}")
@@ -96,10 +107,13 @@ WRONG = {
     "infinite weight": (["--weights=left=1,right=inf"], "0 or more for 'right'"),
     "weight without name": (["--weights=0.5,0.3"], "expected NAME=NUMBER"),
     "head twice": (["--weights=left=1,left=2,right=1"], "'left' is given twice"),
-    "unknown balancer": (["--balancer=mgad"], "expected one of equal, graddrop, mgda"),
+    "unknown balancer": (
+        ["--balancer=mgad"],
+        "expected one of constant, equal",
+    ),
     "weights with a balancer": (
         ["--balancer=mgda", "--weights=left=1,right=1"],
-        "cannot go with --balancer",
+        "go with --balancer=constant alone",
     ),
     "sweep with weights": (["--sweep", "--weights=left=1,right=1"], "own weights"),
     "no steps": (["--steps=0"], "--steps: expected 1 or more"),

@@ -66,7 +66,10 @@ def paths(tree):
 
 def raw(tree):
     """Random keys as numbers, to compare."""
-    is_key = lambda a: jnp.issubdtype(a.dtype, jax.dtypes.prng_key)  # noqa: E731
+
+    def is_key(a):
+        return jnp.issubdtype(a.dtype, jax.dtypes.prng_key)
+
     return jax.tree.map(
         lambda a: np.asarray(jax.random.key_data(a) if is_key(a) else a), tree
     )

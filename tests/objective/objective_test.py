@@ -254,7 +254,10 @@ class TestMixture:
     @pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
     def test_weight_0_inside_drops_a_nan_part(self, transform):
         def total(params, inside):
-            bad = lambda p, t: jnp.sqrt(p - p - 1.0) * p  # noqa: E731
+
+            def bad(p, t):
+                return jnp.sqrt(p - p - 1.0) * p
+
             both = hw.losses.mix({"bad": (bad, inside), "good": (l2, 1.0)})
             return hw.Objective({"y": both})(
                 {"y": params * jnp.ones(2)}, {"y": jnp.zeros(2)}

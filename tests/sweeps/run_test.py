@@ -106,6 +106,25 @@ def test_a_programming_error_is_not_swallowed():
         hw.sweeps.run(lambda w, s: {"m": 1 / 0}, DESIGN, progress=False)
 
 
+@pytest.mark.parametrize("batched", [False, True])
+def test_a_metric_that_is_no_scalar_is_named(batched):
+    def per_class(weights, seed):
+        return {"dice": {"each": jnp.ones(3) * weights["a"]}}
+
+    text = r"scalar for metrics\['dice'\]\['each'\], got shape \(3,\)"
+    with pytest.raises(ValueError, match=text):
+        hw.sweeps.run(per_class, DESIGN, batched=batched, progress=False)
+
+
+def test_lines_count_the_trials_of_this_design(tmp_path, capsys):
+    wide = {"a": [1.0, 2.0, 3.0], "b": [1.0, 1.0, 1.0]}
+    hw.sweeps.run(train, wide, folder=tmp_path, progress=False)
+    hw.sweeps.run(train, {"a": [2.0, 5.0], "b": [1.0, 1.0]}, folder=tmp_path)
+    out = capsys.readouterr().out
+    assert "trial 2/2 a=5 b=1 seed=0" in out
+    assert "trial 1/2" not in out
+
+
 def test_seeds_are_checked():
     with pytest.raises(ValueError, match=r"seeds: expected .*distinct.*\[1, 1\]"):
         hw.sweeps.run(train, DESIGN, (1, 1), progress=False)

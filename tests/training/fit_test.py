@@ -212,6 +212,28 @@ def test_validation_and_reports_come_when_due(tmp_path):
     np.testing.assert_allclose(plain.params["w"], state.params["w"], rtol=2e-5)
 
 
+@pytest.mark.parametrize("log_every", [1, 2, 3, 5])
+def test_reports_may_fall_anywhere_in_a_window(log_every):
+    balancer = hw.balancers.constant()
+    _, history = hw.training.fit(
+        make(balancer),
+        first_state(balancer),
+        batch_at,
+        7,
+        log_every=log_every,
+        report=make(balancer, contributions=True),
+        report_every=2,
+        progress=False,
+    )
+    # Steps 0, 2, 4 and 6 report; a record covers the steps since the one before.
+    ends = [record["step"] for record in history]
+    for start, record in zip([0, *ends], history, strict=False):
+        told = any(t % 2 == 0 for t in range(start, record["step"]))
+        assert ("contributions" in record) == ("conflicts" in record) == told
+        if told:
+            assert record["conflicts"] in (0.0, 0.5, 1.0)
+
+
 def test_tensorboard_events_hold_the_raw_values(tmp_path):
     from tensorboard.backend.event_processing import event_accumulator
 

@@ -55,7 +55,8 @@ def run(
         `finite` False; the others go on.
 
     Raises:
-        ValueError: duplicate seeds or a design whose heads differ in length.
+        ValueError: duplicate seeds, a design whose heads differ in length, or a metric
+            that is not a scalar (it is named).
 
     Example:
         >>> def train(weights, seed):
@@ -101,7 +102,8 @@ def run(
                 keep(record)
             bar.update(task, completed=len(trials))
         else:
-            for weights, seed in open_trials:
+            before = len(trials) - len(open_trials)
+            for i, (weights, seed) in enumerate(open_trials, start=before + 1):
                 shown = " ".join(f"{n}={w:g}" for n, w in weights.items())
                 shown = f"{shown} seed={seed}"
                 bar.update(task, description=shown)
@@ -111,9 +113,7 @@ def run(
                 if progress and not bar.console.is_terminal:
                     # Where no bar can be drawn (a log file), a line a trial.
                     state = record["error"] or f"{record['seconds']:.1f} s"
-                    print(
-                        f"trial {len(done)}/{len(trials)} {shown}: {state}", flush=True
-                    )
+                    print(f"trial {i}/{len(trials)} {shown}: {state}", flush=True)
             bar.update(task, description="sweep")
     return [done[_identity(*trial)] for trial in trials]
 
@@ -141,9 +141,13 @@ def _identity(weights: Mapping[str, float], seed: int) -> str:
     return json.dumps([dict(sorted(weights.items())), seed])
 
 
-def _plain(tree: Any) -> Any:
+def _plain(tree: Any, path: str = "metrics") -> Any:
     if isinstance(tree, Mapping):
-        return {name: _plain(value) for name, value in tree.items()}
+        return {n: _plain(value, f"{path}[{n!r}]") for n, value in tree.items()}
+    if np.shape(tree) != ():
+        raise ValueError(
+            f"train: expected a scalar for {path}, got shape {np.shape(tree)}"
+        )
     return float(tree)
 
 

@@ -242,8 +242,10 @@ def _record(done: int, window: list[_step.StepInfo]) -> dict[str, Any]:
         "weights": _mean([info.weights for info in infos]),
         "grad_norm": _plain(np.mean([info.grad_norm for info in infos])),
     }
-    if infos[-1].conflicts is not None:
-        record["conflicts"] = _plain(np.mean([info.conflicts for info in infos]))
+    # Of a balancer that needs values alone, only the reporting steps know conflicts.
+    conflicts = [info.conflicts for info in infos if info.conflicts is not None]
+    if conflicts:
+        record["conflicts"] = _plain(np.mean(conflicts))
     reports = [info.contributions for info in infos if info.contributions is not None]
     if reports:
         record["contributions"] = _by_module(reports[-1])
