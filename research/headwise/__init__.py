@@ -18,9 +18,11 @@ from headwise import training as training
 from headwise.balancers import Balancer as Balancer
 from headwise.balancers import Decision as Decision
 from headwise.balancers import Signals as Signals
+from headwise.gradients import affinity as affinity
 from headwise.gradients import contributions as contributions
 from headwise.gradients import cosines as cosines
 from headwise.gradients import gramian as gramian
+from headwise.gradients import group_heads as group_heads
 from headwise.gradients import head_grads as head_grads
 from headwise.gradients import head_gramian as head_gramian
 from headwise.gradients import routing as routing

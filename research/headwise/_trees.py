@@ -1,9 +1,11 @@
 """Names for the leaves of a parameter pytree, and their grouping by module."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from headwise.typing import PyTree
 
@@ -81,3 +83,47 @@ def check_floating(argument: str, tree: PyTree) -> None:
 def mask_by(tree: PyTree, flags: PyTree) -> PyTree:
     """The tree with the leaves whose flag is False set to zero."""
     return jax.tree.map(lambda x, keep: x if keep else jnp.zeros_like(x), tree, flags)
+
+
+def selected(argument: str, choice: Any, tree: PyTree) -> list[bool]:
+    """Which leaves a user means: by a predicate on their path, or by a prefix of flags.
+
+    Args:
+        argument: its name, for the error text.
+        choice: a callable that gets the path as text (`trunk/0/kernel`), or a pytree of
+            bool that is a prefix of the tree; None means all.
+        tree: the parameters.
+
+    Raises:
+        TypeError, ValueError: neither of them; nothing is selected.
+    """
+    named = ["/".join(path) for path in paths(tree)]
+    if choice is None:
+        return [True] * len(named)
+    if callable(choice):
+        flags = [bool(choice(name)) for name in named]
+    else:
+        try:
+            flags = jax.tree.leaves(jax.tree.broadcast(choice, tree))
+        except ValueError as error:
+            raise ValueError(
+                f"{argument}: expected a predicate on paths or a prefix of the "
+                f"parameters' tree, got {jax.tree.structure(choice)}"
+            ) from error
+        for flag in flags:
+            if not isinstance(flag, bool | np.bool_):
+                raise TypeError(
+                    f"{argument}: expected a predicate on paths or a pytree of bool, "
+                    f"got {type(flag).__name__}"
+                )
+    if not any(flags):
+        raise ValueError(
+            f"{argument}: selects no parameter; their paths are {named[:8]}"
+            + (" and more" if len(named) > 8 else "")
+        )
+    return [bool(flag) for flag in flags]
+
+
+def chosen(leaves: Sequence[Any], flags: Sequence[bool]) -> list[Any]:
+    """The leaves whose flag is True."""
+    return [leaf for leaf, flag in zip(leaves, flags, strict=True) if flag]

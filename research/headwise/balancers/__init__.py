@@ -6,6 +6,7 @@ the values, their gradients' gramian, or the gradients themselves.
 
 from headwise.balancers._constant import constant
 from headwise.balancers._constant import equal
+from headwise.balancers._every import every
 from headwise.balancers._graddrop import graddrop
 from headwise.balancers._mgda import mgda
 from headwise.balancers._min_norm import min_norm
@@ -21,6 +22,7 @@ __all__ = (
     "Signals",
     "constant",
     "equal",
+    "every",
     "graddrop",
     "mgda",
     "min_norm",

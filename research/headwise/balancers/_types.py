@@ -60,6 +60,9 @@ class Balancer(NamedTuple):
     """`update(signals, state)` -> (decision, state)."""
     needs: str = "values"
     """"values", "gramian" or "grads": what `signals` must hold."""
+    due: Callable[[Any], Array] | None = None
+    """`due(state)` -> bool scalar: whether the next update wants a gramian. If not, it
+    gets none and answers with weights from its state. None: it always does."""
 
 
 def require(balancer: str, signals: Signals, *fields: str) -> None:

@@ -165,7 +165,7 @@ def contributions(
         w = jnp.asarray(weights)
         if w.shape != (len(names),):
             raise ValueError(f"weights: expected [{len(names)}], got shape {w.shape}")
-    rows = _gramian.stacked(grads)
+    rows = _gramian.rows_by_leaf(grads)
     if update is not None:
         first = grads[names[0]]
         same = _trees.structure(update) == _trees.structure(first)
@@ -174,8 +174,8 @@ def contributions(
         ]:
             raise ValueError("update: expected a pytree like the gradients")
         along = [
-            jnp.matmul(r, jnp.ravel(u).astype(r.dtype), precision="highest").real
-            for r, u in zip(rows, jax.tree.leaves(update), strict=True)
+            jnp.stack([_gramian.inner(g, u, _numerics.accumulator(g)) for g in heads])
+            for heads, u in zip(rows, map(jnp.asarray, jax.tree.leaves(update)))
         ]
     both = (w != 0)[:, None] & (w != 0)[None, :]
     of_leaf = _trees.modules(grads[names[0]], depth)

@@ -1,23 +1,26 @@
 """Inner products of the head gradients: lengths, angles, conflicts."""
 
-from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from headwise import _checks
 from headwise import _numerics
 from headwise import _trees
-from headwise.gradients import _head_grads
 from headwise.typing import Array
 from headwise.typing import PyTree
-from headwise.typing import ValuesFn
+
+PAIRWISE_SIZE = 2**16
+PAIRWISE_HEADS = 16
+"""Gradients at least so long, of at most so many heads, are multiplied pair by pair."""
 
 
-def stacked(grads: Mapping[str, PyTree]) -> list[Array]:
-    """The head gradients leaf by leaf: [H, size], at least float32, sorted names."""
+def rows_by_leaf(grads: Mapping[str, PyTree]) -> list[list[Array]]:
+    """The head gradients leaf by leaf, each a list over the sorted names."""
     names = _checks.head_names("grads", grads)
     leaves = [jax.tree.leaves(grads[name]) for name in names]
     for name, found in zip(names, leaves, strict=True):
@@ -32,16 +35,31 @@ def stacked(grads: Mapping[str, PyTree]) -> list[Array]:
                     f"grads: {name!r} has a leaf of shape {jnp.shape(a)} where "
                     f"{names[0]!r} has {jnp.shape(b)}"
                 )
-    rows = []
-    for heads in zip(*leaves, strict=True):
-        matrix = jnp.stack([jnp.ravel(g) for g in heads])
-        rows.append(matrix.astype(_numerics.accumulator(matrix)))
-    return rows
+    return [[jnp.asarray(g) for g in heads] for heads in zip(*leaves, strict=True)]
 
 
-def products(rows: Array) -> Array:
-    """[H, size] -> [H, H] inner products, in full precision on every device."""
-    return jnp.matmul(rows, rows.conj().T, precision=jax.lax.Precision.HIGHEST).real
+def products(rows: Sequence[Array]) -> Array:
+    """H arrays of one shape -> [H, H] inner products, at least float32.
+
+    Long ones are multiplied pair by pair: nothing is copied, every product is summed
+    in full precision, and arrays that are split over devices stay where they are.
+    """
+    dtype = _numerics.accumulator(*rows)
+    heads = len(rows)
+    if rows[0].size < PAIRWISE_SIZE or heads > PAIRWISE_HEADS:
+        matrix = jnp.stack([jnp.ravel(row) for row in rows]).astype(dtype)
+        precision = lax.Precision.HIGHEST
+        return jnp.matmul(matrix, matrix.conj().T, precision=precision).real
+    gram = [[jnp.zeros(())] * heads for _ in rows]
+    for i in range(heads):
+        for j in range(i, heads):
+            gram[i][j] = gram[j][i] = inner(rows[i], rows[j], dtype)
+    return jnp.stack([jnp.stack(line) for line in gram])
+
+
+def inner(a: Array, b: Array, dtype: Any) -> Array:
+    """Re <a, b> over all entries, summed in `dtype`."""
+    return jnp.sum((a.astype(dtype) * b.astype(dtype).conj()).real)
 
 
 def gramian(grads: Mapping[str, PyTree]) -> Array:
@@ -64,8 +82,7 @@ def gramian(grads: Mapping[str, PyTree]) -> Array:
         [[25.  6.]
          [ 6.  4.]]
     """
-    total = sum(products(rows) for rows in stacked(grads))
-    return jnp.asarray(total)
+    return jnp.asarray(sum(products(rows) for rows in rows_by_leaf(grads)))
 
 
 def cosines(gram: Array) -> Array:
@@ -97,35 +114,6 @@ def cosines(gram: Array) -> Array:
     return jnp.clip(_numerics.safe_divide(rows, norms[..., None, :], 0.0), -1.0, 1.0)
 
 
-def head_gramian(
-    values_fn: ValuesFn, has_aux: bool = False
-) -> Callable[..., tuple[Any, Array]]:
-    """Transforms `values_fn` into a function that returns values and gramian.
-
-    The same as `hw.gramian(hw.head_grads(values_fn)(...)[1])`.
-
-    Args:
-        values_fn, has_aux: as in `hw.head_grads`.
-
-    Returns:
-        A function that returns `(values, gram)`, or `((values, aux), gram)`; gram is
-        [H, H] as in `hw.gramian`, rows in sorted order of the names.
-
-    Raises:
-        TypeError, ValueError: as `hw.head_grads`.
-
-    Example:
-        >>> values, gram = hw.head_gramian(lambda p: {"u": p @ p, "v": 3 * p[0]})(
-        ...     jnp.array([1.0, 2.0])
-        ... )
-        >>> print(gram)                       # gradients (2, 4) and (3, 0)
-        [[20.  6.]
-         [ 6.  9.]]
-    """
-    transform = _head_grads.head_grads(values_fn, has_aux)
-
-    def transformed(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, Array]:
-        values, grads = transform(params, *args, **kwargs)
-        return values, gramian(grads)
-
-    return transformed
+def of_rows(rows: Sequence[Sequence[Array]]) -> Array:
+    """[H, H] from a list of arrays for each head."""
+    return jnp.asarray(sum(products(leaf) for leaf in zip(*rows, strict=True)))

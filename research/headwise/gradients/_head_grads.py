@@ -9,9 +9,12 @@ import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _trees
+from headwise.gradients import _backward
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
+
+FEATURES = "features"
 
 
 def check_values(values: Any) -> None:
@@ -74,7 +77,7 @@ def with_aux(values_fn: ValuesFn, has_aux: bool) -> Callable[..., tuple[dict, An
 
 
 def head_grads(
-    values_fn: ValuesFn, has_aux: bool = False
+    values_fn: ValuesFn, has_aux: bool = False, *, wrt: Any = None, method: str = "auto"
 ) -> Callable[..., tuple[Any, dict[str, PyTree]]]:
     """Transforms `values_fn` into a function that returns every head's gradient.
 
@@ -82,24 +85,40 @@ def head_grads(
 
         grads[h] = ∂ values[h] / ∂ params
 
-    The model is linearised once and transposed once a head, so that each backward
-    pass visits only the path that leads to its head: H backward passes, not H².
+    The model is linearised once. Then each backward pass visits only the path that
+    leads to its head: the private parts of the heads, found from the program, cost one
+    backward pass together, the shared part one a head. `jax.jacrev` visits everything
+    for every head.
 
     Args:
         values_fn: `(params, *args, **kwargs) -> {name: scalar}`; params is any pytree
             of floating arrays.
         has_aux: `values_fn` returns (values, aux), as in `jax.grad`.
+        wrt: what to differentiate with respect to. None: all parameters. A callable:
+            the parameters for whose path it is true (`lambda path:
+            path.startswith("trunk/3")`). A prefix of the parameters' tree with bool
+            leaves: those with True. "features": the arrays that pass from the shared
+            part of the model into a private one, in the order of the program (MGDA-UB,
+            Sener and Koltun 2018, §3.3; `rep_grad` of LibMTL); no pass through the
+            shared part then.
+        method: how the heads go through the shared part. "sequential": one after the
+            other, in hardly more memory than a plain backward pass needs. "batched":
+            stacked, so that there are fewer and larger operations, but H cotangents of
+            every activation. "auto": batched on accelerators and where the model has
+            batched products (attention); docs/head_gradients.md has the measurements.
 
     Returns:
         A function of the same arguments that returns `(values, grads)`, or
         `((values, aux), grads)` with `has_aux`. `grads` is {name: pytree like
-        params}, dtypes as in params. A head that reaches no parameter has gradient
-        zero. NaN in one head stays in its own gradient.
+        params}, dtypes as in params, None at leaves that `wrt` leaves out; with
+        "features" {name: list of arrays}. A head that reaches no parameter has
+        gradient zero. NaN in one head stays in its own gradient.
 
     Raises:
         TypeError: `values_fn` returns no dict or no floating value; params holds a
             leaf that is not floating (its path is named).
-        ValueError: a value is not a scalar; params is empty.
+        ValueError: a value is not a scalar; params is empty; `wrt` selects nothing;
+            unknown `method`.
 
     Example:
         >>> def values_fn(p):
@@ -112,19 +131,26 @@ def head_grads(
         >>> print({name: float(g) for name, g in grads["y2"].items()})
         {'b': 25.0, 'c': 0.0, 'd': 20.0}
     """
+    _checks.choice("method", _backward.ROWS, method)
     plain = with_aux(values_fn, has_aux)
 
     def transformed(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, dict]:
         _trees.check_floating("params", params)
-        values, linear, aux = jax.linearize(
-            lambda p: plain(p, *args, **kwargs), params, has_aux=True
-        )
-
-        def grad(name: str) -> PyTree:
-            transposed = jax.linear_transpose(lambda t: linear(t)[name], params)
-            return transposed(jnp.ones_like(values[name]))[0]
-
-        grads = {name: grad(name) for name in values}
+        features = isinstance(wrt, str) and wrt == FEATURES
+        flags = None if features else _trees.selected("wrt", wrt, params)
+        values, aux, backward = _backward.linearize(plain, params, *args, **kwargs)
+        if flags is None:
+            rows = backward.feature_rows()
+        else:
+            structure = jax.tree.structure(params)
+            rows = [
+                jax.tree.unflatten(
+                    structure,
+                    [g if flag else None for g, flag in zip(row, flags, strict=True)],
+                )
+                for row in backward.rows(method, flags)
+            ]
+        grads = dict(zip(backward.names, rows, strict=True))
         return ((values, aux) if has_aux else values), grads
 
     return transformed

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from headwise import _checks
 from headwise import _numerics
@@ -17,6 +19,9 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
 
+KEPT_BYTES = 2**28
+"""Head gradients that take less are kept; more are dropped for one more pass."""
+
 
 class Info(NamedTuple):
     """What happened in one balanced gradient."""
@@ -26,11 +31,12 @@ class Info(NamedTuple):
     weights: dict[str, Array]
     """Effective weight of each head."""
     gramian: Array | None = None
-    """[H, H] over the shared parameters, when it was computed."""
+    """[H, H] over what `wrt` says, when it was computed; NaN in a step between two
+    refreshes of `balancers.every`."""
     conflicts: Array | None = None
-    """Number of pairs of heads whose gradients point apart, likewise."""
+    """Number of pairs of heads whose gradients point apart, likewise; float."""
     grads: dict[str, PyTree] | None = None
-    """The head gradients, when they were computed."""
+    """The head gradients, when they were computed and kept."""
     aux: Any = None
     """What `values_fn` returned beside the values, with `has_aux`."""
 
@@ -41,13 +47,27 @@ def balanced_grad(
     private: str = "weighted",
     has_aux: bool = False,
     head_grads: bool = False,
+    *,
+    wrt: Any = None,
+    stored: bool | None = None,
+    method: str = "auto",
 ) -> Callable[..., tuple[PyTree, Info, Any]]:
     """Transforms `values_fn` into a function that returns the gradient to apply.
 
-    Only what the balancer needs is computed: one weighted backward pass for one that
-    needs values, a backward pass a head otherwise. A gramian is taken over the
-    *shared* parameters, those that two or more heads reach (found from the program by
-    `hw.routing`; over all if there are none), as in MGDA and its successors.
+    Only what the balancer needs is computed, in the cheapest way:
+
+    ========== ============================================= =======================
+    needs      what runs                                     backward passes
+    ========== ============================================= =======================
+    values     one weighted pass                             1
+    gramian    head gradients, kept and combined             H
+    gramian    gramian only, then one weighted pass          H + 1, in less memory
+    gramian    with wrt="features": private parts, then one  1
+    grads      head gradients                                H
+    ========== ============================================= =======================
+
+    A pass of a head goes through its own private part and the shared one; the private
+    parts of all heads together cost one pass.
 
     Args:
         values_fn: `(params, *args) -> {name: scalar}`.
@@ -57,16 +77,26 @@ def balanced_grad(
             unweighted gradient (LibMTL, TorchJD).
         has_aux: `values_fn` returns (values, aux); aux is in `info`.
         head_grads: compute the head gradients in any case, for `info.grads`.
+        wrt: what a gramian is taken over. None: the *shared* parameters, those that
+            two or more heads reach, found from the program (all if there are none), as
+            in MGDA and its successors. A predicate on paths or a prefix of flags, as
+            in `hw.head_grads`: GradNorm's last shared layer. "features": the arrays
+            between the shared and the private parts (MGDA-UB).
+        stored: for a balancer that needs a gramian: keep the head gradients and
+            combine them (True), or drop them and run one more pass (False). None: keep
+            them while they take less than 256 MiB or than what the forward pass keeps.
+        method: how the heads go through the shared part, as in `hw.head_grads`.
 
     Returns:
         `f(params, state, *args, key=None, step=None, present=None)` -> (grads, info,
         state), where state is the balancer's, `step` an int scalar for schedules and
-        `present` {name: bool} or [H] bool for heads that have no data. Heads of weight
-        0 leave no trace in the gradient, even if theirs is NaN, when head gradients
-        are computed or values come from `hw.Objective`.
+        `present` {name: bool} or [H] bool for heads that have no data. A head of weight
+        0 leaves no trace in the gradient, even where its loss or its private part is
+        NaN.
 
     Raises:
-        ValueError: unknown `private`; the balancer lacks a signal (it names it).
+        ValueError: unknown `private` or `method`; `wrt` selects nothing or does not fit
+            what the balancer needs; the balancer lacks a signal (it names it).
 
     Example:
         >>> def values_fn(p, x):
@@ -79,7 +109,7 @@ def balanced_grad(
     """
     _checks.choice("private", ["weighted", "own"], private)
     _checks.choice("balancer.needs", ["values", "gramian", "grads"], balancer.needs)
-
+    _checks.choice("method", ["auto", "sequential", "batched"], method)
     plain = gradients.with_aux(values_fn, has_aux)
 
     def transformed(
@@ -91,84 +121,143 @@ def balanced_grad(
         present: Mapping[str, Array] | Array | None = None,
     ) -> tuple[PyTree, Info, Any]:
         _trees.check_floating("params", params)
-        reaches = None
-        if balancer.needs != "values" or private == "own" or head_grads:
-            reaches = gradients.routing(plain, params, *args, has_aux=True)
-        grads = gram = None
-        if balancer.needs != "values" or head_grads:
-            (values, aux), grads = gradients.head_grads(plain, has_aux=True)(
-                params, *args
-            )
-        else:
-            values, pullback, aux = jax.vjp(
-                lambda p: plain(p, *args), params, has_aux=True
-            )
-        names = tuple(sorted(values))
+        values, aux, backward = gradients.linearize(plain, params, *args)
+        names, structure = tuple(values), jax.tree.structure(params)
         if hasattr(present, "keys"):
             assert isinstance(present, Mapping)
             _checks.same_names("present", names, present)
             present = jnp.stack([jnp.asarray(present[n], bool) for n in names])
-        if grads is not None and reaches is not None:
-            gram = gradients.gramian(_only_shared(grads, reaches))
         signals = balancers.Signals(
             values=jnp.stack([values[n] for n in names]),
-            gram=gram,
-            grads=grads if balancer.needs == "grads" else None,
             step=step,
             key=key,
             present=present,
         )
-        decision, state = balancer.update(signals, state)
-        weights = dict(zip(names, decision.weights, strict=True))
-        if decision.direction is not None:
-            total = decision.direction
-        elif grads is not None:
-            total = _weighted_sum(weights, grads)
-        else:
-            total = pullback(_like(weights, values))[0]
+        own = None
         if private == "own":
-            assert reaches is not None
-            ones = dict.fromkeys(names, jnp.ones(()))
-            if present is not None:
-                ones = dict(zip(names, jnp.asarray(present, jnp.float32), strict=True))
-            if grads is not None:
-                own = _weighted_sum(ones, grads)
+            there = jnp.ones(len(names), bool) if present is None else present
+            own = jnp.asarray(there, jnp.float32)
+        needs_rows = head_grads or balancer.needs == "grads"
+        features = isinstance(wrt, str) and wrt == "features"
+
+        def by_values() -> _Outcome:
+            decision, new = balancer.update(signals, state)
+            total = backward.weighted(decision.weights, own)
+            return _Outcome(total, decision.weights, new)
+
+        def by_gradients() -> _Outcome:
+            flags = None if features else _over(wrt, params, backward.shared)
+            rows = gram = grads = None
+            if needs_rows or (flags and _worth_keeping(stored, backward)):
+                rows = backward.rows(method)
+                grads = {
+                    name: jax.tree.unflatten(structure, row)
+                    for name, row in zip(names, rows, strict=True)
+                }
+            if flags is None:
+                gram = _gramian(names, backward.feature_rows())
+            elif rows is None:
+                gram = backward.gramian(flags, method)
             else:
-                own = pullback(_like(ones, values))[0]
-            total = jax.tree.map(
-                lambda shared, w, o: w if shared else o, reaches.shared, total, own
+                gram = _gramian(names, [_trees.chosen(row, flags) for row in rows])
+            shown = grads if balancer.needs == "grads" else None
+            decision, new = balancer.update(
+                signals._replace(gram=gram, grads=shown), state
             )
-        conflicts = None if gram is None else jnp.sum(jnp.triu(gram, 1) < 0)
-        return total, Info(dict(values), weights, gram, conflicts, grads, aux), state
+            if rows is None:
+                total = backward.weighted(decision.weights, own)
+            else:
+                total = _combined(decision, rows, own, backward.shared)
+            conflicts = jnp.sum(jnp.triu(gram, 1) < 0).astype(gram.dtype)
+            return _Outcome(total, decision.weights, new, gram, conflicts, grads)
+
+        if balancer.needs == "values" and not head_grads:
+            outcome = by_values()
+        elif balancer.due is None or needs_rows:
+            outcome = by_gradients()
+        else:
+            outcome = _when_due(balancer.due(state), by_gradients, by_values)
+        info = Info(
+            values=dict(values),
+            weights=dict(zip(names, outcome.weights, strict=True)),
+            gramian=outcome.gramian,
+            conflicts=outcome.conflicts,
+            grads=outcome.grads,
+            aux=aux,
+        )
+        return jax.tree.unflatten(structure, outcome.total), info, outcome.state
 
     return transformed
 
 
-def _like(weights: Mapping[str, Array], values: Mapping[str, Array]) -> dict:
-    return {n: jnp.asarray(weights[n], values[n].dtype) for n in values}
+class _Outcome(NamedTuple):
+    total: list[Array]
+    weights: Array
+    state: Any
+    gramian: Array | None = None
+    conflicts: Array | None = None
+    grads: dict[str, PyTree] | None = None
 
 
-def _only_shared(
-    grads: dict[str, PyTree], reaches: gradients.Routing
-) -> dict[str, list[Array]]:
-    """The leaves of each head gradient that two or more heads reach, or all."""
-    flags = jax.tree.leaves(reaches.shared)
-    if not any(flags):
-        flags = [True] * len(flags)
-    return {
-        name: [g for g, flag in zip(jax.tree.leaves(tree), flags, strict=True) if flag]
-        for name, tree in grads.items()
-    }
+def _over(wrt: Any, params: PyTree, shared: Sequence[bool]) -> list[bool]:
+    """The leaves that a gramian is taken over."""
+    if wrt is not None:
+        return _trees.selected("wrt", wrt, params)
+    return list(shared) if any(shared) else [True] * len(shared)
 
 
-def _weighted_sum(weights: Mapping[str, Array], grads: Mapping[str, PyTree]) -> PyTree:
+def _gramian(names: Sequence[str], rows: Sequence[Sequence[Array]]) -> Array:
+    return gradients.gramian(dict(zip(names, rows, strict=True)))
+
+
+def _worth_keeping(stored: bool | None, backward: gradients.Backward) -> bool:
+    if stored is not None:
+        return stored
+    return backward.rows_bytes <= max(KEPT_BYTES, backward.kept_bytes)
+
+
+def _combined(
+    decision: balancers.Decision,
+    rows: Sequence[Sequence[Array]],
+    own: Array | None,
+    shared: Sequence[bool],
+) -> list[Array]:
+    """The gradient to apply, from those of the heads."""
+    if decision.direction is not None:
+        total = jax.tree.leaves(decision.direction)
+    else:
+        total = _weighted_sum(decision.weights, rows)
+    if own is None:
+        return total
+    apart = _weighted_sum(own, rows)
+    return [w if on else o for on, w, o in zip(shared, total, apart, strict=True)]
+
+
+def _weighted_sum(weights: Array, rows: Sequence[Sequence[Array]]) -> list[Array]:
     """Σ w g; a head of weight 0 counts for nothing, even if its gradient is NaN."""
 
-    def leaf(*rows: Array) -> Array:
+    def leaf(heads: Sequence[Array]) -> Array:
         parts = [
-            _numerics.drop_zero_weight(weights[n].astype(row.dtype), row)
-            for n, row in zip(grads, rows, strict=True)
+            _numerics.drop_zero_weight(weights[h].astype(g.dtype), g)
+            for h, g in enumerate(heads)
         ]
         return sum(parts[1:], parts[0])
 
-    return jax.tree.map(leaf, *grads.values())
+    return [leaf(heads) for heads in zip(*rows, strict=True)]
+
+
+def _when_due(
+    due: Array, refresh: Callable[[], _Outcome], keep: Callable[[], _Outcome]
+) -> _Outcome:
+    """One of the two; between two refreshes the gramian is NaN."""
+
+    def fresh() -> _Outcome:
+        return refresh()._replace(grads=None)
+
+    shape = jax.eval_shape(fresh)
+
+    def kept() -> _Outcome:
+        nothing = [jnp.full(x.shape, jnp.nan, x.dtype) for x in shape[3:5]]
+        return keep()._replace(gramian=nothing[0], conflicts=nothing[1])
+
+    return lax.cond(due, fresh, kept)

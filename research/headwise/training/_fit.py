@@ -243,10 +243,13 @@ def _record(done: int, window: list[_step.StepInfo]) -> dict[str, Any]:
         "grad_norm": _plain(np.mean([info.grad_norm for info in infos])),
     }
     # Of a balancer that needs values alone, only the reporting steps know conflicts.
+    # One that is refreshed now and then, and sampled contributions, are NaN between.
     conflicts = [info.conflicts for info in infos if info.conflicts is not None]
-    if conflicts:
-        record["conflicts"] = _plain(np.mean(conflicts))
+    known = [found for found in conflicts if np.isfinite(found)]
+    if known:
+        record["conflicts"] = _plain(np.mean(known))
     reports = [info.contributions for info in infos if info.contributions is not None]
+    reports = [found for found in reports if not np.isnan(found.norm).all()]
     if reports:
         record["contributions"] = _by_module(reports[-1])
     return record

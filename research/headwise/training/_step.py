@@ -41,9 +41,11 @@ class StepInfo(NamedTuple):
     grad_norm: Array
     """Norm of the gradient that went into the optimiser."""
     conflicts: Array | None = None
-    """Number of conflicting pairs of heads, when the gramian was computed."""
+    """Number of conflicting pairs of heads, when the gramian was computed, else None;
+    NaN between two refreshes of `balancers.every`."""
     contributions: gradients.Contributions | None = None
-    """With `contributions=True`: shares of the update that was applied."""
+    """With `contributions`: shares of the update that was applied; NaN in the steps
+    between two samples."""
 
 
 def init_state(
@@ -92,7 +94,8 @@ def make_step(
     *,
     stateful: bool = False,
     private: str = "weighted",
-    contributions: bool = False,
+    wrt: Any = None,
+    contributions: bool | int = False,
 ) -> Callable[[TrainState, Any], tuple[TrainState, StepInfo]]:
     """A pure `step(state, batch) -> (state, info)`; jit, vmap or scan it as you like.
 
@@ -103,15 +106,18 @@ def make_step(
         balancer: of `hw.balancers`; None means `equal()`.
         stateful: the model has running statistics or draws random numbers.
         private: "weighted" or "own", as in `hw.balanced_grad`.
-        contributions: also compute every head's gradient and put
+        wrt: what a gramian is taken over, as in `hw.balanced_grad`.
+        contributions: True: also compute every head's gradient and put
             `hw.contributions` of the applied update into `info`. The step costs a
-            backward pass a head then; the update is the same.
+            backward pass a head then; the update is the same. A number k: only in
+            steps 0, k, 2 k and so on, inside the same program; NaN in the others
+            (`hw.gradients.monitor`).
 
     Returns:
         The step. The state's arrays may be donated.
 
     Raises:
-        ValueError: unknown `private`.
+        ValueError: unknown `private`; a negative number for `contributions`.
 
     Example:
         >>> def values_fn(params, batch):
@@ -132,9 +138,13 @@ def make_step(
             return values_fn(params, rest, batch, key)
         return values_fn(params, batch), rest
 
+    always = contributions is True or contributions == 1
     gradient = _balanced_grad.balanced_grad(
-        with_rest, balancer, private, has_aux=True, head_grads=contributions
+        with_rest, balancer, private, has_aux=True, head_grads=always, wrt=wrt
     )
+    monitor = None
+    if contributions and not always:
+        monitor = gradients.monitor(with_rest, contributions, has_aux=True)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, StepInfo]:
         of_model, of_balancer = jax.random.split(
@@ -153,9 +163,19 @@ def make_step(
             grads, state.optimizer, state.params
         )
         report = None
-        if contributions:
+        if always:
             assert info.grads is not None
             report = gradients.contributions(info.grads, info.weights, update=updates)
+        elif monitor is not None:
+            report = monitor(
+                state.step,
+                state.params,
+                state.rest,
+                batch,
+                of_model,
+                weights=info.weights,
+                update=updates,
+            )
         new = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -1,0 +1,97 @@
+"""A gradient-based balancer that is refreshed only now and then."""
+
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from headwise.balancers import _types
+from headwise.typing import Array
+from headwise.typing import PyTree
+
+
+class EveryState(NamedTuple):
+    """The inner state and the weights of the last refresh."""
+
+    inner: Any
+    weights: Array
+    """[H]"""
+    updates: Array
+    """int32, number of updates done."""
+
+
+def every(k: int, balancer: _types.Balancer) -> _types.Balancer:
+    """Asks a balancer for weights every k steps and keeps them in between.
+
+    In a step between two refreshes `hw.balanced_grad` runs a plain weighted backward
+    pass, chosen inside the compiled program (`lax.cond`), so that a balancer that
+    needs a gramian of H heads costs (H - 1) / k backward passes a step more than
+    static weights. Under `jax.vmap` both branches run.
+
+    On CPU, XLA runs a convolution inside a branch many times slower than outside;
+    `hw.nn.matmul_convolution` is free of that.
+
+    Args:
+        k: a refresh at updates 0, k, 2k and so on.
+        balancer: one that answers with weights, not with a direction.
+
+    Returns:
+        A balancer with the same needs. An absent head has weight 0 at any step; one
+        that was absent at the last refresh keeps weight 0 until the next.
+
+    Raises:
+        ValueError: k < 1; the balancer answers with a direction.
+
+    Source: the trick is common with MGDA-like methods, e.g. Nash-MTL (Navon et al.
+    2022, section 5, "update weights every few steps").
+
+    Example:
+        >>> balancer = hw.balancers.every(2, hw.balancers.mgda())
+        >>> state = balancer.init(["a", "b"])
+        >>> gram = jnp.array([[1.0, 0.0], [0.0, 3.0]])       # weights 3/4 and 1/4
+        >>> for gram in (gram, None):
+        ...     signals = hw.Signals(jnp.ones(2), gram)
+        ...     print(bool(balancer.due(state)), end=" ")
+        ...     decision, state = balancer.update(signals, state)
+        ...     print([round(float(w), 3) for w in decision.weights])
+        True [0.75, 0.25]
+        False [0.75, 0.25]
+    """
+    if k < 1:
+        raise ValueError(f"k: expected a positive number of steps, got {k}")
+
+    def init(names: Sequence[str], params: PyTree = None) -> EveryState:
+        names = _types.sorted_names("every", names)
+        return EveryState(
+            balancer.init(names, params),
+            jnp.zeros(len(names), jnp.float32),
+            jnp.zeros((), jnp.int32),
+        )
+
+    def due(state: EveryState) -> Array:
+        return state.updates % k == 0
+
+    def update(
+        signals: _types.Signals, state: EveryState
+    ) -> tuple[_types.Decision, EveryState]:
+        inner, weights = state.inner, state.weights
+        _types.check_heads("every", weights.shape[0], signals)
+        missing = {"gramian": signals.gram, "grads": signals.grads}
+        if missing.get(balancer.needs, signals.values) is not None:
+            decision, fresh = balancer.update(signals, inner)
+            if decision.direction is not None:
+                raise ValueError(
+                    "every: expected a balancer that answers with weights, got one "
+                    "that answers with a direction"
+                )
+            now = due(state)
+            weights = jnp.where(now, decision.weights.astype(weights.dtype), weights)
+            inner = jax.tree.map(
+                lambda new, old: jnp.where(now, new, old), fresh, inner
+            )
+        shown = _types.zero_absent(weights, signals)
+        return _types.Decision(shown), EveryState(inner, weights, state.updates + 1)
+
+    return _types.Balancer(init, update, balancer.needs, due)

@@ -1,0 +1,217 @@
+"""Every backward pass that a step may want, from one forward pass."""
+
+import dataclasses
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from headwise import _trees
+from headwise.gradients import _cut
+from headwise.gradients import _gramian
+from headwise.gradients import _linear
+from headwise.typing import Array
+from headwise.typing import PyTree
+
+ROWS = ("auto", "sequential", "batched")
+"""Ways through the shared part for gradients, and with "lockstep" for a gramian."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Backward:
+    """The backward passes of a model at some parameters; each call costs what it says.
+
+    Rows and leaves are lists: H heads in sorted order of names, the leaves of the
+    parameters in theirs. Made by `hw.gradients.linearize`.
+
+    Example:
+        >>> plain = hw.gradients.with_aux(
+        ...     lambda p: {"a": p["w"] * p["c"], "b": p["w"] ** 2}, False
+        ... )
+        >>> _, _, backward = hw.gradients.linearize(plain, {"c": 3.0, "w": 2.0})
+        >>> print(backward.shared)                                   # c, w
+        [False, True]
+        >>> print(backward.gramian([True, True]))                    # (2, 3) and (0, 4)
+        [[13. 12.]
+         [12. 16.]]
+        >>> print(*backward.weighted(jnp.array([1.0, 0.5])))
+        2.0 5.0
+    """
+
+    linear: _linear.Linear
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The heads, sorted."""
+        return self.linear.names
+
+    @property
+    def shared(self) -> list[bool]:
+        """For every leaf of the parameters: do two or more heads reach it?"""
+        return [self.linear.heads.get(v, 0).bit_count() > 1 for v in self.linear.params]
+
+    @property
+    def kept_bytes(self) -> int:
+        """What the forward pass keeps for the backward passes."""
+        return sum(_linear.nbytes(v) for v in self.linear.known)
+
+    @property
+    def rows_bytes(self) -> int:
+        """What the gradients of all heads take, where they are not zero."""
+        return self._bytes(self.linear.params)
+
+    def _bytes(self, params: Sequence[Any]) -> int:
+        heads = self.linear.heads
+        return sum(_linear.nbytes(v) * heads.get(v, 0).bit_count() for v in params)
+
+    def is_batched(self, method: str) -> bool:
+        """Whether the heads go through the shared part as a stack.
+
+        "auto" stacks on accelerators, and on CPU where the shared part multiplies
+        stacks of matrices anyway (attention); docs/head_gradients.md has the figures.
+        """
+        if method == "auto":
+            return jax.default_backend() != "cpu" or self.linear.has_batched_products
+        return method == "batched"
+
+    def rows(
+        self, method: str = "auto", flags: Sequence[bool] | None = None
+    ) -> list[list[Array]]:
+        """The gradient of every head for every leaf: one pass a head.
+
+        Args:
+            method: "sequential", "batched" or "auto".
+            flags: the leaves that are asked for; the others may come out as zeros.
+        """
+        batched = self.is_batched(method)
+        cut = _cut.cut(self.linear, flags, split_params=batched)
+        if not batched:
+            return [_cut.leaves(cut, row) for row in _sequential(cut)]
+        found = _cut.rows(cut, self._starts(cut), batched=True)
+        return [
+            _cut.leaves(cut, {v: row[h] for v, row in found.items() if h in row})
+            for h in range(len(self.names))
+        ]
+
+    def _starts(self, cut: _cut.Cut) -> list[_cut.Cotangents]:
+        return [
+            _cut.private(cut, h, _cut.seed(self.linear, h))
+            for h in range(len(self.names))
+        ]
+
+    def feature_rows(self) -> list[list[Array]]:
+        """The gradient of every head for every feature: the private parts alone."""
+        cut = _cut.cut(self.linear)
+        return [
+            [
+                start[v] if v in start else jnp.zeros(v.aval.shape, v.aval.dtype)
+                for v in cut.features
+            ]
+            for start in self._starts(cut)
+        ]
+
+    def weighted(self, weights: Array, own: Array | None = None) -> list[Array]:
+        """The gradient of Σ weight * value for every leaf: one pass in all.
+
+        A head of weight 0 leaves no trace, whatever is NaN in its private part.
+
+        Args:
+            weights: [H].
+            own: [H] other weights, for the leaves that one head alone reaches.
+        """
+        cut = _cut.cut(self.linear)
+        starts = self._starts(cut)
+        total = _cut.leaves(cut, _cut.shared(cut, _cut.weighted(weights, starts)))
+        if own is None:
+            return total
+        mine = _cut.weighted(own, starts)
+        late = {v for part in cut.shared for v in part.inputs}
+        private = [v for v, on in zip(self.linear.params, self.shared) if not on]
+        if late & set(private):  # held in an equation together with other heads' parts
+            mine = _cut.shared(cut, mine)
+        pairs = zip(self.shared, total, _cut.leaves(cut, mine), strict=True)
+        return [w if shared else o for shared, w, o in pairs]
+
+    def gramian(self, flags: Sequence[bool], method: str = "auto") -> Array:
+        """[H, H] over the flagged leaves, whose gradients are never all there.
+
+        Args:
+            flags: one for every leaf of the parameters.
+            method: as in `hw.head_gramian`.
+        """
+        chosen = _trees.chosen(self.linear.params, flags)
+        batched = self.is_batched(method)
+        large = max(map(_linear.nbytes, chosen)) // 8
+        cut = _cut.cut(self.linear, flags, split_params=True, large=large)
+        if method == "auto" and not batched:
+            small = _cut.lockstep_bytes(cut) < self._bytes(chosen)
+            method = "lockstep" if small else "sequential"
+        if method == "sequential":
+            cut = _cut.cut(self.linear, flags)
+            rows = [_cut.leaves(cut, row) for row in _sequential(cut)]
+            return _gramian.of_rows([_trees.chosen(row, flags) for row in rows])
+        dtype = jnp.result_type(jnp.float32, *(v.aval.dtype for v in chosen))
+        heads = len(self.names)
+        total = jnp.zeros((heads, heads), jnp.zeros((), dtype).real.dtype)
+
+        def done(v: Any, of_head: dict[int, Array], now: _cut.Rows) -> None:
+            nonlocal total
+            if v not in chosen:
+                return
+            mine = sorted(of_head)
+            gram = _gramian.products([of_head[h] for h in mine])
+            total = total.at[np.ix_(mine, mine)].add(gram.astype(total.dtype))
+            # First the products, then the next part: these gradients may go.
+            on_the_way, total = lax.optimization_barrier((list(now.values()), total))
+            now.update(zip(list(now), on_the_way, strict=True))
+
+        _cut.rows(cut, self._starts(cut), batched, done)
+        return total
+
+
+def linearize(
+    plain: Callable[..., tuple[dict, Any]], params: PyTree, *args: Any, **kwargs: Any
+) -> tuple[dict[str, Array], Any, Backward]:
+    """One forward pass, and every backward pass that one may want after it.
+
+    For those who write their own step: `hw.head_grads`, `hw.head_gramian` and
+    `hw.balanced_grad` are made of it.
+
+    Args:
+        plain: `(params, *args, **kwargs) -> ({name: scalar}, aux)`, as
+            `hw.gradients.with_aux` makes it.
+        params: pytree of floating arrays.
+
+    Returns:
+        (values, aux, backward): a dict in sorted order, what `plain` gave, `Backward`.
+
+    Example:
+        >>> plain = hw.gradients.with_aux(lambda p: {"a": 3 * p, "b": p**2}, False)
+        >>> values, _, backward = hw.gradients.linearize(plain, 5.0)
+        >>> print(backward.names, backward.shared)
+        ('a', 'b') [True]
+        >>> print([float(leaf) for row in backward.rows() for leaf in row])
+        [3.0, 10.0]
+        >>> print(*backward.weighted(jnp.array([2.0, 1.0])))       # 2 * 3 + 10
+        16.0
+    """
+    values, aux, linear = _linear.linearize(plain, params, *args, **kwargs)
+    return values, aux, Backward(linear)
+
+
+def _sequential(cut: _cut.Cut) -> list[_cut.Cotangents]:
+    """The gradients of one head after the other, by parameter."""
+    found: list[_cut.Cotangents] = []
+    last = None
+    for h in range(len(cut.linear.names)):
+        seed = _cut.seed(cut.linear, h)
+        if last is not None:
+            seed = {v: _cut.after(ct, last) for v, ct in seed.items()}
+        found.append(_cut.shared(cut, _cut.private(cut, h, seed)))
+        complete = [v for v in cut.last_params if v in found[-1]]
+        last = found[-1][complete[0]] if complete else last
+    return found

@@ -1,0 +1,73 @@
+"""Contributions now and then, inside the compiled training step."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from headwise.gradients import _contributions
+from headwise.gradients import _head_grads
+from headwise.typing import Array
+from headwise.typing import PyTree
+from headwise.typing import ValuesFn
+
+
+def monitor(
+    values_fn: ValuesFn, every: int, depth: int | None = None, has_aux: bool = False
+) -> Callable[..., _contributions.Contributions]:
+    """Samples `hw.contributions` every so many steps, in one compiled program.
+
+    For training without a balancer that needs gradients: the step keeps its single
+    backward pass, and at steps 0, every, 2 every and so on the head gradients are
+    computed beside it. Sampled every k steps, H heads cost about (1 + 2 H) / (3 k) of
+    a step. The choice is made on the device (`lax.cond`); under `jax.vmap` the
+    gradients are computed at every step.
+
+    On CPU, XLA runs a convolution inside a branch many times slower than outside;
+    `hw.nn.matmul_convolution` is free of that, and so is the `report` of
+    `hw.training.fit`, a second compiled step.
+
+    Args:
+        values_fn, has_aux: as in `hw.head_grads`.
+        every: a positive number of steps.
+        depth: of the modules, as in `hw.contributions`.
+
+    Returns:
+        `f(step, params, *args, weights=None, update=None)` -> `Contributions`, all NaN
+        at the steps between two samples, so that `jnp.nanmean` over steps averages the
+        samples. step: int scalar; weights and update: as in `hw.contributions`.
+
+    Raises:
+        ValueError: `every` is not positive; when called, as `hw.head_grads`.
+
+    Example:
+        >>> watch = jax.jit(hw.gradients.monitor(lambda p: {"a": p, "b": 3 * p}, 2))
+        >>> print([watch(step, 1.0).share.tolist() for step in range(3)])
+        [[[0.25, 0.75]], [[nan, nan]], [[0.25, 0.75]]]
+    """
+    if every < 1:
+        raise ValueError(f"every: expected a positive number of steps, got {every}")
+    transform = _head_grads.head_grads(values_fn, has_aux)
+
+    def sampled(
+        step: Array | int,
+        params: PyTree,
+        *args: Any,
+        weights: Mapping[str, Array] | Array | None = None,
+        update: PyTree | None = None,
+    ) -> _contributions.Contributions:
+        def sample() -> _contributions.Contributions:
+            grads = transform(params, *args)[1]
+            return _contributions.contributions(grads, weights, update, depth)
+
+        def skip() -> _contributions.Contributions:
+            return jax.tree.map(
+                lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(sample)
+            )
+
+        return lax.cond(jnp.asarray(step) % every == 0, sample, skip)
+
+    return sampled
