@@ -1,6 +1,8 @@
 """Arithmetic that is safe at the edges: no NaN from 0 / 0, float32 accumulation."""
 
+import jax
 import jax.numpy as jnp
+from jax import lax
 
 from headwise.typing import Array
 
@@ -22,5 +24,30 @@ def safe_divide(numerator: Array, denominator: Array, empty: float) -> Array:
 
 def drop_zero_weight(weight: Array, value: Array) -> Array:
     """Weight * value, and 0 where the weight is 0 even if the value is NaN."""
-    absent = weight == 0
-    return weight * jnp.where(absent, jnp.zeros_like(value), value)
+    return weight * zero_where(weight == 0, value)
+
+
+@jax.custom_jvp
+def zero_where(absent: Array, value: Array) -> Array:
+    """0 where `absent`, else the value, which may be NaN there.
+
+    A long array with a scalar flag is masked bit by bit: compilers make a copy of the
+    loop for each value of a flag that is the same for all entries, 2^H copies for a sum
+    over H heads.
+    """
+    bits = {2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}.get(value.dtype.itemsize)
+    floating = jnp.issubdtype(value.dtype, jnp.floating)
+    if jnp.ndim(absent) or not value.ndim or not floating or bits is None:
+        return jnp.where(absent, jnp.zeros_like(value), value)
+    mask = jnp.where(absent, jnp.zeros((), bits), ~jnp.zeros((), bits))
+    masked = lax.bitcast_convert_type(value, bits) & mask
+    return lax.bitcast_convert_type(masked, value.dtype)
+
+
+@zero_where.defjvp
+def _zero_where_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    absent, value = primals
+    tangent = tangents[1]
+    return zero_where(absent, value), jnp.where(
+        absent, jnp.zeros_like(tangent), tangent
+    )

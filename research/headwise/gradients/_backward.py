@@ -88,7 +88,7 @@ class Backward:
             flags: the leaves that are asked for; the others may come out as zeros.
         """
         batched = self.is_batched(method)
-        cut = _cut.cut(self.linear, flags, split_params=batched)
+        cut = _cut.cut(self.linear, flags)
         if not batched:
             return [_cut.leaves(cut, row) for row in _sequential(cut)]
         found = _cut.rows(cut, self._starts(cut), batched=True)
@@ -97,11 +97,18 @@ class Backward:
             for h in range(len(self.names))
         ]
 
-    def _starts(self, cut: _cut.Cut) -> list[_cut.Cotangents]:
-        return [
-            _cut.private(cut, h, _cut.seed(self.linear, h))
-            for h in range(len(self.names))
-        ]
+    def _starts(self, cut: _cut.Cut, ordered: bool = False) -> list[_cut.Cotangents]:
+        """The private parts of all heads; ordered, one starts after the other."""
+        found: list[_cut.Cotangents] = []
+        last = None
+        for h in range(len(self.names)):
+            seed = _cut.seed(self.linear, h)
+            if ordered and last is not None:
+                seed = {v: _cut.after(ct, last) for v, ct in seed.items()}
+            found.append(_cut.private(cut, h, seed))
+            if h in cut.private and found[-1]:
+                *_, last = found[-1].values()
+        return found
 
     def feature_rows(self) -> list[list[Array]]:
         """The gradient of every head for every feature: the private parts alone."""
@@ -124,7 +131,7 @@ class Backward:
             own: [H] other weights, for the leaves that one head alone reaches.
         """
         cut = _cut.cut(self.linear)
-        starts = self._starts(cut)
+        starts = self._starts(cut, ordered=True)
         total = _cut.leaves(cut, _cut.shared(cut, _cut.weighted(weights, starts)))
         if own is None:
             return total
@@ -145,8 +152,8 @@ class Backward:
         """
         chosen = _trees.chosen(self.linear.params, flags)
         batched = self.is_batched(method)
-        large = max(map(_linear.nbytes, chosen)) // 8
-        cut = _cut.cut(self.linear, flags, split_params=True, large=large)
+        large = None if batched else max(map(_linear.nbytes, chosen)) // 8
+        cut = _cut.cut(self.linear, flags, large)
         if method == "auto" and not batched:
             small = _cut.lockstep_bytes(cut) < self._bytes(chosen)
             method = "lockstep" if small else "sequential"

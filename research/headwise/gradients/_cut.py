@@ -45,11 +45,9 @@ class Part(NamedTuple):
     heads: int
     """Bit set of the heads."""
     inputs: tuple[Var, ...]
-    of_params: bool
-    """It takes parameters only: products of weights with known activations."""
+    outputs: tuple[Var, ...]
     pull: Callable[[Cotangents], Cotangents]
     """Cotangents of its outputs to those of its inputs, for the outputs given."""
-    outputs: tuple[Var, ...]
 
 
 class Cut(NamedTuple):
@@ -85,7 +83,6 @@ class Cut(NamedTuple):
 def cut(
     linear: _linear.Linear,
     flags: Sequence[bool] | None = None,
-    split_params: bool = False,
     large: int | None = None,
 ) -> Cut:
     """Transposes the linear program part by part.
@@ -94,26 +91,23 @@ def cut(
         linear: of `_linear.linearize`.
         flags: which leaves of the parameters are asked for; what leads to no other is
             left out of the shared parts. None means all.
-        split_params: products of weights get parts of their own.
-        large: parts of the shared program also end where a parameter of this many
-            bytes or more is used, so that its gradient is complete early.
+        large: end a part of the shared program wherever a parameter of this many bytes
+            or more is used, so that its gradient is complete early.
     """
     groups: dict[int, list] = {}
     for eqn, heads in zip(linear.equations, linear.groups, strict=True):
         groups.setdefault(heads, []).append(eqn)
     # What leads to many heads feeds what leads to some of them, never the reverse.
     ordered = sorted(groups, key=lambda heads: -heads.bit_count())
-    blocks: list[tuple[int, bool, list]] = []
+    blocks: list[tuple[int, list]] = []
     for heads in ordered:
-        equations = groups[heads]
-        if heads.bit_count() == 1 or not (split_params or large):
-            blocks.append((heads, False, equations))
-            continue
-        for of_params, block in _blocks(equations, linear, large):
-            blocks.append((heads, of_params, block))
+        if heads.bit_count() == 1 or large is None:
+            blocks.append((heads, groups[heads]))
+        else:
+            blocks += [(heads, b) for b in _blocks(groups[heads], linear, large)]
     used = {v for v in linear.values if v is not None}
     parts = []
-    for heads, of_params, equations in reversed(blocks):
+    for heads, equations in reversed(blocks):
         produced = [v for eqn in equations for v in eqn.outvars]
         outputs = tuple(v for v in produced if v in used and linear.heads.get(v, 0))
         inputs = tuple(
@@ -123,7 +117,7 @@ def cut(
         )
         used |= set(inputs)
         pull = _pullback(linear, equations)
-        parts.append(Part(heads, inputs, of_params, pull, outputs))
+        parts.append(Part(heads, inputs, outputs, pull))
     shared = [part for part in parts if part.heads.bit_count() > 1]
     if flags is not None:
         shared = _leading_to(
@@ -154,32 +148,30 @@ def _only(inputs: tuple[Var, ...], pull: Callable) -> Callable:
     return some
 
 
-def _blocks(
-    equations: Sequence[Any], linear: _linear.Linear, large: int | None
-) -> list[tuple[bool, list]]:
-    """(of_params, equations) in forward order; one pair, or one a large parameter."""
+def _blocks(equations: Sequence[Any], linear: _linear.Linear, large: int) -> list[list]:
+    """The equations in forward order, in blocks that end where large parameters come.
+
+    A block of products of parameters with known activations comes before what uses
+    them, so that on the way back the former finish before anything else goes on.
+    """
     from_params = set(linear.params)
-    blocks: list[tuple[bool, list]] = []
-    weights: list = []
+    blocks: list[list] = []
+    products: list = []
     others: list = []
     for eqn in equations:
         taken = [v for v in _linear.variables(eqn.invars) if v not in linear.known]
-        calls = any(
-            isinstance(p, core.Jaxpr | core.ClosedJaxpr) for p in eqn.params.values()
-        )
+        calls = any(True for _ in core.jaxprs_in_params(eqn.params))
         if calls or not all(v in from_params for v in taken):
             others.append(eqn)
             continue
-        if large and any(
-            _linear.nbytes(v) >= large for v in taken if v in linear.params
-        ):
-            blocks += [(True, weights), (False, others)]
-            weights, others = [], []
-        weights.append(eqn)
+        direct = [v for v in taken if v in linear.params]
+        if any(_linear.nbytes(v) >= large for v in direct):
+            blocks += [products, others]
+            products, others = [], []
+        products.append(eqn)
         if eqn.primitive.name in _MOVES:
             from_params.update(eqn.outvars)
-    blocks += [(True, weights), (False, others)]
-    return [block for block in blocks if block[1]]
+    return [block for block in (*blocks, products, others) if block]
 
 
 def _pullback(linear: _linear.Linear, equations: Sequence[Any]) -> Callable:
@@ -285,8 +277,7 @@ def rows(
         cut: the backward program.
         starts: of each head, cotangents of features and parameters.
         batched: where a part gets a cotangent from every head, pull the stack of them
-            back at once; parts of weights are pulled back head by head even then, so
-            that every gradient is written where it stays.
+            back at once.
         done: called as `done(v, {head: gradient}, on_the_way)` when the gradients of a
             parameter are complete; it may replace what is on the way. None keeps them.
 
@@ -308,7 +299,7 @@ def rows(
         given = {v: now.pop(v) for v in part.outputs if v in now}
         heads = sorted({h for of_head in given.values() for h in of_head})
         everywhere = all(len(of_head) == len(heads) for of_head in given.values())
-        if batched and len(heads) > 1 and everywhere and not part.of_params:
+        if batched and len(heads) > 1 and everywhere:
             stacks = {v: jnp.stack([g[h] for h in heads]) for v, g in given.items()}
             found = _pull_stacks(part, stacks)
             for i, h in enumerate(heads):

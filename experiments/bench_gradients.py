@@ -1,0 +1,400 @@
+"""What head gradients cost: time, compile time and memory, beside the floor.
+
+    python -m experiments.bench_gradients
+    python -m experiments.bench_gradients --heads=8 --forms=sequential,batched
+
+The floor is the arithmetic that no exact method can avoid: one forward pass, and for
+each head one backward pass over exactly the path that leads to it. It is counted by XLA
+on programs that do just that. All forms of a row run side by side, round after round,
+and the best round counts, so that ratios hold on a busy machine.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import rich.console
+import rich.progress
+import rich.table
+from absl import app
+from absl import flags
+
+import headwise as hw
+
+_MODELS = flags.DEFINE_list("models", "mlp,conv2d,conv3d,transformer", "Which models.")
+_HEADS = flags.DEFINE_list("heads", "1,2,4,8,16", "Numbers of heads.")
+_FORMS = flags.DEFINE_list(
+    "forms",
+    "plain backward,jacrev,head_grads,head_gramian,step mgda",
+    "Which forms.",
+)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Rounds of measurement.", lower_bound=1)
+_MARKDOWN = flags.DEFINE_bool("markdown", False, "Print a Markdown table.")
+
+
+class Model(NamedTuple):
+    """A trunk and some equal decoders."""
+
+    trunk: Callable[[dict, jax.Array], jax.Array]
+    decoder: Callable[[dict, jax.Array], jax.Array]
+    params: dict
+    inputs: jax.Array
+
+
+def values_fn(model: Model, params: dict, x: jax.Array) -> dict[str, jax.Array]:
+    """The mean square of each decoder's output minus a constant."""
+    features = model.trunk(params["trunk"], x)
+    return {
+        name: jnp.mean(jnp.square(model.decoder(params[name], features) - i))
+        for i, name in enumerate(sorted(params.keys() - {"trunk"}))
+    }
+
+
+def _model(heads: int, trunk: Any, decoder: Any, make_trunk: Any, make: Any, x: Any):
+    keys = jax.random.split(jax.random.key(0), heads + 1)
+    params = {f"head{i:02}": make(key) for i, key in enumerate(keys[1:])}
+    return Model(trunk, decoder, {"trunk": make_trunk(keys[0])} | params, x)
+
+
+def _weights(key: jax.Array, shapes: dict[str, tuple[int, ...]]) -> dict:
+    """Gaussian, scaled to keep the size of activations; the last axis is the output."""
+    keys = jax.random.split(key, len(shapes))
+    return {
+        name: jax.random.normal(k, shape) / np.sqrt(np.prod(shape[:-1]))
+        for k, (name, shape) in zip(keys, shapes.items(), strict=True)
+    }
+
+
+def mlp(heads: int) -> Model:
+    """Four layers of 512, batch 256; decoders 512 -> 512 -> 1."""
+
+    def trunk(p: dict, x: jax.Array) -> jax.Array:
+        for layer in sorted(p):
+            x = jnp.tanh(x @ p[layer])
+        return x
+
+    def decoder(p: dict, x: jax.Array) -> jax.Array:
+        return jnp.tanh(x @ p["hidden"]) @ p["out"]
+
+    return _model(
+        heads,
+        trunk,
+        decoder,
+        lambda key: _weights(key, {f"layer{i}": (512, 512) for i in range(4)}),
+        lambda key: _weights(key, {"hidden": (512, 512), "out": (512, 1)}),
+        jax.random.normal(jax.random.key(1), (256, 512)),
+    )
+
+
+def conv2d(heads: int) -> Model:
+    """Four 3x3 convolutions, 32 channels, 8 images of 32^2; decoders of two more."""
+    convolve = functools.partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(1, 1),
+        padding="SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+    def trunk(p: dict, x: jax.Array) -> jax.Array:
+        for layer in sorted(p):
+            x = jax.nn.relu(convolve(x, p[layer]))
+        return x
+
+    def decoder(p: dict, x: jax.Array) -> jax.Array:
+        return convolve(jax.nn.relu(convolve(x, p["hidden"])), p["out"])
+
+    widths = [3, 32, 32, 32, 32]
+    shapes = {f"layer{i}": (3, 3, *widths[i : i + 2]) for i in range(4)}
+    return _model(
+        heads,
+        trunk,
+        decoder,
+        lambda key: _weights(key, shapes),
+        lambda key: _weights(key, {"hidden": (3, 3, 32, 32), "out": (1, 1, 32, 2)}),
+        jax.random.normal(jax.random.key(1), (8, 32, 32, 3)),
+    )
+
+
+def conv3d(heads: int) -> Model:
+    """Three 3x3x3 convolutions, 16 channels, 2 volumes of 16^3; decoders of one."""
+    data, kernel = (0, 4, 1, 2, 3), (4, 3, 0, 1, 2)
+    convolve = functools.partial(
+        hw.nn.matmul_convolution,
+        window_strides=(1, 1, 1),
+        padding="SAME",
+        dimension_numbers=jax.lax.ConvDimensionNumbers(data, kernel, data),
+    )
+
+    def trunk(p: dict, x: jax.Array) -> jax.Array:
+        for layer in sorted(p):
+            x = jax.nn.relu(convolve(x, p[layer]))
+        return x
+
+    def decoder(p: dict, x: jax.Array) -> jax.Array:
+        return jax.nn.relu(convolve(x, p["hidden"])) @ p["out"]
+
+    widths = [1, 16, 16, 16]
+    shapes = {f"layer{i}": (3, 3, 3, *widths[i : i + 2]) for i in range(3)}
+    return _model(
+        heads,
+        trunk,
+        decoder,
+        lambda key: _weights(key, shapes),
+        lambda key: _weights(key, {"hidden": (3, 3, 3, 16, 16), "out": (16, 2)}),
+        jax.random.normal(jax.random.key(1), (2, 16, 16, 16, 1)),
+    )
+
+
+def transformer(heads: int) -> Model:
+    """Two pre-norm blocks of width 128, 8 sequences of 64; linear decoders."""
+    width, parts = 128, 4
+
+    def norm(x: jax.Array) -> jax.Array:
+        return jax.nn.standardize(x, axis=-1)
+
+    def trunk(p: dict, x: jax.Array) -> jax.Array:
+        for block in sorted(p):
+            w = p[block]
+            q, k, v = jnp.split(norm(x) @ w["qkv"], 3, axis=-1)
+            split = functools.partial(jnp.reshape, shape=(*x.shape[:2], parts, -1))
+            mixed = jax.nn.dot_product_attention(split(q), split(k), split(v))
+            x = x + mixed.reshape(x.shape) @ w["out"]
+            x = x + jax.nn.gelu(norm(x) @ w["up"]) @ w["down"]
+        return norm(x)
+
+    def decoder(p: dict, x: jax.Array) -> jax.Array:
+        return x @ p["out"]
+
+    shapes = {
+        "qkv": (width, 3 * width),
+        "out": (width, width),
+        "up": (width, 4 * width),
+        "down": (4 * width, width),
+    }
+
+    def make_trunk(key: jax.Array) -> dict:
+        keys = jax.random.split(key)
+        return {f"block{i}": _weights(k, shapes) for i, k in enumerate(keys)}
+
+    return _model(
+        heads,
+        trunk,
+        decoder,
+        make_trunk,
+        lambda key: _weights(key, {"out": (width, 16)}),
+        jax.random.normal(jax.random.key(1), (8, 64, width)),
+    )
+
+
+FORMS = [
+    "plain backward",
+    "jacrev",
+    "head_grads",
+    "sequential",
+    "batched",
+    "gramian of rows",
+    "head_gramian",
+    "step static",
+    "step mgda",
+    "step contributions",
+]
+MODELS = {"mlp": mlp, "conv2d": conv2d, "conv3d": conv3d, "transformer": transformer}
+
+
+class Compiled(NamedTuple):
+    """A compiled form and what compiling it showed."""
+
+    run: Any
+    args: tuple
+    seconds: float
+    operations: float
+    temporary: int
+
+
+def compiled(function: Callable, *args: Any) -> Compiled:
+    """Traces and compiles, with the seconds that both take together."""
+    start = time.perf_counter()
+    run = jax.jit(function).lower(*args).compile()
+    seconds = time.perf_counter() - start
+    operations = run.cost_analysis().get("flops", float("nan"))
+    memory = run.memory_analysis()
+    return Compiled(run, args, seconds, operations, memory.temp_size_in_bytes)
+
+
+def forms(model: Model, wanted: list[str]) -> dict[str, Compiled]:
+    """The wanted ways, compiled, on the same model."""
+    f = functools.partial(values_fn, model)
+    params, x = model.params, model.inputs
+    names = sorted(params.keys() - {"trunk"})
+
+    def stacked(params: dict, x: jax.Array) -> jax.Array:
+        return jnp.stack(list(f(params, x).values()))
+
+    def total(params: dict, x: jax.Array) -> jax.Array:
+        return jnp.sum(stacked(params, x))
+
+    def step(balancer: Any, **options: Any) -> tuple:
+        optimizer = optax.adam(1e-3)
+        make = hw.training.make_step(f, optimizer, balancer, **options)
+        return make, hw.training.init_state(names, params, optimizer, balancer), x
+
+    def gramian_of_rows(params: dict, x: jax.Array) -> jax.Array:
+        return hw.gramian(hw.head_grads(f)(params, x)[1])
+
+    equal, mgda = hw.balancers.equal(), hw.balancers.mgda()
+    ways: dict[str, tuple] = {
+        "plain backward": (jax.grad(total), params, x),
+        "jacrev": (jax.jacrev(stacked), params, x),
+        "head_grads": (hw.head_grads(f), params, x),
+        "sequential": (hw.head_grads(f, method="sequential"), params, x),
+        "batched": (hw.head_grads(f, method="batched"), params, x),
+        "gramian of rows": (gramian_of_rows, params, x),
+        "head_gramian": (hw.head_gramian(f), params, x),
+        "step static": step(equal),
+        "step mgda": step(mgda),
+        "step contributions": step(mgda, contributions=True),
+    }
+    return {name: compiled(*ways[name]) for name in ways if name in wanted}
+
+
+class Floor(NamedTuple):
+    """What cannot be avoided."""
+
+    operations: float
+    bytes: int
+    """Parameters and inputs read once, gradients written where they are not zero."""
+
+
+def floors(make: Callable[[int], Model]) -> Callable[[int], Floor]:
+    """One forward pass and one backward pass a head along its own path, for any H.
+
+    The heads are alike, so that the count is linear in H: the forward passes of one and
+    of two heads and the backward pass of one tell it.
+    """
+    one, two = make(1), make(2)
+
+    def total(model: Model, params: dict, x: jax.Array) -> jax.Array:
+        return sum(values_fn(model, params, x).values())
+
+    def count(function: Callable, model: Model) -> float:
+        bound = functools.partial(function, model)
+        return compiled(bound, model.params, model.inputs).operations
+
+    def both(model: Model, params: dict, x: jax.Array) -> tuple:
+        return jax.value_and_grad(functools.partial(total, model))(params, x)
+
+    forward = count(total, one)
+    decoder = count(total, two) - forward
+    backward = count(both, one) - forward
+    trunk_bytes = sum(a.nbytes for a in jax.tree.leaves(one.params["trunk"]))
+    all_bytes = sum(a.nbytes for a in jax.tree.leaves(one.params))
+    decoder_bytes = all_bytes - trunk_bytes
+
+    def floor(heads: int) -> Floor:
+        operations = forward + (heads - 1) * decoder + heads * backward
+        read = trunk_bytes + heads * decoder_bytes + one.inputs.nbytes
+        return Floor(operations, read + heads * all_bytes)
+
+    return floor
+
+
+def best_times(ways: dict[str, Compiled], rounds: int) -> dict[str, float]:
+    """Seconds of the best round, the ways taking turns."""
+    best = dict.fromkeys(ways, float("inf"))
+    for _ in range(rounds):
+        for name, way in ways.items():
+            for _ in range(2):
+                start = time.perf_counter()
+                jax.block_until_ready(way.run(*way.args))
+                best[name] = min(best[name], time.perf_counter() - start)
+    return best
+
+
+COLUMNS = ("H", "form", "time", "x plain", "Gop", "x floor", "compile", "temp")
+
+
+def rows_of(
+    model: Model, heads: int, least: Floor, wanted: list[str], rounds: int
+) -> list[tuple[str, ...]]:
+    """The floor and every form, as text."""
+    ways = forms(model, wanted)
+    times = best_times(ways, rounds)
+    plain = times.get("plain backward", float("nan"))
+    traffic = f"{least.bytes / 1e6:.1f} MB moved"
+    count = f"{least.operations / 1e9:.3f}"
+    rows = [(str(heads), "floor", traffic, "", count, "1", "", "")]
+    for name, way in ways.items():
+        # One backward pass in all is no way to get H gradients.
+        single = name in ("plain backward", "step static")
+        gap = way.operations / least.operations
+        rows.append(
+            (
+                "",
+                name,
+                f"{1e3 * times[name]:.2f} ms",
+                f"{times[name] / plain:.2f}",
+                f"{way.operations / 1e9:.3f}",
+                "" if single else f"{gap:.3f}",
+                f"{way.seconds:.2f} s",
+                f"{way.temporary / 1e6:.1f} MB",
+            )
+        )
+    return rows
+
+
+def show(
+    title: str, rows: list[tuple[str, ...]], console: rich.console.Console
+) -> None:
+    """A table for the terminal, or the same in Markdown."""
+    if _MARKDOWN.value:
+        right = ["---:"] * (len(COLUMNS) - 2)
+        lines = [COLUMNS, ("---:", "---", *right), *rows]
+        print(
+            f"**{title}**\n", *(f"| {' | '.join(row)} |" for row in lines), "", sep="\n"
+        )
+        return
+    table = rich.table.Table(title=title, title_justify="left", box=None)
+    for column in COLUMNS:
+        justify = "left" if column == "form" else "right"
+        table.add_column(column, justify=justify, no_wrap=True)
+    for row in rows:
+        table.add_row(*row, end_section=True)
+    console.print(table, "")
+
+
+def main(argv: list[str]) -> None:
+    """Measures every model with every number of heads."""
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    for flag, given, known in (
+        ("models", _MODELS.value, list(MODELS)),
+        ("forms", _FORMS.value, FORMS),
+    ):
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise app.UsageError(f"--{flag}: expected some of {known}, got {unknown}")
+    heads = [int(h) for h in _HEADS.value]
+    device = jax.devices()[0]
+    print(f"jax {jax.__version__} on {device.device_kind}\n")
+    console = rich.console.Console(width=100)
+    columns = rich.progress.Progress.get_default_columns()
+    with rich.progress.Progress(*columns, transient=True) as bar:
+        task = bar.add_task("measuring", total=len(heads) * len(_MODELS.value))
+        for name in _MODELS.value:
+            make = MODELS[name]
+            floor = floors(make)
+            rows = []
+            for h in heads:
+                rows += rows_of(make(h), h, floor(h), _FORMS.value, _ROUNDS.value)
+                bar.advance(task)
+            show(f"{name}: {make.__doc__}", rows, console)
+
+
+if __name__ == "__main__":
+    app.run(main)
