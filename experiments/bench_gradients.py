@@ -171,7 +171,7 @@ def transformer(heads: int) -> Model:
     def decoder(p: dict, x: jax.Array) -> jax.Array:
         return x @ p["out"]
 
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "qkv": (width, 3 * width),
         "out": (width, width),
         "up": (width, 4 * width),
@@ -222,9 +222,9 @@ def compiled(function: Callable, *args: Any) -> Compiled:
     start = time.perf_counter()
     run = jax.jit(function).lower(*args).compile()
     seconds = time.perf_counter() - start
-    operations = run.cost_analysis().get("flops", float("nan"))
-    memory = run.memory_analysis()
-    return Compiled(run, args, seconds, operations, memory.temp_size_in_bytes)
+    operations = (run.cost_analysis() or {}).get("flops", float("nan"))
+    temporary = getattr(run.memory_analysis(), "temp_size_in_bytes", 0)
+    return Compiled(run, args, seconds, operations, temporary)
 
 
 def forms(model: Model, wanted: list[str]) -> dict[str, Compiled]:
@@ -280,7 +280,7 @@ def floors(make: Callable[[int], Model]) -> Callable[[int], Floor]:
     one, two = make(1), make(2)
 
     def total(model: Model, params: dict, x: jax.Array) -> jax.Array:
-        return sum(values_fn(model, params, x).values())
+        return jnp.sum(jnp.stack([*values_fn(model, params, x).values()]))
 
     def count(function: Callable, model: Model) -> float:
         bound = functools.partial(function, model)
@@ -328,7 +328,9 @@ def rows_of(
     plain = times.get("plain backward", float("nan"))
     traffic = f"{least.bytes / 1e6:.1f} MB moved"
     count = f"{least.operations / 1e9:.3f}"
-    rows = [(str(heads), "floor", traffic, "", count, "1", "", "")]
+    rows: list[tuple[str, ...]] = [
+        (str(heads), "floor", traffic, "", count, "1", "", "")
+    ]
     for name, way in ways.items():
         # One backward pass in all is no way to get H gradients.
         single = name in ("plain backward", "step static")
@@ -361,8 +363,10 @@ def show(
         return
     table = rich.table.Table(title=title, title_justify="left", box=None)
     for column in COLUMNS:
-        justify = "left" if column == "form" else "right"
-        table.add_column(column, justify=justify, no_wrap=True)
+        if column == "form":
+            table.add_column(column, no_wrap=True)
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*row, end_section=True)
     console.print(table, "")
@@ -389,7 +393,7 @@ def main(argv: list[str]) -> None:
         for name in _MODELS.value:
             make = MODELS[name]
             floor = floors(make)
-            rows = []
+            rows: list[tuple[str, ...]] = []
             for h in heads:
                 rows += rows_of(make(h), h, floor(h), _FORMS.value, _ROUNDS.value)
                 bar.advance(task)

@@ -11,8 +11,8 @@ from headwise.gradients._gramian import cosines
 from headwise.gradients._gramian import gramian
 from headwise.gradients._head_grads import head_grads
 from headwise.gradients._head_grads import with_aux
-from headwise.gradients._monitor import monitor
 from headwise.gradients._head_gramian import head_gramian
+from headwise.gradients._monitor import monitor
 from headwise.gradients._routing import Routing
 from headwise.gradients._routing import routing
 

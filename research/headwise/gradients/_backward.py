@@ -33,8 +33,6 @@ class Backward:
         ...     lambda p: {"a": p["w"] * p["c"], "b": p["w"] ** 2}, False
         ... )
         >>> _, _, backward = hw.gradients.linearize(plain, {"c": 3.0, "w": 2.0})
-        >>> print(backward.shared)                                   # c, w
-        [False, True]
         >>> print(backward.gramian([True, True]))                    # (2, 3) and (0, 4)
         [[13. 12.]
          [12. 16.]]
@@ -48,11 +46,6 @@ class Backward:
     def names(self) -> tuple[str, ...]:
         """The heads, sorted."""
         return self.linear.names
-
-    @property
-    def shared(self) -> list[bool]:
-        """For every leaf of the parameters: do two or more heads reach it?"""
-        return [self.linear.heads.get(v, 0).bit_count() > 1 for v in self.linear.params]
 
     @property
     def kept_bytes(self) -> int:
@@ -121,27 +114,33 @@ class Backward:
             for start in self._starts(cut)
         ]
 
-    def weighted(self, weights: Array, own: Array | None = None) -> list[Array]:
+    def weighted(
+        self,
+        weights: Array,
+        own: Array | None = None,
+        private: Sequence[bool] | None = None,
+    ) -> list[Array]:
         """The gradient of Σ weight * value for every leaf: one pass in all.
 
         A head of weight 0 leaves no trace, whatever is NaN in its private part.
 
         Args:
             weights: [H].
-            own: [H] other weights, for the leaves that one head alone reaches.
+            own: [H] other weights, for the leaves flagged as private.
+            private: flags, one for every leaf of the parameters; given with `own`.
         """
         cut = _cut.cut(self.linear)
         starts = self._starts(cut, ordered=True)
         total = _cut.leaves(cut, _cut.shared(cut, _cut.weighted(weights, starts)))
-        if own is None:
+        if own is None or private is None:
             return total
         mine = _cut.weighted(own, starts)
         late = {v for part in cut.shared for v in part.inputs}
-        private = [v for v, on in zip(self.linear.params, self.shared) if not on]
-        if late & set(private):  # held in an equation together with other heads' parts
+        if late & set(_trees.chosen(self.linear.params, private)):
+            # Held in an equation together with parts of other heads.
             mine = _cut.shared(cut, mine)
-        pairs = zip(self.shared, total, _cut.leaves(cut, mine), strict=True)
-        return [w if shared else o for shared, w, o in pairs]
+        pairs = zip(private, total, _cut.leaves(cut, mine), strict=True)
+        return [o if on else w for on, w, o in pairs]
 
     def gramian(self, flags: Sequence[bool], method: str = "auto") -> Array:
         """[H, H] over the flagged leaves, whose gradients are never all there.
@@ -199,8 +198,8 @@ def linearize(
     Example:
         >>> plain = hw.gradients.with_aux(lambda p: {"a": 3 * p, "b": p**2}, False)
         >>> values, _, backward = hw.gradients.linearize(plain, 5.0)
-        >>> print(backward.names, backward.shared)
-        ('a', 'b') [True]
+        >>> print(backward.names, values["b"])
+        ('a', 'b') 25.0
         >>> print([float(leaf) for row in backward.rows() for leaf in row])
         [3.0, 10.0]
         >>> print(*backward.weighted(jnp.array([2.0, 1.0])))       # 2 * 3 + 10

@@ -139,35 +139,40 @@ def balanced_grad(
             own = jnp.asarray(there, jnp.float32)
         needs_rows = head_grads or balancer.needs == "grads"
         features = isinstance(wrt, str) and wrt == "features"
+        over = private_leaves = None
+        if needs_rows or balancer.needs == "gramian" or own is not None:
+            reaches = gradients.routing(plain, params, *args, has_aux=True)
+            shared = jax.tree.leaves(reaches.shared)
+            private_leaves = [not on for on in shared]
+            over = None if features else _over(wrt, params, shared)
 
         def by_values() -> _Outcome:
             decision, new = balancer.update(signals, state)
-            total = backward.weighted(decision.weights, own)
+            total = backward.weighted(decision.weights, own, private_leaves)
             return _Outcome(total, decision.weights, new)
 
         def by_gradients() -> _Outcome:
-            flags = None if features else _over(wrt, params, backward.shared)
             rows = gram = grads = None
-            if needs_rows or (flags and _worth_keeping(stored, backward)):
+            if needs_rows or (over and _worth_keeping(stored, backward)):
                 rows = backward.rows(method)
                 grads = {
                     name: jax.tree.unflatten(structure, row)
                     for name, row in zip(names, rows, strict=True)
                 }
-            if flags is None:
+            if over is None:
                 gram = _gramian(names, backward.feature_rows())
             elif rows is None:
-                gram = backward.gramian(flags, method)
+                gram = backward.gramian(over, method)
             else:
-                gram = _gramian(names, [_trees.chosen(row, flags) for row in rows])
+                gram = _gramian(names, [_trees.chosen(row, over) for row in rows])
             shown = grads if balancer.needs == "grads" else None
             decision, new = balancer.update(
                 signals._replace(gram=gram, grads=shown), state
             )
             if rows is None:
-                total = backward.weighted(decision.weights, own)
+                total = backward.weighted(decision.weights, own, private_leaves)
             else:
-                total = _combined(decision, rows, own, backward.shared)
+                total = _combined(decision, rows, own, private_leaves)
             conflicts = jnp.sum(jnp.triu(gram, 1) < 0).astype(gram.dtype)
             return _Outcome(total, decision.weights, new, gram, conflicts, grads)
 
@@ -220,17 +225,17 @@ def _combined(
     decision: balancers.Decision,
     rows: Sequence[Sequence[Array]],
     own: Array | None,
-    shared: Sequence[bool],
+    private: Sequence[bool] | None,
 ) -> list[Array]:
     """The gradient to apply, from those of the heads."""
     if decision.direction is not None:
         total = jax.tree.leaves(decision.direction)
     else:
         total = _weighted_sum(decision.weights, rows)
-    if own is None:
+    if own is None or private is None:
         return total
     apart = _weighted_sum(own, rows)
-    return [w if on else o for on, w, o in zip(shared, total, apart, strict=True)]
+    return [o if on else w for on, w, o in zip(private, total, apart, strict=True)]
 
 
 def _weighted_sum(weights: Array, rows: Sequence[Sequence[Array]]) -> list[Array]:
