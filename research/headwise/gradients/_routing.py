@@ -142,8 +142,11 @@ def routing(
     reaches a parameter exactly if the gradient of that parameter depends on the
     symbol of h. Nothing is evaluated: a gradient that happens to be 0 on a batch is
     no missing path, and `stop_gradient`, integer paths and custom derivatives are
-    respected, since JAX's own differentiation decides. An array is one thing: heads
-    that are stacked into one array and taken apart again count as one from there on.
+    respected, since JAX's own differentiation decides. Heads that share an array
+    (stacked losses, concatenated channels) are told apart by its entries; where that
+    is not possible, behind an index that the program computes for example, they count
+    as one: "moves" may then be too much, "-" never is. A parameter is one thing: a
+    head that moves one entry of it moves it.
 
     Args:
         values_fn: as in `hw.head_grads`.

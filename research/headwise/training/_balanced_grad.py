@@ -139,11 +139,12 @@ def balanced_grad(
             own = jnp.asarray(there, jnp.float32)
         needs_rows = head_grads or balancer.needs == "grads"
         features = isinstance(wrt, str) and wrt == "features"
-        over = private_leaves = None
+        over = private_leaves = reached = None
         if needs_rows or balancer.needs == "gramian" or own is not None:
             reaches = gradients.routing(plain, params, *args, has_aux=True)
             shared = jax.tree.leaves(reaches.shared)
             private_leaves = [not on for on in shared]
+            reached = [jax.tree.leaves(reaches.reaches[name]) for name in names]
             over = None if features else _over(wrt, params, shared)
 
         def by_values() -> _Outcome:
@@ -169,10 +170,10 @@ def balanced_grad(
             decision, new = balancer.update(
                 signals._replace(gram=gram, grads=shown), state
             )
-            if rows is None:
+            if rows is None or reached is None:
                 total = backward.weighted(decision.weights, own, private_leaves)
             else:
-                total = _combined(decision, rows, own, private_leaves)
+                total = _combined(decision, rows, reached, own, private_leaves)
             conflicts = jnp.sum(jnp.triu(gram, 1) < 0).astype(gram.dtype)
             return _Outcome(total, decision.weights, new, gram, conflicts, grads)
 
@@ -224,6 +225,7 @@ def _worth_keeping(stored: bool | None, backward: gradients.Backward) -> bool:
 def _combined(
     decision: balancers.Decision,
     rows: Sequence[Sequence[Array]],
+    reached: Sequence[Sequence[bool]],
     own: Array | None,
     private: Sequence[bool] | None,
 ) -> list[Array]:
@@ -231,24 +233,30 @@ def _combined(
     if decision.direction is not None:
         total = jax.tree.leaves(decision.direction)
     else:
-        total = _weighted_sum(decision.weights, rows)
+        total = _weighted_sum(decision.weights, rows, reached)
     if own is None or private is None:
         return total
-    apart = _weighted_sum(own, rows)
+    apart = _weighted_sum(own, rows, reached)
     return [o if on else w for on, w, o in zip(private, total, apart, strict=True)]
 
 
-def _weighted_sum(weights: Array, rows: Sequence[Sequence[Array]]) -> list[Array]:
+def _weighted_sum(
+    weights: Array,
+    rows: Sequence[Sequence[Array]],
+    reached: Sequence[Sequence[bool]],
+) -> list[Array]:
     """Σ w g; a head of weight 0 counts for nothing, even if its gradient is NaN."""
 
-    def leaf(heads: Sequence[Array]) -> Array:
+    def leaf(heads: Sequence[Array], flags: Sequence[bool]) -> Array:
         parts = [
             _numerics.drop_zero_weight(weights[h].astype(g.dtype), g)
-            for h, g in enumerate(heads)
+            for h, (g, on) in enumerate(zip(heads, flags, strict=True))
+            if on
         ]
-        return sum(parts[1:], parts[0])
+        return sum(parts[1:], parts[0]) if parts else jnp.zeros_like(heads[0])
 
-    return [leaf(heads) for heads in zip(*rows, strict=True)]
+    by_leaf = zip(zip(*rows, strict=True), zip(*reached, strict=True), strict=True)
+    return [leaf(heads, flags) for heads, flags in by_leaf]
 
 
 def _when_due(
