@@ -1,140 +1,105 @@
 """`head_grads`: one gradient a head, equal to `jax.grad` of that head alone."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import headwise as hw
+from tests.gradients import _programs
+from tests.gradients._programs import assert_close
+from tests.gradients._programs import count
+from tests.gradients._programs import make_params
+from tests.gradients._programs import one_by_one
+from tests.gradients._programs import plain
+from tests.gradients._programs import PROGRAMS
+from tests.gradients._programs import reaches_nothing
+from tests.gradients._programs import scanned
 
-X = jnp.array([[0.3, -1.2, 0.7], [1.1, 0.4, -0.5]])
+X = jnp.asarray(_programs.X, jnp.float32)
 
-
-def make_params(seed=0):
-    rng = np.random.default_rng(seed)
-    shapes = {"A": (3, 4), "B": (4, 4), "C": (4, 2), "D": (4, 1)}
-    return {
-        name: jnp.asarray(0.5 * rng.normal(size=shape), jnp.float32)
-        for name, shape in shapes.items()
-    }
-
-
-def heads(params, h):
-    return {
-        "y1": jnp.sum(jnp.square(h @ params["C"])),
-        "y2": jnp.mean(jnp.abs(h @ params["D"])),
-    }
+METHODS = ("sequential", "batched")
+GRAMIANS = ("sequential", "lockstep", "batched")
 
 
-def plain(params, x):
-    return heads(params, jnp.tanh(jnp.tanh(x @ params["A"]) @ params["B"]))
+@functools.cache
+def answers(name):
+    """All ways through one program, and the reference, in one compiled program."""
+    program = PROGRAMS[name]
+
+    def everything(params, x):
+        grads = {m: hw.head_grads(program, method=m)(params, x) for m in METHODS}
+        grams = {m: hw.head_gramian(program, method=m)(params, x) for m in GRAMIANS}
+        return grads, grams, (program(params, x), one_by_one(program, params, x))
+
+    with jax.enable_x64(True):
+        params = make_params(dtype=jnp.float64)
+        return jax.device_get(_programs.quickly(everything, params, _programs.X))
 
 
-def jitted(params, x):
-    return jax.jit(plain)(params, x)
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("method", METHODS)
+def test_equals_grad_of_each_head(name, method):
+    grads, _, expected = answers(name)
+    assert list(grads[method][0]) == list(grads[method][1]) == sorted(expected[0])
+    # A few float64 roundings (2^-53 each) of numbers of order 1 to 10.
+    assert_close(grads[method], expected, 1e-13)
 
 
-def scanned(params, x):
-    def body(h, _):
-        return jnp.tanh(h @ params["B"]), jnp.sum(h @ params["D"])
-
-    h, each = jax.lax.scan(body, x @ params["A"], None, length=3)
-    return {"y1": jnp.sum(jnp.square(h @ params["C"])), "y2": jnp.sum(jnp.sin(each))}
-
-
-def remat(params, x):
-    trunk = jax.checkpoint(lambda p, x: jnp.tanh(jnp.tanh(x @ p["A"]) @ p["B"]))
-    return heads(params, trunk(params, x))
-
-
-@jax.custom_jvp
-def cube(x):
-    return x**3
+@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize("method", GRAMIANS)
+def test_gramian_is_j_jt(name, method):
+    _, grams, (values, grads) = answers(name)
+    got, gram = grams[method]
+    assert_close(got, values, 1e-13)
+    assert gram.dtype == np.float64
+    expected = _programs.gramian(grads)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(gram, expected, rtol=1e-12, atol=1e-14 * scale)
 
 
-@cube.defjvp
-def cube_jvp(primals, tangents):
-    # Not the true derivative, so that a wrong path would be seen.
-    return cube(*primals), 5.0 * tangents[0]
+def test_float32():
+    program, ways = PROGRAMS["attention"], [*METHODS, "auto"]
+
+    def all_of(params, x):
+        mine = [hw.head_grads(program, method=m)(params, x)[1] for m in ways]
+        return mine, one_by_one(program, params, x)
+
+    grads, expected = _programs.quickly(all_of, make_params(), X)
+    for mine in grads:
+        # A few float32 roundings (2^-23 each) of numbers of order 1 to 10.
+        assert_close(mine, expected, 2e-6)
 
 
-@jax.custom_vjp
-def scaled(x, y):
-    return x * y
+@pytest.mark.parametrize("name", ["remat_of_all", "conditional_heads"])
+def test_vmap_on_top(name):
+    """Many problems at once, each with parameters and data of its own."""
+    program = PROGRAMS[name]
 
+    def all_of(params, x):
+        return (
+            [jax.vmap(hw.head_grads(program, method=m))(params, x)[1] for m in METHODS],
+            [
+                jax.vmap(hw.head_gramian(program, method=m))(params, x)[1]
+                for m in GRAMIANS
+            ],
+            # The reference takes one problem after the other.
+            jax.lax.map(lambda both: one_by_one(program, *both), (params, x)),
+        )
 
-scaled.defvjp(
-    lambda x, y: (scaled(x, y), (x, y)),
-    lambda kept, ct: (7.0 * kept[1] * ct, jnp.zeros_like(kept[0])),
-)
-
-
-def with_custom_jvp(params, x):
-    return heads(params, cube(x @ params["A"]) @ params["B"])
-
-
-def with_custom_vjp(params, x):
-    h = x @ params["A"]
-    return heads(params, scaled(h, h @ params["B"]))
-
-
-def tied(params, x):
-    h = jnp.tanh(x @ params["A"] @ params["B"]) @ params["B"].T
-    return heads(params, h) | {"y3": jnp.sum(h @ params["A"].T)}
-
-
-def embedded(params, x):
-    ids = jnp.array([0, 2, 2, 1])
-    return heads(params, params["A"][ids] @ params["B"])
-
-
-def reaches_nothing(params, x):
-    constant = jnp.sum(jax.lax.stop_gradient(params["A"]))
-    return heads(params, x @ params["A"]) | {"y3": constant, "y4": jnp.sum(x)}
-
-
-PROGRAMS = {
-    program.__name__: program
-    for program in (
-        plain,
-        jitted,
-        scanned,
-        remat,
-        with_custom_jvp,
-        with_custom_vjp,
-        tied,
-        embedded,
-        reaches_nothing,
-    )
-}
-
-
-def one_by_one(program, params, *args):
-    """The reference: every head differentiated alone, by JAX's own reverse mode."""
-    names = sorted(jax.eval_shape(program, params, *args))
-    return {n: jax.grad(lambda p, n=n: program(p, *args)[n])(params) for n in names}
-
-
-def assert_close(got, expected, rtol):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(
-            np.asarray(a, np.float64), np.asarray(b, np.float64), rtol, atol=rtol
-        ),
-        got,
-        expected,
-    )
-
-
-@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
-def test_equals_grad_of_each_head(program):
-    params = make_params()
-    values, grads = jax.jit(hw.head_grads(program))(params, X)
-    expected = jax.jit(lambda p, x: (program(p, x), one_by_one(program, p, x)))
-    expected_values, expected_grads = expected(params, X)
-    assert list(values) == list(grads) == sorted(expected_values)
-    # A few float32 roundings (2^-23 each) of numbers of order 1 to 10.
-    assert_close(values, expected_values, 2e-6)
-    assert_close(grads, expected_grads, 2e-6)
+    with jax.enable_x64(True):
+        many = [make_params(seed, jnp.float64) for seed in range(3)]
+        stacked = jax.tree.map(lambda *a: jnp.stack(a), *many)
+        x = jnp.stack([_programs.X, 6 * _programs.X, -_programs.X])
+        grads, grams, alone = jax.device_get(_programs.quickly(all_of, stacked, x))
+    for mine in grads:
+        assert_close(mine, alone, 1e-13)
+    for k in range(3):
+        expected = _programs.gramian(jax.tree.map(lambda a, k=k: a[k], alone))
+        for gram in grams:
+            np.testing.assert_allclose(gram[k], expected, rtol=1e-11)
 
 
 def test_eager_equals_jit():
@@ -144,27 +109,18 @@ def test_eager_equals_jit():
     assert_close(transformed(params, X), jax.jit(transformed)(params, X), 2e-6)
 
 
-def test_vmap_over_problems_is_a_loop():
-    many = jax.tree.map(lambda *a: jnp.stack(a), *map(make_params, range(3)))
-    batch = jnp.stack([X, 2 * X, -X])
-    together = jax.jit(jax.vmap(hw.head_grads(plain)))(many, batch)
-    one = jax.jit(hw.head_grads(plain))
-    for k in range(3):
-        alone = one(jax.tree.map(lambda a, k=k: a[k], many), batch[k])
-        row = jax.tree.map(lambda a, k=k: a[k], together)
-        assert_close(row, alone, 2e-6)  # float32 rounding
-
-
-def test_aux_comes_back_as_it_is():
+@pytest.mark.parametrize("method", METHODS)
+def test_aux_comes_back_as_it_is(method):
     def program(params, x):
         return plain(params, x), {"hidden": x @ params["A"], "text": "kept"}
 
     params = make_params()
-    (values, aux), grads = hw.head_grads(program, has_aux=True)(params, X)
-    expected_values, expected = jax.jit(hw.head_grads(plain))(params, X)
+    transformed = hw.head_grads(program, has_aux=True, method=method)
+    (values, aux), grads = transformed(params, X)
     assert aux["text"] == "kept"
     np.testing.assert_array_equal(aux["hidden"], X @ params["A"])
-    assert_close((values, grads), (expected_values, expected), 2e-6)
+    expected = jax.jit(lambda p, x: (plain(p, x), one_by_one(plain, p, x)))
+    assert_close((values, grads), expected(params, X), 2e-6)
 
 
 def test_keyword_arguments_and_integer_inputs():
@@ -176,10 +132,11 @@ def test_keyword_arguments_and_integer_inputs():
     np.testing.assert_array_equal(grads["y"], [0.0, 4.0, 0.0, 24.0])
 
 
-def test_bfloat16_stays_bfloat16():
-    params = jax.tree.map(lambda a: a.astype(jnp.bfloat16), make_params())
+@pytest.mark.parametrize("method", METHODS)
+def test_bfloat16_stays_bfloat16(method):
+    params = make_params(dtype=jnp.bfloat16)
     x = X.astype(jnp.bfloat16)
-    values, grads = jax.jit(hw.head_grads(plain))(params, x)
+    values, grads = jax.jit(hw.head_grads(plain, method=method))(params, x)
     assert {leaf.dtype for leaf in jax.tree.leaves(grads)} == {jnp.dtype("bfloat16")}
     assert values["y1"].dtype == jnp.bfloat16
     wide, x = jax.tree.map(lambda a: a.astype(jnp.float32), (params, x))
@@ -188,28 +145,86 @@ def test_bfloat16_stays_bfloat16():
     assert_close(grads, wide, 0.05)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_leaf_keeps_its_own_dtype(method):
+    """A bfloat16 trunk under a float32 decoder and a bfloat16 one."""
+
+    def program(params, x):
+        h = jnp.tanh(x @ params["A"])
+        wide = h.astype(jnp.float32) @ params["C"]
+        return {"y1": jnp.sum(jnp.sin(wide)), "y2": jnp.sum(h * h)}
+
+    params = make_params() | {"A": make_params()["A"].astype(jnp.bfloat16)}
+    x = X.astype(jnp.bfloat16)
+    grads = jax.jit(hw.head_grads(program, method=method))(params, x)[1]
+    expected = jax.jit(lambda p, x: one_by_one(program, p, x))(params, x)
+    for name in expected:
+        assert grads[name]["A"].dtype == jnp.bfloat16
+        assert grads[name]["C"].dtype == jnp.float32
+    assert_close(grads, expected, 0.01)  # bfloat16: a rounding or two of 2^-9
+
+
+def with_complex(params, x):
+    h = jnp.tanh(x @ params["w"])
+    return {
+        "y1": jnp.sum(jnp.abs(h) ** 2),
+        "y2": jnp.sum((h @ params["v"]).real ** 3),
+        "y3": jnp.sum(h.imag * params["r"]),
+    }
+
+
+def test_complex_parameters_as_jax_grad_treats_them():
+    rng = np.random.default_rng(0)
+
+    def both(params, x):
+        grads = [hw.head_grads(with_complex, method=m)(params, x)[1] for m in METHODS]
+        grams = [
+            hw.head_gramian(with_complex, method=m)(params, x)[1] for m in GRAMIANS
+        ]
+        return grads, grams, one_by_one(with_complex, params, x)
+
+    with jax.enable_x64(True):
+        params = {
+            "w": rng.normal(size=(3, 4)) + 1j * rng.normal(size=(3, 4)),
+            "v": rng.normal(size=4) + 1j * rng.normal(size=4),
+            "r": np.float64(1.5),
+        }
+        grads, grams, alone = jax.device_get(jax.jit(both)(params, _programs.X))
+    expected = _programs.gramian(alone)  # real: Re J Jᴴ
+    for mine in grads:
+        assert mine["y1"]["w"].dtype == np.complex128
+        assert mine["y1"]["r"].dtype == np.float64
+        assert_close(mine, alone, 1e-13)
+    for gram in grams:
+        assert gram.dtype == np.float64
+        np.testing.assert_allclose(gram, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_is_differentiable_again(method):
+    """The gradient of the gradients' lengths, as GradNorm takes it."""
+
+    def length(grads):
+        return sum(jnp.sum(jnp.square(g)) for g in jax.tree.leaves(grads))
+
+    def both(params, x):
+        transformed = hw.head_grads(plain, method=method)
+        return (
+            jax.grad(lambda p: length(transformed(p, x)[1]))(params),
+            jax.grad(lambda p: length(one_by_one(plain, p, x)))(params),
+        )
+
+    with jax.enable_x64(True):
+        params = make_params(dtype=jnp.float64)
+        mine, expected = _programs.quickly(both, params, _programs.X)
+    assert_close(mine, expected, 1e-12)
+
+
 def test_head_that_reaches_nothing_has_gradient_zero():
     grads = jax.jit(hw.head_grads(reaches_nothing))(make_params(), X)[1]
     for name in ("y3", "y4"):
         for leaf in jax.tree.leaves(grads[name]):
             np.testing.assert_array_equal(leaf, np.zeros(leaf.shape))
-
-
-@pytest.mark.parametrize("wrap", [jax.jit, jax.checkpoint])
-def test_nan_of_one_head_stays_its_own(wrap):
-    @wrap
-    def program(params, x):
-        h = x @ params["A"]
-        return heads(params, h) | {"bad": jnp.sum(jnp.sqrt(h @ params["B"] - 1e3))}
-
-    params = make_params()
-    values, grads = jax.jit(hw.head_grads(program))(params, X)
-    assert np.isnan(values["bad"])
-    assert np.isnan(grads["bad"]["A"]).any()
-    alone = jax.jit(lambda p: one_by_one(lambda p, x: heads(p, x @ p["A"]), p, X))
-    good = alone(params)
-    for name, expected in good.items():
-        assert_close(grads[name], expected, 2e-6)
 
 
 def test_weighted_sum_is_the_gradient_of_the_total():
@@ -229,17 +244,6 @@ def test_weighted_sum_is_the_gradient_of_the_total():
         assert_close(
             weighted, jax.jit(jax.grad(total))(params), 1e-13
         )  # float64 rounding
-
-
-def count(jaxpr, primitive):
-    """Occurrences in a program and in the programs inside it."""
-    found = 0
-    for eqn in jaxpr.eqns:
-        found += eqn.primitive.name == primitive
-        for value in eqn.params.values():
-            inner = getattr(value, "jaxpr", value)
-            found += count(inner, primitive) if hasattr(inner, "eqns") else 0
-    return found
 
 
 @pytest.mark.parametrize("number", [2, 5])

@@ -351,7 +351,7 @@ def vmapped_heads(p, x):
 def indexed_rows(p, x):
     """Nodes of a graph, with the channels of both heads."""
     both = jnp.stack([p["C"] * jnp.ones(5), p["D"] * jnp.ones(5)], -1) * p["A"] * x
-    some = both[jnp.array([0, 3, 3])].at[1].add(p["B"])
+    some = both[jnp.array([0, 3, 3])].at[1].add(jnp.stack([p["B"], x]))
     return {"loss1": jnp.sum(some[:, 0]), "loss2": jnp.sum(some[:, 1])}
 
 
@@ -376,7 +376,7 @@ def computed_index(p, x):
         (one_matrix, "ABC", "ABD"),
         (one_convolution, "AC", "ABD"),
         (vmapped_heads, "ABC", "ABD"),
-        (indexed_rows, "ABC", "ABD"),
+        (indexed_rows, "ABC", "AD"),
         # On the safe side.
         (rolled, "CD", "CD"),
         (computed_index, "ABCD", "ABCD"),

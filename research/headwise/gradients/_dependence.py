@@ -28,7 +28,7 @@ import numpy as np
 from jax.extend import core
 
 _LIMIT = 2**18
-"""Bytes of the largest array of sets; an entry takes one up to 8 inputs."""
+"""Bytes of the largest array of sets; with up to 8 inputs an entry takes one."""
 
 _STEPS = 32
 """Steps of a scan whose carries are followed entry by entry."""
@@ -145,7 +145,7 @@ def _over(array: np.ndarray, axes: Iterable[int]) -> np.ndarray:
 
 
 def _carry(array: np.ndarray, axes: Iterable[tuple], ndim: int) -> np.ndarray:
-    """Pairs of an axis and its place in a result; the union over all other axes."""
+    """Puts axes, (axis, place), into a result; the union over all others."""
     places = dict(sorted(axes, key=lambda pair: pair[1]))
     others = [axis for axis in range(array.ndim) if axis not in places]
     shape = [1] * ndim
@@ -154,7 +154,7 @@ def _carry(array: np.ndarray, axes: Iterable[tuple], ndim: int) -> np.ndarray:
     return _over(array, others).transpose((*places, *others)).reshape(shape)
 
 
-def _take(array: np.ndarray, axis: int, entries: Any) -> np.ndarray:
+def _take(array: np.ndarray, axis: int, entries: np.ndarray) -> np.ndarray:
     return array.take(entries, axis) if array.shape[axis] > 1 else array
 
 
@@ -323,14 +323,14 @@ def _conv(eqn: Any, left: np.ndarray, right: np.ndarray) -> list:
 
 
 def _read(eqn: Any, array: np.ndarray, *index: np.ndarray) -> list:
-    """Windows, anywhere in the array."""
+    """Windows, read from unknown places."""
     windows = eqn.outvars[0].aval.shape
     read = _carry(array, _covered(eqn, windows), len(windows))
     return [_or(read, _array(_union(index), 0))]
 
 
 def _write(eqn: Any, array: np.ndarray, *others: np.ndarray) -> list:
-    """Windows, anywhere in the array, joined with what was there."""
+    """Windows, written to unknown places, joined with what was there."""
     at = 1 if eqn.primitive.name == "dynamic_update_slice" else 2
     windows, index = others[at - 1], others[: at - 1] + others[at:]
     axes = [(mine, axis) for axis, mine in _covered(eqn, eqn.invars[at].aval.shape)]
@@ -338,7 +338,7 @@ def _write(eqn: Any, array: np.ndarray, *others: np.ndarray) -> list:
 
 
 def _covered(eqn: Any, windows: Sequence[int]) -> list[tuple[int, int]]:
-    """The axes that each window covers whole, and what they are in the windows."""
+    """Pairs of an axis that each window covers whole and its place in the windows."""
     shape = eqn.invars[0].aval.shape
     axes, places = [*range(len(shape))], [*range(len(shape))]
     if "dimension_numbers" in eqn.params:  # of a gather or a scatter
