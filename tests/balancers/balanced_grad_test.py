@@ -266,3 +266,42 @@ def test_misuse_is_named():
         hw.balanced_grad(network, equal)(ABCD, of_three, 1.0)
     with pytest.raises(TypeError, match="int32"):
         f({**ABCD, "A": jnp.int32(1)}, balancer.init(NAMES), 1.0, step=0)
+
+
+@pytest.mark.parametrize("needs", ["values", "gramian", "grads"])
+@pytest.mark.parametrize("private", ["weighted", "own"])
+def test_microbatches_equal_the_whole_batch(needs, private):
+    def program(p, x):
+        return {name: jnp.mean(value**2) for name, value in network(p, x).items()}
+
+    x, state = jnp.arange(1.0, 7.0), (jnp.zeros(()),)
+    whole = jax.jit(hw.balanced_grad(program, halves(needs), private))
+    parts = jax.jit(hw.balanced_grad(program, halves(needs), private, microbatches=3))
+    grads, info, _ = parts(ABCD, state, x)
+    expected, expected_info, _ = whole(ABCD, state, x)
+    assert_close(grads, expected, 1e-5)
+    assert_close(info.values, expected_info.values, 1e-5)
+    if needs == "gramian":
+        np.testing.assert_allclose(info.gramian, expected_info.gramian, rtol=1e-5)
+        assert info.conflicts == expected_info.conflicts
+
+
+def test_microbatches_in_a_step_and_misuse():
+    def program(p, x):
+        return {name: jnp.mean(value**2) for name, value in network(p, x).items()}
+
+    optimizer, balancer = optax.sgd(1e-6), hw.balancers.mgda()
+    params = {name: jnp.float32(value) for name, value in ABCD.items()}
+    state = hw.training.init_state(NAMES, params, optimizer, balancer)
+    x = jnp.arange(1.0, 9.0)
+    make_step = hw.training.make_step
+    one, _ = make_step(program, optimizer, balancer)(state, x)
+    two, _ = make_step(program, optimizer, balancer, microbatches=4)(state, x)
+    assert_close(two.params, one.params, 1e-6)
+    step = make_step(program, optimizer, balancer, microbatches=3)
+    with pytest.raises(ValueError, match=r"microbatches: .* divides .*3 and .*\(8,\)"):
+        step(state, x)
+    with pytest.raises(ValueError, match=r"microbatches: .*positive.* got 0"):
+        hw.balanced_grad(program, balancer, microbatches=0)
+    with pytest.raises(ValueError, match=r"microbatches: .*stateful.* got 2"):
+        make_step(program, optimizer, balancer, stateful=True, microbatches=2)

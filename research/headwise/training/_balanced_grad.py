@@ -51,6 +51,7 @@ def balanced_grad(
     wrt: Any = None,
     stored: bool | None = None,
     method: str = "auto",
+    microbatches: int = 1,
 ) -> Callable[..., tuple[PyTree, Info, Any]]:
     """Transforms `values_fn` into a function that returns the gradient to apply.
 
@@ -86,6 +87,12 @@ def balanced_grad(
             combine them (True), or drop them and run one more pass (False). None: keep
             them while they take less than 256 MiB or than what the forward pass keeps.
         method: how the heads go through the shared part, as in `hw.head_grads`.
+        microbatches: cut the first of `args` into so many parts along the leading axis
+            of its arrays and go through them one after the other (`lax.scan`), in the
+            memory of one. Values and head gradients are means over the parts, and the
+            gramian is that of these means, exactly as from the whole batch if each
+            value is a plain mean over it. Head gradients are kept then, a pass a head,
+            whatever the balancer needs; aux is that of the last part.
 
     Returns:
         `f(params, state, *args, key=None, step=None, present=None)` -> (grads, info,
@@ -95,8 +102,9 @@ def balanced_grad(
         NaN.
 
     Raises:
-        ValueError: unknown `private` or `method`; `wrt` selects nothing or does not fit
-            what the balancer needs; the balancer lacks a signal (it names it).
+        ValueError: unknown `private` or `method`; `wrt` selects nothing; the balancer
+            lacks a signal (it names it); `microbatches` does not divide the batch, or
+            comes with features.
 
     Example:
         >>> def values_fn(p, x):
@@ -110,6 +118,12 @@ def balanced_grad(
     _checks.choice("private", ["weighted", "own"], private)
     _checks.choice("balancer.needs", ["values", "gramian", "grads"], balancer.needs)
     _checks.choice("method", ["auto", "sequential", "batched"], method)
+    features = isinstance(wrt, str) and wrt == "features"
+    if microbatches < 1 or (features and microbatches > 1):
+        raise ValueError(
+            "microbatches: expected a positive number, and 1 with wrt='features', got "
+            f"{microbatches}"
+        )
     plain = gradients.with_aux(values_fn, has_aux)
 
     def transformed(
@@ -121,7 +135,14 @@ def balanced_grad(
         present: Mapping[str, Array] | Array | None = None,
     ) -> tuple[PyTree, Info, Any]:
         _trees.check_floating("params", params)
-        values, aux, backward = gradients.linearize(plain, params, *args)
+        accumulated: list[list[Array]] | None = None
+        backward: Any = None
+        if microbatches == 1:
+            values, aux, backward = gradients.linearize(plain, params, *args)
+        else:
+            values, aux, accumulated = _accumulated(
+                plain, params, microbatches, method, *args
+            )
         names, structure = tuple(values), jax.tree.structure(params)
         if hasattr(present, "keys"):
             assert isinstance(present, Mapping)
@@ -137,8 +158,7 @@ def balanced_grad(
         if private == "own":
             there = jnp.ones(len(names), bool) if present is None else present
             own = jnp.asarray(there, jnp.float32)
-        needs_rows = head_grads or balancer.needs == "grads"
-        features = isinstance(wrt, str) and wrt == "features"
+        needs_rows = head_grads or balancer.needs == "grads" or backward is None
         over = private_leaves = reached = None
         if needs_rows or balancer.needs == "gramian" or own is not None:
             reaches = gradients.routing(plain, params, *args, has_aux=True)
@@ -153,9 +173,10 @@ def balanced_grad(
             return _Outcome(total, decision.weights, new)
 
         def by_gradients() -> _Outcome:
-            rows = gram = grads = None
-            if needs_rows or (over and _worth_keeping(stored, backward)):
+            rows, gram, grads = accumulated, None, None
+            if rows is None and (needs_rows or (over and _worth(stored, backward))):
                 rows = backward.rows(method)
+            if rows is not None:
                 grads = {
                     name: jax.tree.unflatten(structure, row)
                     for name, row in zip(names, rows, strict=True)
@@ -177,7 +198,7 @@ def balanced_grad(
             conflicts = jnp.sum(jnp.triu(gram, 1) < 0).astype(gram.dtype)
             return _Outcome(total, decision.weights, new, gram, conflicts, grads)
 
-        if balancer.needs == "values" and not head_grads:
+        if balancer.needs == "values" and not needs_rows:
             outcome = by_values()
         elif balancer.due is None or needs_rows:
             outcome = by_gradients()
@@ -194,6 +215,42 @@ def balanced_grad(
         return jax.tree.unflatten(structure, outcome.total), info, outcome.state
 
     return transformed
+
+
+def _accumulated(
+    plain: Callable[..., tuple[dict, Any]],
+    params: PyTree,
+    parts: int,
+    method: str,
+    batch: Any,
+    *others: Any,
+) -> tuple[dict[str, Array], Any, list[list[Array]]]:
+    """Values, aux of the last part, and head gradients, one part after the other."""
+
+    def cut(array: Array) -> Array:
+        if not jnp.ndim(array) or array.shape[0] % parts:
+            raise ValueError(
+                f"microbatches: expected a number that divides the leading axis of "
+                f"every array of the batch, got {parts} and shape {jnp.shape(array)}"
+            )
+        return jnp.reshape(array, (parts, -1, *array.shape[1:]))
+
+    def one(part: Any) -> tuple[tuple, Any]:
+        values, aux, backward = gradients.linearize(plain, params, part, *others)
+        return (values, backward.rows(method)), aux
+
+    def add(total: tuple, part: Any) -> tuple[tuple, Any]:
+        found, aux = one(part)
+        return jax.tree.map(jnp.add, total, found), aux
+
+    batch = jax.tree.map(cut, batch)
+    shapes = jax.eval_shape(one, jax.tree.map(lambda a: a[0], batch))[0]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, _numerics.accumulator(x)), shapes)
+    total, aux = lax.scan(add, zeros, batch)
+    values, rows = jax.tree.map(
+        lambda x, like: (x / parts).astype(like.dtype), total, shapes
+    )
+    return values, jax.tree.map(lambda a: a[-1], aux), rows
 
 
 class _Outcome(NamedTuple):
@@ -216,7 +273,7 @@ def _gramian(names: Sequence[str], rows: Sequence[Sequence[Array]]) -> Array:
     return gradients.gramian(dict(zip(names, rows, strict=True)))
 
 
-def _worth_keeping(stored: bool | None, backward: gradients.Backward) -> bool:
+def _worth(stored: bool | None, backward: gradients.Backward) -> bool:
     if stored is not None:
         return stored
     return backward.rows_bytes <= max(KEPT_BYTES, backward.kept_bytes)

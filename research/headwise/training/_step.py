@@ -95,6 +95,7 @@ def make_step(
     stateful: bool = False,
     private: str = "weighted",
     wrt: Any = None,
+    microbatches: int = 1,
     contributions: bool | int = False,
 ) -> Callable[[TrainState, Any], tuple[TrainState, StepInfo]]:
     """A pure `step(state, batch) -> (state, info)`; jit, vmap or scan it as you like.
@@ -107,6 +108,8 @@ def make_step(
         stateful: the model has running statistics or draws random numbers.
         private: "weighted" or "own", as in `hw.balanced_grad`.
         wrt: what a gramian is taken over, as in `hw.balanced_grad`.
+        microbatches: parts of a batch that are gone through one after the other, as in
+            `hw.balanced_grad`; not with `stateful`.
         contributions: True: also compute every head's gradient and put
             `hw.contributions` of the applied update into `info`. The step costs a
             backward pass a head then; the update is the same. A number k: only in
@@ -117,7 +120,7 @@ def make_step(
         The step. The state's arrays may be donated.
 
     Raises:
-        ValueError: unknown `private`; a negative number for `contributions`.
+        ValueError: unknown `private`; `microbatches` with `stateful`.
 
     Example:
         >>> def values_fn(params, batch):
@@ -133,14 +136,25 @@ def make_step(
     """
     balancer = balancers.equal() if balancer is None else balancer
 
-    def with_rest(params: PyTree, rest: PyTree, batch: Any, key: Array) -> Any:
+    if stateful and microbatches != 1:
+        raise ValueError(
+            f"microbatches: expected 1 for a stateful model, got {microbatches}"
+        )
+
+    def with_rest(params: PyTree, batch: Any, rest: PyTree, key: Array) -> Any:
         if stateful:
             return values_fn(params, rest, batch, key)
         return values_fn(params, batch), rest
 
     always = contributions is True or contributions == 1
     gradient = _balanced_grad.balanced_grad(
-        with_rest, balancer, private, has_aux=True, head_grads=always, wrt=wrt
+        with_rest,
+        balancer,
+        private,
+        has_aux=True,
+        head_grads=always,
+        wrt=wrt,
+        microbatches=microbatches,
     )
     monitor = None
     if contributions and not always:
@@ -153,8 +167,8 @@ def make_step(
         grads, info, balancer_state = gradient(
             state.params,
             state.balancer,
-            state.rest,
             batch,
+            state.rest,
             of_model,
             key=of_balancer,
             step=state.step,
@@ -170,8 +184,8 @@ def make_step(
             report = monitor(
                 state.step,
                 state.params,
-                state.rest,
                 batch,
+                state.rest,
                 of_model,
                 weights=info.weights,
                 update=updates,
