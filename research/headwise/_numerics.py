@@ -51,3 +51,13 @@ def _zero_where_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return zero_where(absent, value), jnp.where(
         absent, jnp.zeros_like(tangent), tangent
     )
+
+
+def has_sharding_type(array: Array) -> bool:
+    """Whether its sharding is part of its type (a mesh with explicit axes).
+
+    Entries cannot be picked then, nor split axes be contracted, without saying where
+    the result lies; sums are always possible.
+    """
+    mesh = getattr(getattr(jax.typeof(array), "sharding", None), "mesh", None)
+    return mesh is not None and not mesh.empty and bool(mesh.explicit_axes)

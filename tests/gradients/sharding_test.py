@@ -105,7 +105,6 @@ def test_sharded_arguments(layout):
         assert len(leaf.sharding.device_set) == 4
 
 
-@pytest.mark.xfail(strict=True, reason="the transposed parts know of no sharding")
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_mesh_whose_shardings_are_types(layout):
     """What `jax.make_mesh` makes unless told otherwise."""

@@ -196,7 +196,6 @@ def test_no_pass_through_the_trunk(transform):
     assert products(5) - products(2) == 3
 
 
-@pytest.mark.xfail(strict=True, reason="they come in the order of the private parts")
 @pytest.mark.parametrize("order", ["early first", "late first"])
 def test_features_come_in_the_order_of_the_program(order):
     def program(params, x):
@@ -219,7 +218,6 @@ def apart(params, x):
     return {"y1": jnp.sum(x @ params["A"]), "y2": jnp.sum(jnp.square(params["B"]))}
 
 
-@pytest.mark.xfail(strict=True, reason="the gramian is the integer 0")
 @pytest.mark.parametrize("transform", [hw.head_grads, hw.head_gramian])
 def test_a_model_without_features_says_so(transform):
     """Nothing passes from a shared part into a private one."""

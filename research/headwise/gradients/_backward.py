@@ -104,8 +104,17 @@ class Backward:
         return found
 
     def feature_rows(self) -> list[list[Array]]:
-        """The gradient of every head for every feature: the private parts alone."""
+        """The gradient of every head for every feature: the private parts alone.
+
+        Raises:
+            ValueError: the model has no features.
+        """
         cut = _cut.cut(self.linear)
+        if not cut.features:
+            raise ValueError(
+                "wrt: 'features' asks for the arrays between a shared and a private "
+                "part of the model, and there are none"
+            )
         return [
             [
                 start[v] if v in start else jnp.zeros(v.aval.shape, v.aval.dtype)

@@ -61,16 +61,15 @@ class Cut(NamedTuple):
 
     @property
     def features(self) -> tuple[Any, ...]:
-        """What passes from the shared into the private parts, parameters excluded."""
-        params = set(self.linear.params)
-        crossing = dict.fromkeys(
+        """What passes from the shared into the private parts, in program order."""
+        taken = {v for part in self.private.values() for v in part.inputs}
+        taken |= {
             v
             for h, v in enumerate(self.linear.values)
             if h not in self.private and v is not None
-        )
-        for part in self.private.values():
-            crossing |= dict.fromkeys(part.inputs)
-        return tuple(v for v in crossing if v not in params)
+        }
+        produced = (v for eqn in self.linear.equations for v in eqn.outvars)
+        return tuple(v for v in produced if v in taken)
 
     @property
     def last_params(self) -> tuple[Var, ...]:
@@ -207,7 +206,7 @@ def _transposed(
     arrays = [linear.known[v] for v in known]
     transpose = jax.linear_transpose(
         lambda *tangents: function(*arrays, *tangents),
-        *(jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype) for v in inputs),
+        *(_linear.struct(v) for v in inputs),
     )
     return inputs, reached, transpose
 
@@ -215,7 +214,7 @@ def _transposed(
 def seed(linear: _linear.Linear, head: int) -> Cotangents:
     """The cotangent 1 of a head's value; empty if no parameter reaches it."""
     v = linear.values[head]
-    return {} if v is None else {v: jnp.ones((), linear.dtypes[head])}
+    return {} if v is None else {v: linear.ones[head]}
 
 
 def private(cut: Cut, head: int, start: Cotangents) -> Cotangents:
@@ -259,10 +258,8 @@ def weighted(weights: Array, cotangents: Sequence[Cotangents]) -> Cotangents:
 
 def leaves(cut: Cut, cotangents: Cotangents) -> list[Array]:
     """The gradients of the parameters' leaves, zeros where nothing came."""
-    return [
-        cotangents[v] if v in cotangents else jnp.zeros(v.aval.shape, v.aval.dtype)
-        for v in cut.linear.params
-    ]
+    pairs = zip(cut.linear.params, cut.linear.leaves, strict=True)
+    return [cotangents[v] if v in cotangents else jnp.zeros_like(x) for v, x in pairs]
 
 
 def rows(
@@ -357,6 +354,8 @@ def after(x: Array, done: Array) -> Array:
     them on every backend, so that x gets a true dependency: it adds the lowest bit of
     n (n + 1), which is 0.
     """
+    if _numerics.has_sharding_type(done):
+        return lax.optimization_barrier((x, done))[0]
     first = jnp.real(done[(0,) * done.ndim]) if done.size else jnp.zeros(())
     n = jnp.sum(lax.bitcast_convert_type(first, jnp.uint8).astype(jnp.uint32))
     return x + (n * (n + 1) & 1).astype(x.dtype)

@@ -46,7 +46,8 @@ def products(rows: Sequence[Array]) -> Array:
     """
     dtype = _numerics.accumulator(*rows)
     heads = len(rows)
-    if rows[0].size < PAIRWISE_SIZE or heads > PAIRWISE_HEADS:
+    few = rows[0].size < PAIRWISE_SIZE or heads > PAIRWISE_HEADS
+    if few and not any(map(_numerics.has_sharding_type, rows)):
         matrix = jnp.stack([jnp.ravel(row) for row in rows]).astype(dtype)
         precision = lax.Precision.HIGHEST
         return jnp.matmul(matrix, matrix.conj().T, precision=precision).real

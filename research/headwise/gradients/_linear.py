@@ -19,6 +19,7 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 from headwise.gradients import _dependence
@@ -38,8 +39,10 @@ class Linear(NamedTuple):
     """The leaves of the parameters, in their order."""
     values: tuple[Var | None, ...]
     """Of each head; None where no parameter reaches it."""
-    dtypes: tuple[Any, ...]
-    """Of the values."""
+    ones: tuple[Array, ...]
+    """The cotangent of each head's value in its own gradient."""
+    leaves: tuple[Array, ...]
+    """The parameters."""
     equations: tuple[Any, ...]
     """All that is linear and leads to a head, in order."""
     groups: tuple[int, ...]
@@ -90,10 +93,12 @@ def linearize(
         return jax.tree.leaves(tangents(jax.tree.unflatten(structure, leaves)))
 
     program = jax.make_jaxpr(flat)(*leaves)
-    return values, aux, _analysed(tuple(values), program)
+    return values, aux, _analysed(values, leaves, program)
 
 
-def _analysed(names: tuple[str, ...], program: Any) -> Linear:
+def _analysed(
+    values: dict[str, Array], leaves: Sequence[Array], program: Any
+) -> Linear:
     inputs, results, equations, constants = _inlined(program)
     linear = set(inputs)
     ours, other = [], []
@@ -124,10 +129,11 @@ def _analysed(names: tuple[str, ...], program: Any) -> Linear:
     groups.reverse()
     needed = {v for eqn in kept for v in variables(eqn.invars)} - linear
     return Linear(
-        names=names,
+        names=tuple(values),
         params=tuple(inputs),
         values=tuple(None if v not in heads else v for v in map(_key, results)),
-        dtypes=tuple(v.aval.dtype for v in results),
+        ones=tuple(jnp.ones_like(value) for value in values.values()),
+        leaves=tuple(leaves),
         equations=tuple(kept),
         groups=tuple(groups),
         known=_evaluate(other, constants, needed),
@@ -144,6 +150,18 @@ def _union(sets: Iterable[int]) -> int:
 
 def _key(atom: Any) -> Any:
     return None if isinstance(atom, core.Literal) else atom
+
+
+def struct(v: Var) -> jax.ShapeDtypeStruct:
+    """Shape, dtype and what its type says of sharding, for a transposition."""
+    sharding = getattr(v.aval, "sharding", None)
+    mesh = getattr(sharding, "mesh", None)
+    known = {}
+    if mesh is not None and not mesh.empty:
+        known["sharding"] = sharding
+    if getattr(v.aval, "vma", None):
+        known["vma"] = v.aval.vma
+    return jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, **known)
 
 
 def nbytes(v: Var) -> int:
