@@ -75,6 +75,23 @@ def test_against_numpy_for_every_module(with_update):
     assert_is(c, reference(grads, WEIGHTS, update))
 
 
+@pytest.mark.parametrize("with_update", [False, True])
+def test_what_a_head_does_not_reach_is_not_read(with_update):
+    grads = make_grads()
+    update = make_grads(7)["y1"] if with_update else None
+    reaches = {n: jax.tree.map(lambda g: bool(np.any(g)), grads[n]) for n in grads}
+    spoiled = {
+        n: jax.tree.map(lambda g, on: g if on else g * np.nan, grads[n], reaches[n])
+        for n in grads
+    }
+    c = hw.contributions(spoiled, WEIGHTS, update, reaches=reaches)
+    assert_is(c, reference(grads, WEIGHTS, update))
+    with pytest.raises(ValueError, match="reaches: expected the names"):
+        hw.contributions(grads, reaches={"y1": reaches["y1"]})
+    with pytest.raises(ValueError, match=r"reaches\['y1'\]: expected a pytree of bool"):
+        hw.contributions(grads, reaches=reaches | {"y1": True})
+
+
 @pytest.mark.parametrize("scale", [1e-10, 1e10])
 def test_shares_do_not_depend_on_the_scale(scale):
     c = contributions(make_grads(scale=scale), WEIGHTS)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -112,6 +113,7 @@ def contributions(
     weights: Mapping[str, Array] | Array | None = None,
     update: PyTree | None = None,
     depth: int | None = None,
+    reaches: Mapping[str, PyTree] | None = None,
 ) -> Contributions:
     """How much each head contributes to every module, from its gradient.
 
@@ -133,6 +135,9 @@ def contributions(
         update: pytree like the parameters, up to sign and scale; None means Σ w g.
         depth: group the parameters by the first `depth` parts of their path; None
             groups by all but the last part (`trunk/0` for `trunk/0/kernel`).
+        reaches: {name: pytree of bool}, `hw.routing(...).reaches`; gradients of
+            parameters that a head does not reach are known to be 0 then and not read,
+            which saves most of the work where decoders are large. None reads all.
 
     Returns:
         `Contributions`; computed inside `jax.jit` without host transfer.
@@ -166,24 +171,29 @@ def contributions(
         if w.shape != (len(names),):
             raise ValueError(f"weights: expected [{len(names)}], got shape {w.shape}")
     rows = _gramian.rows_by_leaf(grads)
+    first = grads[names[0]]
+    reached = [range(len(names))] * len(rows)
+    if reaches is not None:
+        reached = _reached(names, first, reaches)
     if update is not None:
-        first = grads[names[0]]
         same = _trees.structure(update) == _trees.structure(first)
         if not same or [jnp.shape(u) for u in jax.tree.leaves(update)] != [
             jnp.shape(g) for g in jax.tree.leaves(first)
         ]:
             raise ValueError("update: expected a pytree like the gradients")
         along = [
-            jnp.stack([_gramian.inner(g, u, _numerics.accumulator(g)) for g in heads])
-            for heads, u in zip(rows, map(jnp.asarray, jax.tree.leaves(update)))
+            _along(heads, jnp.asarray(u), mine)
+            for heads, u, mine in zip(rows, jax.tree.leaves(update), reached)
         ]
     both = (w != 0)[:, None] & (w != 0)[None, :]
-    of_leaf = _trees.modules(grads[names[0]], depth)
+    of_leaf = _trees.modules(first, depth)
     modules = tuple(dict.fromkeys(of_leaf))
     gram, pull = [], []
     for module in modules:
         mine = [i for i, name in enumerate(of_leaf) if name == module]
-        gram.append(jnp.asarray(sum(_gramian.products(rows[i]) for i in mine)))
+        gram.append(
+            jnp.asarray(sum(_gramian.products(rows[i], reached[i]) for i in mine))
+        )
         if update is None:
             moving = jnp.where(both, gram[-1], jnp.zeros_like(gram[-1]))
             pull.append(jnp.matmul(moving, w, precision="highest"))
@@ -198,4 +208,29 @@ def contributions(
         norm=jnp.sqrt(jnp.diagonal(grams, axis1=1, axis2=2)),
         share=_numerics.safe_divide(weighted, total, 0.0),
         cosine=_gramian.cosines(grams),
+    )
+
+
+def _reached(
+    names: Sequence[str], first: PyTree, reaches: Mapping[str, PyTree]
+) -> list[list[int]]:
+    """For every leaf the heads that reach it."""
+    _checks.same_names("reaches", names, reaches)
+    for name in names:
+        if _trees.structure(reaches[name]) != _trees.structure(first):
+            raise ValueError(
+                f"reaches[{name!r}]: expected a pytree of bool like the gradients"
+            )
+    flags = zip(*(jax.tree.leaves(reaches[name]) for name in names), strict=True)
+    return [[h for h, on in enumerate(leaf) if on] for leaf in flags]
+
+
+def _along(heads: Sequence[Array], u: Array, reached: Sequence[int]) -> Array:
+    """[H] inner products with the update."""
+    nothing = jnp.zeros((), _numerics.accumulator(*heads))
+    return jnp.stack(
+        [
+            _gramian.inner(g, u, nothing.dtype) if h in reached else nothing
+            for h, g in enumerate(heads)
+        ]
     )

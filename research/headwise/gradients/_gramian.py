@@ -38,14 +38,20 @@ def rows_by_leaf(grads: Mapping[str, PyTree]) -> list[list[Array]]:
     return [[jnp.asarray(g) for g in heads] for heads in zip(*leaves, strict=True)]
 
 
-def products(rows: Sequence[Array]) -> Array:
+def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Array:
     """H arrays of one shape -> [H, H] inner products, at least float32.
+
+    Only those of the heads `reached` are read; the others are known to be 0.
 
     Long ones are multiplied pair by pair: nothing is copied, every product is summed
     in full precision, and arrays that are split over devices stay where they are.
     """
     dtype = _numerics.accumulator(*rows)
     heads = len(rows)
+    if reached is not None and len(reached) < heads:
+        part = products([rows[h] for h in reached]) if reached else 0.0
+        at = jnp.ix_(jnp.asarray(reached), jnp.asarray(reached)) if reached else ...
+        return jnp.zeros((heads, heads), dtype).at[at].set(part)
     few = rows[0].size < PAIRWISE_SIZE or heads > PAIRWISE_HEADS
     if few and not any(map(_numerics.has_sharding_type, rows)):
         matrix = jnp.stack([jnp.ravel(row) for row in rows]).astype(dtype)

@@ -10,6 +10,7 @@ from jax import lax
 
 from headwise.gradients import _contributions
 from headwise.gradients import _head_grads
+from headwise.gradients import _routing
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -61,7 +62,10 @@ def monitor(
     ) -> _contributions.Contributions:
         def sample() -> _contributions.Contributions:
             grads = transform(params, *args)[1]
-            return _contributions.contributions(grads, weights, update, depth)
+            found = _routing.routing(values_fn, params, *args, has_aux=has_aux)
+            return _contributions.contributions(
+                grads, weights, update, depth, found.reaches
+            )
 
         def skip() -> _contributions.Contributions:
             return jax.tree.map(

@@ -179,7 +179,15 @@ def make_step(
         report = None
         if always:
             assert info.grads is not None
-            report = gradients.contributions(info.grads, info.weights, update=updates)
+            reaches = gradients.routing(
+                with_rest, state.params, batch, state.rest, of_model, has_aux=True
+            ).reaches
+            report = gradients.contributions(
+                info.grads,
+                info.weights,
+                updates,
+                reaches=reaches,
+            )
         elif monitor is not None:
             report = monitor(
                 state.step,
