@@ -25,6 +25,11 @@ class Case:
 
     make: Callable[[tuple[str, ...]], hw.balancers.Balancer]
     signals: tuple[str, ...] = ()
+    signed: bool = False
+    """Weights may be negative."""
+    random: bool = False
+    """Draws by the position of a head: equal in distribution when heads are renamed or
+    absent, which its own test shows."""
 
 
 # What a head gets goes by the last letter of its name, so that heads can be renamed.
@@ -200,7 +205,12 @@ def test_one_head(name):
         assert np.isfinite(leaf).all()
 
 
-@every_balancer
+repeatable_balancer = pytest.mark.parametrize(
+    "name", [name for name, case in CASES.items() if not case.random]
+)
+
+
+@repeatable_balancer
 @pytest.mark.parametrize("absent", NAMES)
 def test_absent_head_gets_nothing_and_changes_nothing(name, absent):
     here = [i for i, n in enumerate(NAMES) if n != absent]
@@ -232,7 +242,7 @@ def test_all_absent_is_finite(name):
         assert np.isfinite(leaf).all()
 
 
-@every_balancer
+@repeatable_balancer
 def test_renaming_heads_permutes_the_weights(name):
     """Heads a, b, c as c', a', b': each keeps what it gets."""
     order = [2, 0, 1]  # of the new rows, as old rows
@@ -314,7 +324,7 @@ def test_finite_at_the_edges(name, edge):
         decision, new = update(signals, state)
         for leaf in jax.tree.leaves((decision, new)):
             assert np.isfinite(leaf).all()
-        assert (decision.weights >= 0).all()
+        assert CASES[name].signed or (decision.weights >= 0).all()
 
 
 @every_balancer

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from headwise import _checks
+from headwise import _numerics
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -21,7 +23,9 @@ class Signals(NamedTuple):
     values: Array
     """[H] raw values."""
     gram: Array | None = None
-    """[H, H] gramian of the head gradients over the shared parameters."""
+    """[H, H] gramian of the head gradients over the shared parameters. For a balancer
+    of several `batches`: inner products of the gradients of the first with those of
+    the second, not symmetric."""
     grads: Mapping[str, PyTree] | None = None
     """{name: gradient pytree}."""
     step: Array | int | None = None
@@ -63,6 +67,13 @@ class Balancer(NamedTuple):
     due: Callable[[Any], Array] | None = None
     """`due(state)` -> bool scalar: whether the next update wants a gramian. If not, it
     gets none and answers with weights from its state. None: it always does."""
+    after: Callable[[Array, Any], Any] | None = None
+    """`after(values, state)` -> state, with the [H] values of the same batch once the
+    parameters have moved; `hw.training.make_step` then runs the model forward again."""
+    batches: int = 1
+    """Independent parts of the batch that it wants: 2, and `gram` is between the
+    gradients of two halves, those of the second being combined; 3, and the gradients of
+    a third part are combined."""
 
 
 def require(balancer: str, signals: Signals, *fields: str) -> None:
@@ -97,10 +108,34 @@ def check_heads(balancer: str, heads: int, signals: Signals) -> None:
 
 
 def presence(signals: Signals) -> Array:
-    """[H] bool, all True if the signals do not say."""
+    """[H] bool: heads that have data and, as far as is shown, a finite gradient."""
     if signals.present is None:
-        return jnp.ones(jnp.shape(signals.values), bool)
-    return signals.present
+        present = jnp.ones(jnp.shape(signals.values), bool)
+    else:
+        present = jnp.asarray(signals.present, bool)
+    if signals.gram is not None:
+        return present & jnp.isfinite(jnp.diagonal(signals.gram))
+    if signals.grads is not None:
+        finite = [
+            jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)])
+            for grads in map(signals.grads.__getitem__, sorted(signals.grads))
+        ]
+        return present & jnp.stack([jnp.all(flags) for flags in finite])
+    return present
+
+
+def present_gram(signals: Signals, present: Array) -> Array:
+    """The gramian, at least float32, with 0 in the rows and columns of absent heads."""
+    assert signals.gram is not None
+    gram = jnp.asarray(signals.gram)
+    gram = gram.astype(_numerics.accumulator(gram))
+    return jnp.where(present[:, None] & present[None, :], gram, jnp.zeros_like(gram))
+
+
+def positive(values: Array) -> Array:
+    """The values in float32, those that are not positive as the least normal number."""
+    values = jnp.asarray(values, jnp.float32)
+    return jnp.maximum(values, jnp.finfo(jnp.float32).tiny)
 
 
 def zero_absent(weights: Array, signals: Signals) -> Array:

@@ -172,7 +172,7 @@ def contributions(
             raise ValueError(f"weights: expected [{len(names)}], got shape {w.shape}")
     rows = _gramian.rows_by_leaf(grads)
     first = grads[names[0]]
-    reached = [range(len(names))] * len(rows)
+    reached: Sequence[Sequence[int]] = [range(len(names))] * len(rows)
     if reaches is not None:
         reached = _reached(names, first, reaches)
     if update is not None:
