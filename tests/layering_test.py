@@ -20,6 +20,7 @@ BASE = {
     "_checks",
     "_files",
     "_numerics",
+    "_products",
     "_reduction",
     "_text",
     "_trees",
@@ -33,8 +34,9 @@ ALLOWED = {
     "nn": {"losses"},
     "objective": set(),
     "gradients": set(),
-    "balancers": set(),
+    "balancers": {"solvers"},
     "pareto": set(),
+    "solvers": set(),
     "training": MIDDLE,
     "sweeps": MIDDLE,
     "reports": {"pareto", "gradients"},  # it shows what these two compute

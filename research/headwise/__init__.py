@@ -13,6 +13,7 @@ from headwise import nn as nn
 from headwise import objective as objective
 from headwise import pareto as pareto
 from headwise import reports as reports
+from headwise import solvers as solvers
 from headwise import sweeps as sweeps
 from headwise import training as training
 from headwise.balancers import Balancer as Balancer

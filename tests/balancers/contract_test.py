@@ -16,7 +16,7 @@ import pytest
 import headwise as hw
 
 NAMES = ("a", "b", "c")
-NOT_BALANCERS = {"Balancer", "Decision", "Signals", "min_norm"}
+NOT_BALANCERS = {"Balancer", "Decision", "Signals"}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,6 @@ from headwise.balancers._constant import equal
 from headwise.balancers._every import every
 from headwise.balancers._graddrop import graddrop
 from headwise.balancers._mgda import mgda
-from headwise.balancers._min_norm import min_norm
 from headwise.balancers._scheduled import scheduled
 from headwise.balancers._types import Balancer
 from headwise.balancers._types import Decision
@@ -25,7 +24,6 @@ __all__ = (
     "every",
     "graddrop",
     "mgda",
-    "min_norm",
     "scheduled",
     "uncertainty",
 )

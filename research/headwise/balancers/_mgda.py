@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from headwise.balancers import _min_norm
+from headwise import solvers
 from headwise.balancers import _types
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -26,7 +26,7 @@ def mgda() -> _types.Balancer:
         w = argmin |Σ w_h g_h|²  subject to  w >= 0, Σ w = 1
 
     The direction Σ w_h g_h lowers every head's value to first order, or is 0 at a
-    Pareto-stationary point. Solved exactly (`hw.balancers.min_norm`) on the gramian
+    Pareto-stationary point. Solved exactly (`hw.solvers.min_norm`) on the gramian
     of the raw gradients; Frank-Wolfe, as the peers have it, is not exact.
 
     Returns:
@@ -56,7 +56,7 @@ def mgda() -> _types.Balancer:
         _types.require("mgda", signals, "gram")
         _types.check_heads("mgda", state.weights.shape[0], signals)
         assert signals.gram is not None
-        weights = _min_norm.min_norm(signals.gram, _types.presence(signals))
+        weights = solvers.min_norm(signals.gram, _types.presence(signals))
         weights = weights.astype(state.weights.dtype)
         return _types.Decision(weights), MgdaState(weights)
 

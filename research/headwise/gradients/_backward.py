@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from headwise import _products
 from headwise import _trees
 from headwise.gradients import _cut
 from headwise.gradients import _gramian
@@ -178,7 +179,7 @@ class Backward:
             if v not in chosen:
                 return
             mine = sorted(of_head)
-            gram = _gramian.products([of_head[h] for h in mine])
+            gram = _products.products([of_head[h] for h in mine])
             total = total.at[np.ix_(mine, mine)].add(gram.astype(total.dtype))
             # First the products, then the next part: these gradients may go.
             on_the_way, total = lax.optimization_barrier((list(now.values()), total))

@@ -11,6 +11,7 @@ import numpy as np
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import _products
 from headwise import _text
 from headwise import _trees
 from headwise.gradients import _gramian
@@ -192,7 +193,7 @@ def contributions(
     for module in modules:
         mine = [i for i, name in enumerate(of_leaf) if name == module]
         gram.append(
-            jnp.asarray(sum(_gramian.products(rows[i], reached[i]) for i in mine))
+            jnp.asarray(sum(_products.products(rows[i], reached[i]) for i in mine))
         )
         if update is None:
             moving = jnp.where(both, gram[-1], jnp.zeros_like(gram[-1]))
@@ -230,7 +231,7 @@ def _along(heads: Sequence[Array], u: Array, reached: Sequence[int]) -> Array:
     nothing = jnp.zeros((), _numerics.accumulator(*heads))
     return jnp.stack(
         [
-            _gramian.inner(g, u, nothing.dtype) if h in reached else nothing
+            _products.inner(g, u, nothing.dtype) if h in reached else nothing
             for h, g in enumerate(heads)
         ]
     )

@@ -2,21 +2,16 @@
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import _products
 from headwise import _trees
 from headwise.typing import Array
 from headwise.typing import PyTree
-
-PAIRWISE_SIZE = 2**16
-PAIRWISE_HEADS = 16
-"""Gradients at least so long, of at most so many heads, are multiplied pair by pair."""
 
 
 def rows_by_leaf(grads: Mapping[str, PyTree]) -> list[list[Array]]:
@@ -36,37 +31,6 @@ def rows_by_leaf(grads: Mapping[str, PyTree]) -> list[list[Array]]:
                     f"{names[0]!r} has {jnp.shape(b)}"
                 )
     return [[jnp.asarray(g) for g in heads] for heads in zip(*leaves, strict=True)]
-
-
-def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Array:
-    """H arrays of one shape -> [H, H] inner products, at least float32.
-
-    Only those of the heads `reached` are read; the others are known to be 0.
-
-    Long ones are multiplied pair by pair: nothing is copied, every product is summed
-    in full precision, and arrays that are split over devices stay where they are.
-    """
-    dtype = _numerics.accumulator(*rows)
-    heads = len(rows)
-    if reached is not None and len(reached) < heads:
-        part = products([rows[h] for h in reached]) if reached else 0.0
-        at = jnp.ix_(jnp.asarray(reached), jnp.asarray(reached)) if reached else ...
-        return jnp.zeros((heads, heads), dtype).at[at].set(part)
-    few = rows[0].size < PAIRWISE_SIZE or heads > PAIRWISE_HEADS
-    if few and not any(map(_numerics.has_sharding_type, rows)):
-        matrix = jnp.stack([jnp.ravel(row) for row in rows]).astype(dtype)
-        precision = lax.Precision.HIGHEST
-        return jnp.matmul(matrix, matrix.conj().T, precision=precision).real
-    gram = [[jnp.zeros(())] * heads for _ in rows]
-    for i in range(heads):
-        for j in range(i, heads):
-            gram[i][j] = gram[j][i] = inner(rows[i], rows[j], dtype)
-    return jnp.stack([jnp.stack(line) for line in gram])
-
-
-def inner(a: Array, b: Array, dtype: Any) -> Array:
-    """Re <a, b> over all entries, summed in `dtype`."""
-    return jnp.sum((a.astype(dtype) * b.astype(dtype).conj()).real)
 
 
 def gramian(grads: Mapping[str, PyTree]) -> Array:
@@ -89,7 +53,7 @@ def gramian(grads: Mapping[str, PyTree]) -> Array:
         [[25.  6.]
          [ 6.  4.]]
     """
-    return jnp.asarray(sum(products(rows) for rows in rows_by_leaf(grads)))
+    return jnp.asarray(sum(_products.products(rows) for rows in rows_by_leaf(grads)))
 
 
 def cosines(gram: Array) -> Array:
@@ -123,4 +87,6 @@ def cosines(gram: Array) -> Array:
 
 def of_rows(rows: Sequence[Sequence[Array]]) -> Array:
     """[H, H] from a list of arrays for each head."""
-    return jnp.asarray(sum(products(leaf) for leaf in zip(*rows, strict=True)))
+    return jnp.asarray(
+        sum(_products.products(leaf) for leaf in zip(*rows, strict=True))
+    )

@@ -14,8 +14,8 @@ import headwise as hw
 SIZES = (2, 3, 8, 16, 64)
 EPS = float(np.finfo(np.float32).eps)
 
-solve = jax.jit(jax.vmap(hw.balancers.min_norm))
-solve_one = jax.jit(hw.balancers.min_norm)
+solve = jax.jit(jax.vmap(hw.solvers.min_norm))
+solve_one = jax.jit(hw.solvers.min_norm)
 
 
 def make_gauss(rng, heads):
@@ -167,7 +167,7 @@ def test_float64():
     with jax.enable_x64(True):
         gram = np.concatenate([sample(kind, 8) for kind in SAMPLERS])
         want = np.concatenate([expected(kind, 8) for kind in SAMPLERS])
-        w = np.asarray(jax.jit(jax.vmap(hw.balancers.min_norm))(gram))
+        w = np.asarray(jax.jit(jax.vmap(hw.solvers.min_norm))(gram))
         assert w.dtype == np.float64
         lengths = np.sqrt(np.einsum("kii->ki", gram))
         mean = np.sum(w * lengths, axis=1)
@@ -240,7 +240,7 @@ def test_subsets_that_are_absent_do_not_count():
 @pytest.mark.parametrize("shape", [(3,), (2, 3), (2, 2, 2)])
 def test_not_square(shape):
     with pytest.raises(ValueError, match=r"gram: expected \[H, H\], got shape"):
-        hw.balancers.min_norm(jnp.ones(shape))
+        hw.solvers.min_norm(jnp.ones(shape))
 
 
 def test_mgda_keeps_the_weights_for_the_log():

@@ -1,0 +1,45 @@
+"""Inner products of long arrays."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+
+from headwise import _numerics
+from headwise.typing import Array
+
+PAIRWISE_SIZE = 2**16
+PAIRWISE_HEADS = 16
+"""Gradients at least so long, of at most so many heads, are multiplied pair by pair."""
+
+
+def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Array:
+    """H arrays of one shape -> [H, H] inner products, at least float32.
+
+    Only those of the heads `reached` are read; the others are known to be 0.
+
+    Long ones are multiplied pair by pair: nothing is copied, every product is summed
+    in full precision, and arrays that are split over devices stay where they are.
+    """
+    dtype = _numerics.accumulator(*rows)
+    heads = len(rows)
+    if reached is not None and len(reached) < heads:
+        part = products([rows[h] for h in reached]) if reached else 0.0
+        at = jnp.ix_(jnp.asarray(reached), jnp.asarray(reached)) if reached else ...
+        return jnp.zeros((heads, heads), dtype).at[at].set(part)
+    few = rows[0].size < PAIRWISE_SIZE or heads > PAIRWISE_HEADS
+    if few and not any(map(_numerics.has_sharding_type, rows)):
+        matrix = jnp.stack([jnp.ravel(row) for row in rows]).astype(dtype)
+        precision = lax.Precision.HIGHEST
+        return jnp.matmul(matrix, matrix.conj().T, precision=precision).real
+    gram = [[jnp.zeros(())] * heads for _ in rows]
+    for i in range(heads):
+        for j in range(i, heads):
+            gram[i][j] = gram[j][i] = inner(rows[i], rows[j], dtype)
+    return jnp.stack([jnp.stack(line) for line in gram])
+
+
+def inner(a: Array, b: Array, dtype: Any) -> Array:
+    """Re <a, b> over all entries, summed in `dtype`."""
+    return jnp.sum((a.astype(dtype) * b.astype(dtype).conj()).real)
