@@ -1,36 +1,39 @@
 """MGDA: the common descent direction of least norm."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import jax.numpy as jnp
 
+from headwise import _checks
+from headwise import _numerics
 from headwise import solvers
+from headwise.balancers import _from_gram
 from headwise.balancers import _types
 from headwise.typing import Array
-from headwise.typing import PyTree
 
 
-class MgdaState(NamedTuple):
-    """The weights of the last step, for the log; MGDA itself has no memory."""
-
-    weights: Array
-    """[H]"""
-
-
-def mgda() -> _types.Balancer:
+def mgda(
+    normalization: str = "none", normalized_update: bool = False
+) -> _types.Balancer:
     """Multiple-gradient descent: weights of the least-norm convex combination.
 
     ::
 
-        w = argmin |Σ w_h g_h|²  subject to  w >= 0, Σ w = 1
+        w = argmin |Σ w_h g_h / n_h|²  subject to  w >= 0, Σ w = 1
 
-    The direction Σ w_h g_h lowers every head's value to first order, or is 0 at a
-    Pareto-stationary point. Solved exactly (`hw.solvers.min_norm`) on the gramian
-    of the raw gradients; Frank-Wolfe, as the peers have it, is not exact.
+    The direction Σ w_h g_h (n = 1) lowers every head's value to first order, or is 0 at
+    a Pareto-stationary point. Solved exactly (`hw.solvers.min_norm`) on the gramian;
+    Frank-Wolfe, as the peers have it, is not exact.
+
+    Args:
+        normalization: n_h. "none": 1; "l2": |g_h|; "loss": the value; "loss+": value
+            times |g_h|. Values that are not positive count as the least normal number.
+        normalized_update: the weights act on g_h / n_h (LibMTL), so that those of g_h
+            are w_h / n_h and do not sum to 1; False: on g_h (Sener and Koltun).
 
     Returns:
         A balancer that needs the gramian. The weights sum to 1.
+
+    Raises:
+        ValueError: unknown `normalization`.
 
     Example:
         >>> balancer = hw.balancers.mgda()
@@ -42,22 +45,32 @@ def mgda() -> _types.Balancer:
 
     References:
         Sener and Koltun, "Multi-task learning as multi-objective optimization",
-        NeurIPS 2018, equation 4.
+        NeurIPS 2018, equation 4; the normalisations: its published code.
     """
+    choices = ["none", "l2", "loss", "loss+"]
+    _checks.choice("normalization", choices, normalization)
 
-    def init(names: Sequence[str], params: PyTree = None) -> MgdaState:
-        del params
-        heads = len(_types.sorted_names("mgda", names))
-        return MgdaState(jnp.full(heads, 1.0 / heads, jnp.float32))
+    def solve(
+        gram: Array, present: Array, preferences: Array, signals: _types.Signals
+    ) -> Array:
+        del preferences
+        if normalization == "none":
+            return solvers.min_norm(gram, present)
+        lengths = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 0.0))
+        values = jnp.where(present, signals.values, 1.0)
+        size = {
+            "l2": lengths,
+            "loss": _types.positive(values).astype(gram.dtype),
+            "loss+": _types.positive(values).astype(gram.dtype) * lengths,
+        }[normalization]
+        size = jnp.where(present & (size > 0), size, jnp.max(size))
+        # In units of the least: only their relations matter.
+        least = jnp.min(jnp.where(size > 0, size, jnp.inf))
+        factor = _numerics.safe_divide(jnp.full_like(size, least), size, 1.0)
+        scaled = (gram * factor[:, None]) * factor[None, :]
+        weights = solvers.min_norm(scaled, present)
+        if not normalized_update:
+            return weights
+        return _numerics.safe_divide(weights, size, 0.0)
 
-    def update(
-        signals: _types.Signals, state: MgdaState
-    ) -> tuple[_types.Decision, MgdaState]:
-        _types.require("mgda", signals, "gram")
-        _types.check_heads("mgda", state.weights.shape[0], signals)
-        assert signals.gram is not None
-        weights = solvers.min_norm(signals.gram, _types.presence(signals))
-        weights = weights.astype(state.weights.dtype)
-        return _types.Decision(weights), MgdaState(weights)
-
-    return _types.Balancer(init, update, "gramian")
+    return _from_gram.from_gram("mgda", solve)

@@ -1,0 +1,101 @@
+"""PCGrad: every gradient loses what conflicts with the others."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from headwise.balancers import _from_gram
+from headwise.balancers import _types
+from headwise.typing import Array
+
+
+def pcgrad() -> _types.Balancer:
+    """Projecting conflicting gradients, then summing.
+
+    For every head i, over the others j in random order::
+
+        if <p_i, g_j> < 0:   p_i = p_i - <p_i, g_j> / |g_j|² g_j,     p_i = g_i at first
+        direction = Σ_i p_i
+
+    All on the gramian: p_i is a row of coefficients. The order matters from three heads
+    on; it is drawn from the step's key.
+
+    Returns:
+        A balancer that needs the gramian and a key. Scale: a sum over heads. A head
+        with a zero gradient has weight 1 and no effect.
+
+    Example:
+        >>> balancer = hw.balancers.pcgrad()
+        >>> gram = jnp.array([[18.0, -22.0], [-22.0, 38.0]])
+        >>> signals = hw.balancers.Signals(jnp.ones(2), gram, key=jax.random.key(0))
+        >>> decision, _ = balancer.update(signals, balancer.init(["a", "b"]))
+        >>> print(np.asarray(decision.weights).round(4))      # 1 + 22 / 18, 1 + 22 / 38
+        [2.2222 1.5789]
+
+    References:
+        Yu et al., "Gradient surgery for multi-task learning", NeurIPS 2020,
+        algorithm 1.
+    """
+
+    def project(cosine: Array, length: Array, state: Array) -> tuple[Array, Array]:
+        return jnp.where(cosine < 0, -cosine * length, 0.0), state
+
+    def solve(
+        gram: Array, present: Array, preferences: Array, signals: _types.Signals
+    ) -> Array:
+        del preferences
+        assert signals.key is not None
+        memory = jnp.zeros_like(gram)
+        return operate(gram, present, signals.key, project, memory)[0]
+
+    return _from_gram.from_gram("pcgrad", solve, signals=["key"])
+
+
+def operate(
+    gram: Array,
+    present: Array,
+    key: Array,
+    edit: Callable[[Array, Array, Array], tuple[Array, Array]],
+    memory: Array,
+) -> tuple[Array, Array]:
+    """Gradient surgery on coefficients.
+
+    Args:
+        gram: [H, H] with zeros for absent heads.
+        present: [H].
+        key: of the orders.
+        edit: (cosine of p_i and g_j, |p_i|, memory_ij), [H] each over i -> (how much of
+            the unit vector along g_j is added to p_i, new memory_ij).
+        memory: [H, H].
+
+    Returns:
+        [H] weights of Σ p_i, and the memory.
+    """
+    heads = gram.shape[0]
+    unit, lengths, active = _from_gram.unit_rows(gram)
+    largest = jnp.max(jnp.where(active, lengths, 0.0))
+    scale = jnp.where(largest > 0, largest, 1.0)
+    orders = jnp.argsort(jax.random.uniform(key, (heads, heads)), axis=1)
+    rows = jnp.arange(heads)
+    precise = jax.lax.Precision.HIGHEST
+
+    def visit(k: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        parts, memory = carry  # parts: [H, H], of unit gradients
+        j = orders[:, k]
+        pulls = jnp.matmul(parts, unit, precision=precise)
+        squared = jnp.sum(parts * pulls, axis=1)
+        length = jnp.sqrt(jnp.maximum(squared, 0.0))
+        along = pulls[rows, j]
+        safe = jnp.where(length > 0, length, 1.0)
+        cosine = jnp.clip(jnp.where(length > 0, along / safe, 0.0), -1.0, 1.0)
+        added, kept = edit(cosine, length, memory[rows, j])
+        real = (j != rows) & active & active[j]
+        parts = parts.at[rows, j].add(jnp.where(real, added, 0.0))
+        seen = memory.at[rows, j].set(jnp.where(real, kept, memory[rows, j]))
+        return parts, seen
+
+    start = jnp.diag(jnp.where(active, lengths / scale, 0.0))
+    parts, memory = jax.lax.fori_loop(0, heads, visit, (start, memory))
+    weights = jnp.sum(parts, axis=0) * (scale / lengths)
+    return jnp.where(active, weights, present.astype(gram.dtype)), memory
