@@ -40,6 +40,13 @@ def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Arr
     return jnp.stack([jnp.stack(line) for line in gram])
 
 
+def cross(rows: Sequence[Array], others: Sequence[Array]) -> Array:
+    """H and K arrays of one shape -> [H, K] inner products, at least float32."""
+    dtype = _numerics.accumulator(*rows, *others)
+    lines = [jnp.stack([inner(a, b, dtype) for b in others]) for a in rows]
+    return jnp.stack(lines)
+
+
 def inner(a: Array, b: Array, dtype: Any) -> Array:
     """Re <a, b> over all entries, summed in `dtype`."""
     return jnp.sum((a.astype(dtype) * b.astype(dtype).conj()).real)

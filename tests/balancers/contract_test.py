@@ -16,7 +16,7 @@ import pytest
 import headwise as hw
 
 NAMES = ("a", "b", "c")
-NOT_BALANCERS = {"Balancer", "Decision", "Signals"}
+NOT_BALANCERS = {"Balancer", "Decision", "Signals", "presence"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,8 @@ class Case:
     """A head without which it does nothing."""
     label: str = ""
     """Pattern of the name in its errors, if not its own: an inner balancer's."""
+    params: bool = False
+    """Its state is shaped like the params, which `init` must be given."""
 
 
 # What a head gets goes by the last letter of its name, so that heads can be renamed.
@@ -63,7 +65,11 @@ CASES = {
     "aligned_mtl": Case(lambda names: hw.balancers.aligned_mtl(), ("gram",), True),
     "cagrad": Case(lambda names: hw.balancers.cagrad(), ("gram",)),
     "config": Case(lambda names: hw.balancers.config(), ("gram",), True),
+    "db_mtl": Case(lambda names: hw.balancers.db_mtl(), ("grads",), params=True),
     "dualproj": Case(lambda names: hw.balancers.dualproj(), ("gram",)),
+    "excess_mtl": Case(
+        lambda names: hw.balancers.excess_mtl(1.0), ("grads",), params=True
+    ),
     "fairgrad": Case(lambda names: hw.balancers.fairgrad(2.0), ("gram",)),
     "gradnorm": Case(lambda names: hw.balancers.gradnorm(), ("gram",)),
     "gradvac": Case(
@@ -72,6 +78,7 @@ CASES = {
     "imtl": Case(lambda names: hw.balancers.imtl(), ("gram",), True),
     "imtl_g": Case(lambda names: hw.balancers.imtl_g(), ("gram",), True),
     "krum": Case(lambda names: hw.balancers.krum(0, 2), ("gram",)),
+    "moco": Case(lambda names: hw.balancers.moco(), ("grads",), params=True),
     "modo": Case(lambda names: hw.balancers.modo(), ("gram",)),
     "nash_mtl": Case(lambda names: hw.balancers.nash_mtl(), ("gram",)),
     "pcd": Case(
@@ -81,6 +88,7 @@ CASES = {
     ),
     "pcgrad": Case(lambda names: hw.balancers.pcgrad(), ("gram", "key"), random=True),
     "sdmgrad": Case(lambda names: hw.balancers.sdmgrad(), ("gram",)),
+    "trimmed_mean": Case(lambda names: hw.balancers.trimmed_mean(), ("grads",)),
     "upgrad": Case(
         lambda names: hw.balancers.upgrad(by_letter(WEIGHTS, names)), ("gram",)
     ),
@@ -210,10 +218,17 @@ def make_signals(grads, present=None, seed=0, dtype=jnp.float32):
     )
 
 
+def start(name, balancer, names, params=None):
+    """A state, made with the params (those of `make_grads`) if it takes them."""
+    if not CASES[name].params:
+        return balancer.init(names)
+    return balancer.init(names, make_grads(("a",))["a"] if params is None else params)
+
+
 @functools.cache
 def prepare(name, names=NAMES):
     balancer = CASES[name].make(names)
-    return balancer, jax.jit(balancer.update), balancer.init(names)
+    return balancer, jax.jit(balancer.update), start(name, balancer, names)
 
 
 def assert_same(got, expected, rtol=1e-6):
@@ -233,7 +248,7 @@ def test_state_is_a_named_tuple_and_stays_as_it_is(name):
     signals = make_signals(make_grads())
     decision, new = update(signals, state)
     assert shapes(new) == shapes(state)
-    assert shapes(balancer.init(reversed(NAMES))) == shapes(state)
+    assert shapes(start(name, balancer, reversed(NAMES))) == shapes(state)
     assert decision.weights.shape == (3,)
     assert decision.weights.dtype == jnp.float32
     assert (decision.direction is not None) == (balancer.needs == "grads")
@@ -265,9 +280,12 @@ def test_state_is_a_named_tuple_and_stays_as_it_is(name):
 @every_balancer
 def test_init_under_eval_shape(name):
     balancer = CASES[name].make(NAMES)
-    shape = jax.eval_shape(lambda: balancer.init(NAMES))
-    assert shapes(shape) == shapes(balancer.init(NAMES))
-    params = {"w": jax.ShapeDtypeStruct((2, 3), jnp.float32)}
+    shape = jax.eval_shape(lambda: start(name, balancer, NAMES))
+    assert shapes(shape) == shapes(start(name, balancer, NAMES))
+    params = {
+        "w": jax.ShapeDtypeStruct((2, 3), jnp.float32),
+        "b": jax.ShapeDtypeStruct((3,), jnp.float32),
+    }
     assert shapes(balancer.init(NAMES, params)) == shapes(shape)
 
 
@@ -303,7 +321,11 @@ def test_one_head(name):
     decision, _ = update(make_signals(grads), state)
     assert decision.weights.shape == (1,)
     assert decision.weights[0] > 0
-    if decision.direction is not None:
+    if CASES[name].params:  # an average that starts at 0: shorter, of one direction
+        norms = [optax.tree.norm(g) for g in (decision.direction, grads["a"])]
+        unit = jax.tree.map(lambda g: g * norms[1] / norms[0], decision.direction)
+        assert_same(unit, grads["a"])
+    elif decision.direction is not None:
         assert_same(decision.direction, grads["a"])
     for leaf in jax.tree.leaves((decision, state)):
         assert np.isfinite(leaf).all()
@@ -423,8 +445,9 @@ EDGES = {
 @every_balancer
 @pytest.mark.parametrize("edge", EDGES)
 def test_finite_at_the_edges(name, edge):
-    _, update, state = prepare(name)
+    balancer, update, _ = prepare(name)
     grads = {n: {"w": jnp.array(row)} for n, row in zip(NAMES, EDGES[edge])}
+    state = start(name, balancer, NAMES, grads["a"])
     for values in (1.0, 0.0, 1e-10):
         signals = make_signals(grads)._replace(values=np.full(3, values, np.float32))
         decision, new = update(signals, state)
@@ -470,3 +493,6 @@ def test_wrong_names_are_named(name):
         balancer.init(["a", "a", "b"])
     with pytest.raises(ValueError, match="at least one head"):
         balancer.init([])
+    if CASES[name].params:
+        with pytest.raises(ValueError, match=f"{name}: expected params, got None"):
+            balancer.init(NAMES)

@@ -11,8 +11,10 @@ from headwise.balancers._cagrad import cagrad
 from headwise.balancers._config import config
 from headwise.balancers._constant import constant
 from headwise.balancers._constant import equal
+from headwise.balancers._db_mtl import db_mtl
 from headwise.balancers._dwa import dwa
 from headwise.balancers._every import every
+from headwise.balancers._excess_mtl import excess_mtl
 from headwise.balancers._fairgrad import fairgrad
 from headwise.balancers._fairgrad import nash_mtl
 from headwise.balancers._fallback import fallback
@@ -27,6 +29,7 @@ from headwise.balancers._imtl_l import imtl_l
 from headwise.balancers._krum import krum
 from headwise.balancers._ldc import ldc
 from headwise.balancers._mgda import mgda
+from headwise.balancers._moco import moco
 from headwise.balancers._norms import cosmos
 from headwise.balancers._norms import gls
 from headwise.balancers._norms import p_norm
@@ -46,9 +49,11 @@ from headwise.balancers._stochastic import modo
 from headwise.balancers._stochastic import sdmgrad
 from headwise.balancers._tchebycheff import stch
 from headwise.balancers._tchebycheff import tchebycheff
+from headwise.balancers._trimmed_mean import trimmed_mean
 from headwise.balancers._types import Balancer
 from headwise.balancers._types import Decision
 from headwise.balancers._types import Signals
+from headwise.balancers._types import presence
 from headwise.balancers._uncertainty import uncertainty
 from headwise.balancers._upgrad import dualproj
 from headwise.balancers._upgrad import upgrad
@@ -66,10 +71,12 @@ __all__ = (
     "constant",
     "cosmos",
     "cr_mogm",
+    "db_mtl",
     "dualproj",
     "dwa",
     "equal",
     "every",
+    "excess_mtl",
     "fairgrad",
     "fallback",
     "famo",
@@ -84,12 +91,14 @@ __all__ = (
     "krum",
     "ldc",
     "mgda",
+    "moco",
     "modo",
     "nash_mtl",
     "p_norm",
     "pbi",
     "pcd",
     "pcgrad",
+    "presence",
     "random_weighting",
     "relobralo",
     "rescaled",
@@ -101,6 +110,7 @@ __all__ = (
     "stch",
     "stch_set",
     "tchebycheff",
+    "trimmed_mean",
     "uncertainty",
     "upgrad",
     "uw_so",

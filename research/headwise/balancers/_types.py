@@ -108,7 +108,20 @@ def check_heads(balancer: str, heads: int, signals: Signals) -> None:
 
 
 def presence(signals: Signals) -> Array:
-    """[H] bool: heads that have data and, as far as is shown, a finite gradient."""
+    """Heads that count in this step: they have data and a finite gradient.
+
+    Args:
+        signals: the gramian tells whether a gradient is finite, or the gradients if
+            there is no gramian; with neither, `signals.present` alone.
+
+    Returns:
+        [H] bool.
+
+    Example:
+        >>> gram = jnp.array([[1.0, jnp.nan], [jnp.nan, jnp.nan]])
+        >>> print(hw.balancers.presence(hw.Signals(jnp.ones(2), gram)))
+        [ True False]
+    """
     if signals.present is None:
         present = jnp.ones(jnp.shape(signals.values), bool)
     else:

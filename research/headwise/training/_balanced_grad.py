@@ -12,6 +12,7 @@ from jax import lax
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import _products
 from headwise import _trees
 from headwise import balancers
 from headwise import gradients
@@ -39,6 +40,9 @@ class Info(NamedTuple):
     """The head gradients, when they were computed and kept."""
     aux: Any = None
     """What `values_fn` returned beside the values, with `has_aux`."""
+    present: dict[str, Array] | None = None
+    """Bool: whether the head counted: it had data and, where gradients were looked at,
+    a finite one."""
 
 
 def balanced_grad(
@@ -66,6 +70,12 @@ def balanced_grad(
     gramian    with wrt="features": private parts, then one  1
     grads      head gradients                                H
     ========== ============================================= =======================
+
+    A balancer that wants several independent batches (`modo`, `sdmgrad`) gets as many
+    equal parts of the first of `args` along the leading axis of its arrays: H passes
+    through each of two parts, and one through the third if it wants three. A head whose
+    gradient is not finite counts as absent in that step for a balancer that looks at
+    gradients; `info.present` says so.
 
     A pass of a head goes through its own private part and the shared one; the private
     parts of all heads together cost one pass.
@@ -103,8 +113,8 @@ def balanced_grad(
 
     Raises:
         ValueError: unknown `private` or `method`; `wrt` selects nothing; the balancer
-            lacks a signal (it names it); `microbatches` does not divide the batch, or
-            comes with features.
+            lacks a signal (it names it); `microbatches` or the balancer's `batches` do
+            not divide the batch, or come together or with features.
 
     Example:
         >>> def values_fn(p, x):
@@ -124,6 +134,11 @@ def balanced_grad(
             "microbatches: expected a positive number, and 1 with wrt='features', got "
             f"{microbatches}"
         )
+    if balancer.batches > 1 and (features or microbatches > 1):
+        raise ValueError(
+            f"balancer: one that wants {balancer.batches} batches goes with neither "
+            "microbatches nor wrt='features'"
+        )
     plain = gradients.with_aux(values_fn, has_aux)
 
     def transformed(
@@ -137,7 +152,22 @@ def balanced_grad(
         _trees.check_floating("params", params)
         accumulated: list[list[Array]] | None = None
         backward: Any = None
-        if microbatches == 1:
+        apart: list[list[Array]] | None = None
+        if balancer.batches > 1:
+            parts = _cut("batches", balancer.batches, args[0])
+            args = (jax.tree.map(lambda a: a[0], parts), *args[1:])
+            several = [
+                gradients.linearize(
+                    plain, params, jax.tree.map(lambda a, i=i: a[i], parts), *args[1:]
+                )
+                for i in range(balancer.batches)
+            ]
+            apart = several[0][2].rows(method)
+            values = jax.tree.map(
+                lambda *v: sum(v[1:], v[0]) / len(v), *(s[0] for s in several)
+            )
+            _, aux, backward = several[-1]
+        elif microbatches == 1:
             values, aux, backward = gradients.linearize(plain, params, *args)
         else:
             values, aux, accumulated = _accumulated(
@@ -170,33 +200,45 @@ def balanced_grad(
         def by_values() -> _Outcome:
             decision, new = balancer.update(signals, state)
             total = backward.weighted(decision.weights, own, private_leaves)
-            return _Outcome(total, decision.weights, new)
+            seen = balancers.presence(signals)
+            return _Outcome(total, decision.weights, new, present=seen)
 
         def by_gradients() -> _Outcome:
             rows, gram, grads = accumulated, None, None
-            if rows is None and (needs_rows or (over and _worth(stored, backward))):
+            kept = needs_rows or balancer.batches == 2
+            if rows is None and not kept and apart is None:
+                kept = over is not None and _worth(stored, backward)
+            if rows is None and kept:
                 rows = backward.rows(method)
             if rows is not None:
                 grads = {
                     name: jax.tree.unflatten(structure, row)
                     for name, row in zip(names, rows, strict=True)
                 }
-            if over is None:
+            if apart is not None:
+                second = rows if balancer.batches == 2 else several[1][2].rows(method)
+                assert second is not None
+                gram = _crossed(apart, second, over)
+            elif over is None:
                 gram = _gramian(names, backward.feature_rows())
             elif rows is None:
                 gram = backward.gramian(over, method)
             else:
                 gram = _gramian(names, [_trees.chosen(row, over) for row in rows])
-            shown = grads if balancer.needs == "grads" else None
-            decision, new = balancer.update(
-                signals._replace(gram=gram, grads=shown), state
-            )
+            seen = signals
+            if balancer.needs != "values":
+                shown = grads if balancer.needs == "grads" else None
+                seen = signals._replace(gram=gram, grads=shown)
+            here = balancers.presence(seen)
+            seen = seen._replace(present=here)
+            decision, new = balancer.update(seen, state)
+            mine = None if own is None else jnp.where(here, own, 0.0)
             if rows is None or reached is None:
-                total = backward.weighted(decision.weights, own, private_leaves)
+                total = backward.weighted(decision.weights, mine, private_leaves)
             else:
-                total = _combined(decision, rows, reached, own, private_leaves)
-            conflicts = jnp.sum(jnp.triu(gram, 1) < 0).astype(gram.dtype)
-            return _Outcome(total, decision.weights, new, gram, conflicts, grads)
+                total = _combined(decision, rows, reached, mine, private_leaves)
+            conflicts = jnp.sum(jnp.triu(gram + gram.T, 1) < 0).astype(gram.dtype)
+            return _Outcome(total, decision.weights, new, gram, conflicts, grads, here)
 
         if balancer.needs == "values" and not needs_rows:
             outcome = by_values()
@@ -211,6 +253,7 @@ def balanced_grad(
             conflicts=outcome.conflicts,
             grads=outcome.grads,
             aux=aux,
+            present=dict(zip(names, outcome.present, strict=True)),
         )
         return jax.tree.unflatten(structure, outcome.total), info, outcome.state
 
@@ -227,14 +270,6 @@ def _accumulated(
 ) -> tuple[dict[str, Array], Any, list[list[Array]]]:
     """Values, aux of the last part, and head gradients, one part after the other."""
 
-    def cut(array: Array) -> Array:
-        if not jnp.ndim(array) or array.shape[0] % parts:
-            raise ValueError(
-                f"microbatches: expected a number that divides the leading axis of "
-                f"every array of the batch, got {parts} and shape {jnp.shape(array)}"
-            )
-        return jnp.reshape(array, (parts, -1, *array.shape[1:]))
-
     def one(part: Any) -> tuple[tuple, Any]:
         values, aux, backward = gradients.linearize(plain, params, part, *others)
         return (values, backward.rows(method)), aux
@@ -243,7 +278,7 @@ def _accumulated(
         found, aux = one(part)
         return jax.tree.map(jnp.add, total, found), aux
 
-    batch = jax.tree.map(cut, batch)
+    batch = _cut("microbatches", parts, batch)
     shapes = jax.eval_shape(one, jax.tree.map(lambda a: a[0], batch))[0]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, _numerics.accumulator(x)), shapes)
     total, aux = lax.scan(add, zeros, batch)
@@ -253,6 +288,35 @@ def _accumulated(
     return values, jax.tree.map(lambda a: a[-1], aux), rows
 
 
+def _cut(argument: str, parts: int, batch: Any) -> Any:
+    """The batch with a new leading axis of so many equal parts."""
+
+    def cut(array: Array) -> Array:
+        if not jnp.ndim(array) or array.shape[0] % parts:
+            raise ValueError(
+                f"{argument}: expected a number that divides the leading axis of "
+                f"every array of the batch, got {parts} and shape {jnp.shape(array)}"
+            )
+        return jnp.reshape(array, (parts, -1, *array.shape[1:]))
+
+    return jax.tree.map(cut, batch)
+
+
+def _crossed(
+    rows: Sequence[Sequence[Array]],
+    others: Sequence[Sequence[Array]],
+    over: Sequence[bool] | None,
+) -> Array:
+    """[H, H] inner products of the gradients of two batches."""
+    assert over is not None
+    pairs = zip(
+        zip(*(_trees.chosen(row, over) for row in rows), strict=True),
+        zip(*(_trees.chosen(row, over) for row in others), strict=True),
+        strict=True,
+    )
+    return jnp.asarray(sum(_products.cross(a, b) for a, b in pairs))
+
+
 class _Outcome(NamedTuple):
     total: list[Array]
     weights: Array
@@ -260,6 +324,7 @@ class _Outcome(NamedTuple):
     gramian: Array | None = None
     conflicts: Array | None = None
     grads: dict[str, PyTree] | None = None
+    present: Any = None
 
 
 def _over(wrt: Any, params: PyTree, shared: Sequence[bool]) -> list[bool]:

@@ -43,6 +43,8 @@ class StepInfo(NamedTuple):
     conflicts: Array | None = None
     """Number of conflicting pairs of heads, when the gramian was computed, else None;
     NaN between two refreshes of `balancers.every`."""
+    present: dict[str, Array] | None = None
+    """Bool: whether each head counted in this step."""
     contributions: gradients.Contributions | None = None
     """With `contributions`: shares of the update that was applied; NaN in the steps
     between two samples."""
@@ -198,15 +200,27 @@ def make_step(
                 weights=info.weights,
                 update=updates,
             )
+        params = optax.apply_updates(state.params, updates)
+        if balancer.after is not None:
+            moved, _ = with_rest(params, batch, state.rest, of_model)
+            moved = jnp.stack([moved[name] for name in info.values])
+            balancer_state = balancer.after(moved, balancer_state)
         new = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             rest=info.aux,
             optimizer=optimizer_state,
             balancer=balancer_state,
             key=state.key,
         )
         norm = optax.tree.norm(grads)
-        return new, StepInfo(info.values, info.weights, norm, info.conflicts, report)
+        return new, StepInfo(
+            values=info.values,
+            weights=info.weights,
+            grad_norm=norm,
+            conflicts=info.conflicts,
+            present=info.present,
+            contributions=report,
+        )
 
     return step

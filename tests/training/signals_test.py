@@ -1,0 +1,147 @@
+"""What a step tells balancers that ask for more than one look at the batch."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import headwise as hw
+
+NAMES = ("a", "b")
+
+
+def values_fn(p, x):
+    h = jnp.tanh(x @ p["trunk"])
+    return {
+        "b": jnp.mean(jnp.abs(h @ p["b"] + 2.0)),
+        "a": jnp.mean(jnp.square(h @ p["a"] - 1.0)),
+    }
+
+
+def make_params():
+    rng = np.random.default_rng(0)
+    shapes = {"trunk": (3, 4), "a": (4, 2), "b": (4, 1)}
+    return {n: jnp.asarray(rng.normal(size=s), jnp.float32) for n, s in shapes.items()}
+
+
+X = jnp.asarray(np.random.default_rng(1).normal(size=(12, 3)), jnp.float32)
+
+
+def head_rows(params, x):
+    """[H, P] gradients of the trunk in float64, a plain `jax.grad` for each head."""
+    rows = [jax.grad(lambda p, n=n: values_fn(p, x)[n])(params) for n in NAMES]
+    return rows, np.stack([np.float64(r["trunk"]).ravel() for r in rows])
+
+
+@pytest.mark.parametrize("batches", [2, 3])
+def test_independent_batches(batches):
+    """The gramian is between two parts, the weights act on the last."""
+    params = make_params()
+    balancer = hw.balancers.modo(0.5, 0.0, batches=batches)
+    f = jax.jit(hw.balanced_grad(values_fn, balancer))
+    grads, info, _ = f(params, balancer.init(NAMES), X)
+    parts = X.reshape(batches, -1, 3)
+    first, second = (head_rows(params, parts[i])[1] for i in (0, 1))
+    np.testing.assert_allclose(info.gramian, first @ second.T, rtol=1e-4)
+    weights = [float(info.weights[n]) for n in NAMES]
+    moved = np.full(2, 0.5) - 0.5 * first @ second.T @ np.full(2, 0.5)
+    expected = np.clip(
+        moved + (1 - moved.sum()) / 2, 0, 1
+    )  # two heads: one cut at most
+    expected[0] = 1 - expected[1]
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
+    of_last, _ = head_rows(params, parts[-1])
+    for leaf, got in grads.items():
+        want = sum(w * g[leaf] for w, g in zip(weights, of_last, strict=True))
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    for name in NAMES:  # the values are those of the whole batch
+        want = values_fn(params, X)[name]
+        np.testing.assert_allclose(info.values[name], want, rtol=1e-5)
+
+
+def test_independent_batches_bad_input():
+    params, balancer = make_params(), hw.balancers.modo(batches=3)
+    f = hw.balanced_grad(values_fn, balancer)
+    with pytest.raises(ValueError, match=r"batches: expected .* divides .* got 3"):
+        f(params, balancer.init(NAMES), X[:10])
+    for options in ({"microbatches": 2}, {"wrt": "features"}):
+        with pytest.raises(ValueError, match="3 batches goes with neither"):
+            hw.balanced_grad(values_fn, balancer, **options)
+
+
+def test_famo_sees_the_values_after_the_step():
+    balancer, optimizer = hw.balancers.famo(), optax.sgd(0.1)
+    step = jax.jit(hw.training.make_step(values_fn, optimizer, balancer))
+    params = make_params()
+    state = hw.training.init_state(NAMES, params, optimizer, balancer)
+    of_balancer = balancer.init(NAMES)
+    f = hw.balanced_grad(values_fn, balancer)
+    for _ in range(3):
+        state, _ = step(state, X)
+        grads, _, of_balancer = f(params, of_balancer, X)
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
+        later = values_fn(params, X)
+        after = jnp.stack([later[n] for n in NAMES])
+        of_balancer = balancer.after(after, of_balancer)
+    for got, want in zip(
+        jax.tree.leaves((state.params, state.balancer)),
+        jax.tree.leaves((params, of_balancer)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-6)
+    # It moved: without the second look the logits would stay where they are.
+    before = jax.tree.leaves(balancer.init(NAMES))
+    assert any(
+        not np.array_equal(a, b)
+        for a, b in zip(jax.tree.leaves(state.balancer), before, strict=True)
+    )
+
+
+def broken_fn(p, x):
+    values = values_fn(p, x)
+    return values | {"c": jnp.sum(p["trunk"]) * jnp.nan}
+
+
+@pytest.mark.parametrize("stored", [True, False])
+@pytest.mark.parametrize("private", ["weighted", "own"])
+@pytest.mark.parametrize(
+    "balancer",
+    [hw.balancers.mgda(), hw.balancers.upgrad(), hw.balancers.graddrop()],
+    ids=["mgda", "upgrad", "graddrop"],
+)
+def test_a_head_with_a_broken_gradient_counts_as_absent(balancer, private, stored):
+    params, key = make_params(), jax.random.key(0)
+    if balancer.needs == "grads" and not stored:
+        pytest.skip("its gradients are kept in any case")
+    options = {"private": private, "stored": stored}
+    f = jax.jit(hw.balanced_grad(broken_fn, balancer, **options))
+    grads, info, _ = f(params, balancer.init([*NAMES, "c"]), X, key=key)
+    assert {n: bool(p) for n, p in info.present.items()} == {
+        "a": True,
+        "b": True,
+        "c": False,
+    }
+    assert float(info.weights["c"]) == 0
+    f = jax.jit(hw.balanced_grad(values_fn, balancer, **options))
+    want, alone, _ = f(params, balancer.init(NAMES), X, key=key)
+    for name in NAMES:
+        got = float(info.weights[name])
+        np.testing.assert_allclose(got, alone.weights[name], rtol=1e-4)
+    for leaf in want:
+        np.testing.assert_allclose(grads[leaf], want[leaf], rtol=1e-4, atol=1e-6)
+
+
+def test_static_weights_do_not_hide_it():
+    """A user who chose the weights sees that a loss diverged, watched or not."""
+    for contributions in (False, True):
+        balancer, optimizer = hw.balancers.equal(), optax.sgd(0.1)
+        step = hw.training.make_step(
+            broken_fn, optimizer, balancer, contributions=contributions
+        )
+        state = hw.training.init_state(
+            [*NAMES, "c"], make_params(), optimizer, balancer
+        )
+        state, info = jax.jit(step)(state, X)
+        assert np.isnan(info.grad_norm)
+        assert all(map(bool, info.present.values()))
