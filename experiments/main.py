@@ -27,12 +27,42 @@ EXPERIMENTS = {
     "seed_network": seed_network,
     "tabular": tabular,
 }
+# Those that can be made without arguments; docs/balancers.md says what they do.
 BALANCERS = {
-    "constant": hw.balancers.constant,
-    "equal": hw.balancers.equal,
-    "graddrop": hw.balancers.graddrop,
-    "mgda": hw.balancers.mgda,
-    "uncertainty": hw.balancers.uncertainty,
+    name: getattr(hw.balancers, name)
+    for name in (
+        "aligned_mtl",
+        "cagrad",
+        "config",
+        "constant",
+        "db_mtl",
+        "dualproj",
+        "dwa",
+        "equal",
+        "excess_mtl",
+        "fairgrad",
+        "famo",
+        "gls",
+        "go4align",
+        "graddrop",
+        "gradnorm",
+        "gradvac",
+        "imtl",
+        "imtl_g",
+        "imtl_l",
+        "ldc",
+        "mgda",
+        "moco",
+        "nash_mtl",
+        "pcgrad",
+        "random_weighting",
+        "relobralo",
+        "softadapt",
+        "tchebycheff",
+        "uncertainty",
+        "upgrad",
+        "uw_so",
+    )
 }
 
 FLAGS = flags.FLAGS

@@ -1,0 +1,128 @@
+"""The page on balancers runs as written, and its table says what is so."""
+
+import pathlib
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import headwise as hw
+from tests import _pages
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "balancers.md"
+WITH_ARGUMENTS = {
+    "fairgrad": {"alpha = 1": hw.balancers.fairgrad(1.0)},
+}
+
+
+def table():
+    """[(name, needs, no conflict, free of scale)] of the methods."""
+    rows = []
+    for line in PAGE.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 6 and cells[0].startswith("`"):
+            for name in re.findall(r"`(\w+)`", cells[0]):
+                rows.append((name, cells[1], cells[3], cells[4]))
+    return rows
+
+
+ROWS = table()
+WRAPPERS = {
+    "every",
+    "with_preferences",
+    "smoothed",
+    "cr_mogm",
+    "clipped",
+    "rescaled",
+    "warm_up",
+    "fallback",
+}
+TYPES = {"Balancer", "Decision", "Signals", "presence"}
+
+
+def test_page_runs_as_written():
+    namespace = _pages.run_page(PAGE)
+    assert set(namespace["info"].weights) == {"y1", "y2"}
+
+
+def test_every_balancer_is_on_the_page():
+    names = set(hw.balancers.__all__) - WRAPPERS - TYPES
+    assert {name for name, *_ in ROWS} == names
+    text = PAGE.read_text()
+    for name in WRAPPERS:
+        assert f"`{name}(" in text
+
+
+def test_links_lead_somewhere():
+    for target in _pages.links(PAGE.read_text()):
+        assert (PAGE.parent / target).exists(), target
+
+
+def problems(heads):
+    """[K, H, P] gradients: generic, correlated, of different lengths."""
+    rng = np.random.default_rng(heads)
+    generic = rng.normal(size=(40, heads, heads + 2))
+    alike = rng.normal(size=(40, 1, heads + 2)) + 0.3 * generic
+    uneven = generic * 10 ** rng.uniform(-1, 1, size=(40, heads, 1))
+    return np.concatenate([generic, alike, uneven]).astype(np.float32)
+
+
+def decide(balancer, rows, values):
+    """[K, P] directions."""
+    heads = rows.shape[1]
+    names = [f"h{i}" for i in range(heads)]
+    state = balancer.init(names, jnp.zeros(rows.shape[2]))
+
+    @jax.jit
+    @jax.vmap
+    def one(row, value):
+        signals = hw.balancers.Signals(
+            values=value,
+            gram=jnp.matmul(row, row.T, precision="highest"),
+            grads={name: row[i] for i, name in enumerate(names)},
+            key=jax.random.key(0),
+            step=0,
+        )
+        decision, _ = balancer.update(signals, state)
+        if decision.direction is not None:
+            return decision.direction
+        return jnp.matmul(decision.weights, row, precision="highest")
+
+    return np.asarray(one(rows, values), np.float64)
+
+
+@pytest.mark.parametrize("heads", [2, 4])
+@pytest.mark.parametrize("name", [row[0] for row in ROWS if row[2] == "yes"])
+def test_no_conflict(name, heads):
+    rows = problems(heads)
+    direction = decide(getattr(hw.balancers, name)(), rows, np.ones(rows.shape[:2]))
+    along = np.einsum("khp,kp->kh", rows, direction)
+    lengths = np.linalg.norm(rows, axis=2)
+    # In units of the longest gradient that enters: rounding of float32 times the
+    # condition of the gramian. Measured: 2e-5.
+    assert (along >= -1e-4 * lengths * lengths.max(axis=1, keepdims=True)).all()
+
+
+@pytest.mark.parametrize("name", [row[0] for row in ROWS if row[3] not in ("no",)])
+def test_free_of_scale(name):
+    claim = next(row[3] for row in ROWS if row[0] == name)
+    if claim == "when settled":
+        pytest.skip("what it settles on has its own test")
+    balancer = getattr(hw.balancers, name)
+    made = WITH_ARGUMENTS[name][claim[5:]] if claim[:4] == "with" else balancer()
+    rows = problems(3)
+    rng = np.random.default_rng(1)
+    values = rng.uniform(0.5, 2, size=rows.shape[:2]).astype(np.float32)
+    # Powers of two: scaling itself rounds nothing.
+    factors = (2.0 ** rng.integers(-6, 7, size=rows.shape[:2])).astype(np.float32)
+    before = decide(made, rows, values)
+    after = decide(made, rows * factors[..., None], values * factors)
+    before /= np.linalg.norm(before, axis=1, keepdims=True)
+    after /= np.linalg.norm(after, axis=1, keepdims=True)
+    cosine = np.einsum("kp,kp->k", before, after)
+    if claim == "up to its sign":  # the weights sum to 1, whatever that turns
+        cosine = np.abs(cosine)
+    # float32 solutions of problems with a condition of up to some 1e4.
+    np.testing.assert_allclose(cosine, 1.0, atol=1e-4)
