@@ -13,6 +13,7 @@ from headwise.balancers._constant import constant
 from headwise.balancers._constant import equal
 from headwise.balancers._db_mtl import db_mtl
 from headwise.balancers._dwa import dwa
+from headwise.balancers._epo import epo
 from headwise.balancers._every import every
 from headwise.balancers._excess_mtl import excess_mtl
 from headwise.balancers._fairgrad import fairgrad
@@ -36,6 +37,7 @@ from headwise.balancers._norms import p_norm
 from headwise.balancers._norms import pbi
 from headwise.balancers._pcd import pcd
 from headwise.balancers._pcgrad import pcgrad
+from headwise.balancers._pmgda import pmgda
 from headwise.balancers._preferences import with_preferences
 from headwise.balancers._random import random_weighting
 from headwise.balancers._relative import relobralo
@@ -74,6 +76,7 @@ __all__ = (
     "db_mtl",
     "dualproj",
     "dwa",
+    "epo",
     "equal",
     "every",
     "excess_mtl",
@@ -98,6 +101,7 @@ __all__ = (
     "pbi",
     "pcd",
     "pcgrad",
+    "pmgda",
     "presence",
     "random_weighting",
     "relobralo",

@@ -250,4 +250,13 @@ def solve_unit(
 
     status = active_set(broken, jnp.where(active, FREE, AT_LOWER))
     x = at(lax.stop_gradient(status), unit, linear)
+    # Only the sum of equal variables is known: rounding shares it out at random.
+    terms = jnp.stack([held_linear, lower, upper], axis=1)
+    x = share_equally(x, lax.stop_gradient(jnp.concatenate([unit, terms], axis=1)))
     return jnp.where(active, jnp.clip(x, lower, upper), 0.0)
+
+
+def share_equally(x: Array, rows: Array) -> Array:
+    """[H] with the mean of x over those variables whose rows [H, K] are equal."""
+    equal = jnp.all(rows[:, None, :] == rows[None, :, :], axis=2).astype(x.dtype)
+    return dot(equal, x) / jnp.sum(equal, axis=1)

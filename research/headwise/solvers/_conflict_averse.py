@@ -87,4 +87,6 @@ def conflict_averse(gram: Array, start: Array, radius: Array) -> Array:
     status = _box_qp.active_set(broken, begun)
     free = active & (lax.stop_gradient(status) == _box_qp.FREE)
     a = jnp.maximum(solve(free, unit, along, level, squared)[0], 0.0)
+    rows = jnp.concatenate([held[0], held[2][:, None]], axis=1)
+    a = _box_qp.share_equally(a, rows)
     return jnp.where(active, a * (scale / lengths), 0.0)
