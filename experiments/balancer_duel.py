@@ -230,7 +230,7 @@ def digits(smoke: bool) -> Problem:
             jnp.mean(jnp.argmax(outputs[name], axis=-1) != labels)
             for name, labels in zip(NAMES, (test.left, test.right), strict=True)
         ]
-        return sum(wrong) / 2
+        return jnp.mean(jnp.stack(wrong))
 
     def start(key: jax.Array) -> Any:
         return hw.nn.functional(build(key))[1]
@@ -276,8 +276,8 @@ def train(
             values = jnp.stack([info.values[name] for name in NAMES])
             return state, values if known else None
 
-        state, values = jax.lax.scan(body, state, jnp.arange(problem.steps))
-        return problem.score(state.params), values[::often] if known else None
+        state, way = jax.lax.scan(body, state, jnp.arange(problem.steps))  # type: ignore[var-annotated]
+        return problem.score(state.params), way[::often] if known else None
 
     count = len(jax.tree.leaves(problem.starts)[0])
     every = jax.vmap(one, in_axes=(0, 0, None))
@@ -293,11 +293,11 @@ def train(
 
 def interval(scores: Sequence[float]) -> tuple[float, float]:
     """Mean, and half of the 95 % interval of the mean (Student's t)."""
-    scores = np.asarray(scores, np.float64)
-    if not np.isfinite(scores).all():
+    known = np.asarray(scores, np.float64)
+    if not np.isfinite(known).all():
         return float("nan"), float("nan")
-    spread = scipy.stats.sem(scores) * scipy.stats.t.ppf(0.975, len(scores) - 1)
-    return float(np.mean(scores)), float(spread)
+    spread = scipy.stats.sem(known) * scipy.stats.t.ppf(0.975, len(known) - 1)
+    return float(np.mean(known)), float(spread)
 
 
 def show(results: Mapping[str, Mapping[str, list]], console: rich.console.Console):

@@ -102,6 +102,11 @@ def timed(call: Callable[[], Any], rounds: int) -> float:
     return float(np.median(times))
 
 
+def finish(call: Callable[[], Any]) -> None:
+    """Calls it and waits for the answer."""
+    jax.block_until_ready(call())
+
+
 def gramian(heads: int) -> np.ndarray:
     """Of gradients that conflict: Gaussian, a few more parameters than heads."""
     rows = np.random.default_rng(heads).normal(size=(heads, heads + 4))
@@ -138,7 +143,9 @@ def small_step() -> float:
     optimizer, balancer = optax.adam(1e-3), hw.balancers.equal()
     state = hw.training.init_state(objective.names, params, optimizer, balancer)
     step = jax.jit(hw.training.make_step(values_fn, optimizer, balancer))
-    return timed(lambda: jax.block_until_ready(step(state, pictures)), 30)
+    return timed(
+        functools.partial(finish, functools.partial(step, state, pictures)), 30
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -173,11 +180,12 @@ def main(argv: list[str]) -> None:
             run = jax.jit(balancer.update).lower(signals, state).compile()
             compiling = time.perf_counter() - start
             call = functools.partial(run, signals, state)
-            seconds = timed(lambda call=call: jax.block_until_ready(call()), rounds)
+            ready = functools.partial(finish, call)
+            seconds = timed(ready, rounds)
             host = ""
             if name in ("upgrad", "dualproj"):
-                one = name == "dualproj"
-                reference = timed(lambda g=gram, o=one: by_quadprog(g, o), rounds)
+                host_call = functools.partial(by_quadprog, gram, name == "dualproj")
+                reference = timed(host_call, rounds)
                 host = f"{seconds / reference:.2f}"
             row = [str(h), name, f"{1e6 * seconds:.0f} us"]
             row += [f"{100 * seconds / whole:.2f}", f"{compiling:.2f} s", host]

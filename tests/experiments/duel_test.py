@@ -1,0 +1,81 @@
+"""The duel and the benchmark of balancers run small, and know what is asked."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import headwise as hw
+from experiments import balancer_duel
+
+
+def run(module, *arguments):
+    command = [sys.executable, "-m", f"experiments.{module}", *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_duel(tmp_path):
+    done = run(
+        "balancer_duel",
+        "--smoke",
+        "--problems=toy,digits",
+        "--methods=equal,upgrad,modo",
+        f"--workdir={tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+    scores = json.loads((tmp_path / "scores.json").read_text())
+    assert set(scores["toy"]) == {"static, tuned", "equal", "upgrad", "modo"}
+    assert len(scores["toy"]["equal"]) == 5
+    assert 0 < np.mean(scores["digits"]["upgrad"]) < 1
+    for name in ("scores.png", "toy.png"):
+        assert (tmp_path / name).stat().st_size > 1000
+    assert "upgrad" in done.stdout
+    # Static weights are chosen among others, equal ones included.
+    assert np.mean(scores["toy"]["static, tuned"]) <= np.mean(scores["toy"]["equal"])
+    wrong = run("balancer_duel", "--methods=upgrd", f"--workdir={tmp_path}")
+    assert wrong.returncode != 0
+    assert "--methods" in wrong.stdout + wrong.stderr
+
+
+@pytest.mark.slow
+def test_bench():
+    done = run("bench_balancers", "--heads=2", "--rounds=3")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines() if " upgrad " in line]
+    assert float(rows[0][2]) > 0  # microseconds
+    assert float(rows[0][-1]) > 0  # x quadprog
+
+
+def test_every_method_takes_part():
+    wrappers = {
+        "clipped",
+        "cr_mogm",
+        "every",
+        "fallback",
+        "rescaled",
+        "smoothed",
+        "warm_up",
+        "with_preferences",
+    }
+    types = {"Balancer", "Decision", "Signals", "presence"}
+    left_out = {"constant", "scheduled", "scalarization", "stch_set"}
+    known = set(balancer_duel.methods()) - {"cr_mogm (mgda)"}
+    assert known == set(hw.balancers.__all__) - wrappers - types - left_out
+
+
+@pytest.mark.parametrize("name", ["quadratics", "toy", "vlmop2"])
+def test_fronts_are_fronts(name):
+    """No point of the front is better in both values than another one."""
+    problem = balancer_duel.PROBLEMS[name](True)
+    front = problem.front[np.argsort(problem.front[:, 0])]
+    assert (np.diff(front[:, 1]) <= 1e-6 * np.ptp(front[:, 1])).all()
+
+
+def test_interval_by_hand():
+    mean, half = balancer_duel.interval([1.0, 3.0])  # t(0.975, 1) = 12.706
+    assert mean == 2.0
+    np.testing.assert_allclose(half, 12.706, rtol=1e-4)
+    assert np.isnan(balancer_duel.interval([1.0, float("nan")])).all()
