@@ -15,6 +15,44 @@ import optax
 
 import headwise as hw
 
+# Those that can be made without arguments; docs/balancers.md says what they do.
+BALANCERS = {
+    name: getattr(hw.balancers, name)
+    for name in (
+        "aligned_mtl",
+        "cagrad",
+        "config",
+        "constant",
+        "db_mtl",
+        "dualproj",
+        "dwa",
+        "equal",
+        "excess_mtl",
+        "fairgrad",
+        "famo",
+        "gls",
+        "go4align",
+        "graddrop",
+        "gradnorm",
+        "gradvac",
+        "imtl",
+        "imtl_g",
+        "imtl_l",
+        "ldc",
+        "mgda",
+        "moco",
+        "nash_mtl",
+        "pcgrad",
+        "random_weighting",
+        "relobralo",
+        "softadapt",
+        "tchebycheff",
+        "uncertainty",
+        "upgrad",
+        "uw_so",
+    )
+}
+
 
 class Experiment(NamedTuple):
     """A model, its heads, data and metrics, ready to be trained with any weights."""

@@ -20,6 +20,7 @@ from experiments import digits
 from experiments import experiment as experiments
 from experiments import seed_network
 from experiments import tabular
+from experiments.experiment import BALANCERS
 
 EXPERIMENTS = {
     "brain": brain,
@@ -27,44 +28,6 @@ EXPERIMENTS = {
     "seed_network": seed_network,
     "tabular": tabular,
 }
-# Those that can be made without arguments; docs/balancers.md says what they do.
-BALANCERS = {
-    name: getattr(hw.balancers, name)
-    for name in (
-        "aligned_mtl",
-        "cagrad",
-        "config",
-        "constant",
-        "db_mtl",
-        "dualproj",
-        "dwa",
-        "equal",
-        "excess_mtl",
-        "fairgrad",
-        "famo",
-        "gls",
-        "go4align",
-        "graddrop",
-        "gradnorm",
-        "gradvac",
-        "imtl",
-        "imtl_g",
-        "imtl_l",
-        "ldc",
-        "mgda",
-        "moco",
-        "nash_mtl",
-        "pcgrad",
-        "random_weighting",
-        "relobralo",
-        "softadapt",
-        "tchebycheff",
-        "uncertainty",
-        "upgrad",
-        "uw_so",
-    )
-}
-
 FLAGS = flags.FLAGS
 flags.DEFINE_string("experiment", None, f"one of {', '.join(EXPERIMENTS)}")
 flags.DEFINE_string("weights", None, "static weights, as left=1,right=0.3")

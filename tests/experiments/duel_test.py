@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from experiments import balancer_duel
+from experiments import duel
 
 
 def run(module, *arguments):
@@ -62,20 +62,20 @@ def test_every_method_takes_part():
     }
     types = {"Balancer", "Decision", "Signals", "presence"}
     left_out = {"constant", "scheduled", "scalarization", "stch_set"}
-    known = set(balancer_duel.methods()) - {"cr_mogm (mgda)"}
+    known = set(duel.methods()) - {"cr_mogm (mgda)"}
     assert known == set(hw.balancers.__all__) - wrappers - types - left_out
 
 
 @pytest.mark.parametrize("name", ["quadratics", "toy", "vlmop2"])
 def test_fronts_are_fronts(name):
     """No point of the front is better in both values than another one."""
-    problem = balancer_duel.PROBLEMS[name](True)
+    problem = duel.PROBLEMS[name](True)
     front = problem.front[np.argsort(problem.front[:, 0])]
     assert (np.diff(front[:, 1]) <= 1e-6 * np.ptp(front[:, 1])).all()
 
 
 def test_interval_by_hand():
-    mean, half = balancer_duel.interval([1.0, 3.0])  # t(0.975, 1) = 12.706
+    mean, half = duel.interval([1.0, 3.0])  # t(0.975, 1) = 12.706
     assert mean == 2.0
     np.testing.assert_allclose(half, 12.706, rtol=1e-4)
-    assert np.isnan(balancer_duel.interval([1.0, float("nan")])).all()
+    assert np.isnan(duel.interval([1.0, float("nan")])).all()
