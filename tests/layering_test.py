@@ -37,7 +37,7 @@ ALLOWED = {
     "balancers": {"solvers"},
     "pareto": set(),
     "solvers": set(),
-    "training": MIDDLE,
+    "training": MIDDLE | {"solvers"},
     "sweeps": MIDDLE,
     "reports": {"pareto", "gradients"},  # it shows what these two compute
 }
@@ -58,6 +58,10 @@ WITHOUT_EXAMPLE: dict[str, str] = {
     "data.Yeast": "a record of arrays; the function that makes it has one",
     "reports.front_picture": "a picture",
     "reports.weights_picture": "a picture",
+    "training.BilevelDecision": "made by methods; the example is that of BilevelMethod",
+    "training.BilevelInfo": "made by make_bilevel_step, which has the example",
+    "training.BilevelProblem": "made by make_bilevel_step, which has the example",
+    "training.BilevelState": "made by init_bilevel_state, which has the example",
     "training.Info": "made by balanced_grad, which has the example",
     "training.NonFiniteError": "raised by fit",
     "training.StepInfo": "made by make_step, which has the example",

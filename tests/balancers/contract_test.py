@@ -67,6 +67,9 @@ CASES = {
     "config": Case(lambda names: hw.balancers.config(), ("gram",), True),
     "db_mtl": Case(lambda names: hw.balancers.db_mtl(), ("grads",), params=True),
     "dualproj": Case(lambda names: hw.balancers.dualproj(), ("gram",)),
+    "epo": Case(
+        lambda names: hw.balancers.epo(by_letter(PREFERENCES, names)), ("gram",)
+    ),
     "excess_mtl": Case(
         lambda names: hw.balancers.excess_mtl(1.0), ("grads",), params=True
     ),
@@ -87,6 +90,9 @@ CASES = {
         primary="c",
     ),
     "pcgrad": Case(lambda names: hw.balancers.pcgrad(), ("gram", "key"), random=True),
+    "pmgda": Case(
+        lambda names: hw.balancers.pmgda(by_letter(PREFERENCES, names)), ("gram",), True
+    ),
     "sdmgrad": Case(lambda names: hw.balancers.sdmgrad(), ("gram",)),
     "trimmed_mean": Case(lambda names: hw.balancers.trimmed_mean(), ("grads",)),
     "upgrad": Case(

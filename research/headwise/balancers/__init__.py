@@ -54,8 +54,8 @@ from headwise.balancers._tchebycheff import tchebycheff
 from headwise.balancers._trimmed_mean import trimmed_mean
 from headwise.balancers._types import Balancer
 from headwise.balancers._types import Decision
-from headwise.balancers._types import Signals
 from headwise.balancers._types import presence
+from headwise.balancers._types import Signals
 from headwise.balancers._uncertainty import uncertainty
 from headwise.balancers._upgrad import dualproj
 from headwise.balancers._upgrad import upgrad

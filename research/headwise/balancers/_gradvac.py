@@ -71,7 +71,8 @@ def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balance
     def operate(
         gram: Array, present: Array, key: Array, usual: Array
     ) -> tuple[Array, Array]:
-        weights, seen = _pcgrad.operate(gram, present, key, edit, usual)
+        memory = usual.astype(gram.dtype)
+        weights, seen = _pcgrad.operate(gram, present, key, edit, memory)
         return jnp.where(present, weights, 0.0), seen.astype(usual.dtype)
 
     def group_of_leaf(tree: PyTree) -> list[int]:

@@ -76,7 +76,8 @@ def operate(
     unit, lengths, active = _from_gram.unit_rows(gram)
     largest = jnp.max(jnp.where(active, lengths, 0.0))
     scale = jnp.where(largest > 0, largest, 1.0)
-    orders = jnp.argsort(jax.random.uniform(key, (heads, heads)), axis=1)
+    draws = jax.random.uniform(key, (heads, heads), jnp.float32)  # also under x64
+    orders = jnp.argsort(draws, axis=1)
     rows = jnp.arange(heads)
     precise = jax.lax.Precision.HIGHEST
 

@@ -64,8 +64,9 @@ def box_qp(
     lower = jnp.broadcast_to(jnp.asarray(lower, matrix.dtype), linear.shape)
     upper = jnp.broadcast_to(jnp.asarray(upper, matrix.dtype), linear.shape)
     unit, lengths, active = unit_diagonal(matrix)
-    idle = jnp.where(linear > 0, upper, jnp.where(linear < 0, lower, 0.0))
-    idle = jnp.where(jnp.isfinite(idle), idle, jnp.clip(0.0, lower, upper))
+    nearest = jnp.clip(0.0, lower, upper)
+    idle = jnp.where(linear > 0, upper, jnp.where(linear < 0, lower, nearest))
+    idle = jnp.where(jnp.isfinite(idle), idle, nearest)
     x = solve_unit(
         unit,
         jnp.where(active, linear / lengths, 0.0),
@@ -103,14 +104,17 @@ def nonnegative_qp(matrix: Array, linear: Array) -> Array:
     return box_qp(matrix, linear, 0.0, jnp.inf)
 
 
-def as_problem(matrix: Array, linear: Array) -> tuple[Array, Array]:
+def as_problem(
+    matrix: Array, linear: Array, names: tuple[str, str] = ("matrix", "linear")
+) -> tuple[Array, Array]:
     """Both in the dtype to solve in; raises ValueError for wrong shapes."""
     matrix, linear = jnp.asarray(matrix), jnp.asarray(linear)
+    first, second = names
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(f"matrix: expected [H, H], got shape {matrix.shape}")
+        raise ValueError(f"{first}: expected [H, H], got shape {matrix.shape}")
     if linear.shape != matrix.shape[:1]:
         raise ValueError(
-            f"linear: expected shape {matrix.shape[:1]}, got {linear.shape}"
+            f"{second}: expected shape {matrix.shape[:1]}, got {linear.shape}"
         )
     dtype = _numerics.accumulator(matrix)
     return matrix.astype(dtype), linear.astype(dtype)

@@ -42,7 +42,7 @@ def conflict_averse(gram: Array, start: Array, radius: Array) -> Array:
         Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS
         2021, equation 4.
     """
-    gram, start = _box_qp.as_problem(gram, start)
+    gram, start = _box_qp.as_problem(gram, start, ("gram", "start"))
     unit, lengths, active = _box_qp.unit_diagonal(gram)
     largest = jnp.max(jnp.where(active, lengths, 0.0))
     scale = jnp.where(largest > 0, largest, 1.0)

@@ -79,10 +79,13 @@ def fair(gram: Array, alpha: Array | float = 1.0) -> Array:
 
     held = lax.stop_gradient((unit, pull, power))
 
+    def inside(move: Array) -> Array:
+        """The part of the step that stays in u > 0; all of it near the solution."""
+        return jnp.minimum(1.0, 0.9 / jnp.maximum(jnp.max(-move), 1e-3))
+
     def step(state: _Search) -> _Search:
         move = newton(state.u, *held)
-        shrink = jnp.max(-move)
-        length = jnp.minimum(1.0, 0.9 / jnp.maximum(shrink, 1e-3))
+        length = inside(move)
         small = jnp.max(jnp.abs(move)) < 8 * jnp.finfo(dtype).eps
         return _Search(state.u * (1 + length * move), state.rounds + 1, small)
 
@@ -92,8 +95,9 @@ def fair(gram: Array, alpha: Array | float = 1.0) -> Array:
     first = _Search(jnp.ones(heads, dtype), jnp.asarray(0), jnp.asarray(False))
     u = lax.stop_gradient(lax.while_loop(going, step, first).u)
     # One more step, outside of the loop, carries the derivatives.
-    u = u * (1 + newton(u, unit, pull, power))
-    return jnp.where(active, jnp.maximum(u, 0.0) * alone, 0.0)
+    move = newton(u, unit, pull, power)
+    u = u * (1 + lax.stop_gradient(inside(move)) * move)
+    return jnp.where(active, u * alone, 0.0)
 
 
 class _Search(NamedTuple):

@@ -6,6 +6,16 @@ resume on top. Neither is needed to use the rest.
 
 from headwise.training._balanced_grad import balanced_grad
 from headwise.training._balanced_grad import Info
+from headwise.training._bilevel import BilevelDecision
+from headwise.training._bilevel import BilevelInfo
+from headwise.training._bilevel import BilevelMethod
+from headwise.training._bilevel import BilevelProblem
+from headwise.training._bilevel import BilevelState
+from headwise.training._bilevel import init_bilevel_state
+from headwise.training._bilevel import make_bilevel_step
+from headwise.training._bilevel_forum import forum
+from headwise.training._bilevel_methods import auto_lambda
+from headwise.training._bilevel_methods import moml
 from headwise.training._checkpoints import Checkpoints
 from headwise.training._fit import fit
 from headwise.training._fit import NonFiniteError
@@ -18,16 +28,26 @@ from headwise.training._workdir import claim_workdir
 from headwise.training._workdir import WorkdirError
 
 __all__ = (
+    "BilevelDecision",
+    "BilevelInfo",
+    "BilevelMethod",
+    "BilevelProblem",
+    "BilevelState",
     "Checkpoints",
     "Info",
     "NonFiniteError",
     "StepInfo",
     "TrainState",
     "WorkdirError",
+    "auto_lambda",
     "balanced_grad",
     "claim_workdir",
     "fit",
+    "forum",
+    "init_bilevel_state",
     "init_state",
+    "make_bilevel_step",
     "make_step",
+    "moml",
     "read_metrics",
 )

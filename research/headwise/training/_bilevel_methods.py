@@ -1,0 +1,225 @@
+"""Methods that differentiate through the inner steps: Auto-Lambda and MOML."""
+
+import numbers
+from collections.abc import Mapping
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+
+from headwise import _checks
+from headwise import _numerics
+from headwise import solvers
+from headwise.training import _bilevel
+from headwise.typing import Array
+from headwise.typing import PyTree
+
+HYPERGRADIENTS = ("unrolled", "finite_difference")
+
+
+def auto_lambda(
+    primary: Sequence[str] | None = None,
+    initial: float | Mapping[str, float | Array] = 0.1,
+    optimizer: optax.GradientTransformation | None = None,
+    *,
+    lower: float | None = None,
+    hypergradient: str = "unrolled",
+    epsilon: float = 0.01,
+) -> _bilevel.BilevelMethod:
+    """Auto-Lambda: weights of all heads that serve the primary heads' validation.
+
+    ::
+
+        w <- step along  d/dw  Σ_primary valid_h(θ_T(w))
+
+    where θ_T(w) are the parameters after the inner steps with the weights w. The
+    weights themselves are the variables: they have no fixed sum, and fall below 0 for a
+    head that harms the primary ones unless `lower` stops them.
+
+    Args:
+        primary: the heads whose validation values count; None means all.
+        initial: first weight, of all heads or {name: weight}.
+        optimizer: of the weights; None means `optax.adam(1e-4)`, as in the official
+            code.
+        lower: least weight, None for no bound (the paper).
+        hypergradient: "unrolled": exact, through all inner steps. "finite_difference":
+            the paper's, for one inner step: with u the derivative of Σ valid by the
+            training gradient (-rate * ∇valid for SGD), central differences of the
+            training values at θ ± epsilon u / |u|.
+        epsilon: > 0, length of the step of those differences; 0.01 in the paper.
+
+    Returns:
+        A method for `hw.training.make_bilevel_step`.
+
+    Raises:
+        ValueError: unknown `hypergradient`; epsilon <= 0; `primary` is empty;
+            `init` gets other names than `initial`, or lacks some of `primary`; finite
+            differences of more than one inner step.
+
+    Example:
+        >>> method = hw.training.auto_lambda(["a"], {"a": 1.0, "b": 0.25})
+        >>> print(method.init(["a", "b"]).variables)
+        [1.   0.25]
+
+    References:
+        Liu et al., "Auto-Lambda: disentangling dynamic task relationships", TMLR 2022,
+        equations 4 to 6.
+    """
+    _checks.choice("hypergradient", HYPERGRADIENTS, hypergradient)
+    if isinstance(epsilon, numbers.Real) and not epsilon > 0:
+        raise ValueError(f"epsilon: expected a positive number, got {epsilon}")
+    if primary is not None:
+        primary = _bilevel.sorted_names("auto_lambda: primary", primary)
+    of_weights = optax.adam(1e-4) if optimizer is None else optimizer
+
+    def init(names: Sequence[str]) -> _bilevel.Upper:
+        names = _bilevel.sorted_names("auto_lambda", names)
+        chosen = names if primary is None else primary
+        _checks.known_names("primary", names, chosen)
+        given = initial
+        if isinstance(given, Mapping):
+            _checks.same_names("initial", names, given)
+        else:
+            given = dict.fromkeys(names, given)
+        scalars = [_checks.scalar(f"initial[{n!r}]", given[n]) for n in names]
+        variables = jnp.stack(scalars).astype(jnp.result_type(float))
+        shares = jnp.asarray([n in chosen for n in names], variables.dtype)
+        return _bilevel.Upper(variables, of_weights.init(variables), shares)
+
+    def update(
+        problem: _bilevel.BilevelProblem, upper: _bilevel.Upper
+    ) -> tuple[_bilevel.BilevelDecision, _bilevel.Upper]:
+        _bilevel.check_upper("auto_lambda", problem, upper)
+        names = tuple(problem.values)
+        chosen = names if primary is None else primary
+        _checks.known_names("primary", names, chosen)
+
+        def aim(params: PyTree) -> tuple[Array, dict[str, Array]]:
+            values = problem.valid(params)
+            return jnp.sum(jnp.stack([values[name] for name in chosen])), values
+
+        if hypergradient == "unrolled":
+            slopes, valid = jax.grad(
+                lambda weights: aim(problem.ahead(weights)), has_aux=True
+            )(upper.variables)
+        else:
+            if problem.inner_steps != 1:
+                raise ValueError(
+                    "inner_steps: expected 1 with hypergradient='finite_difference', "
+                    f"got {problem.inner_steps}"
+                )
+            ahead, pull = jax.vjp(
+                lambda grads: problem.moved(problem.params, grads),
+                problem.grad(upper.variables),
+            )
+            toward, valid = jax.grad(aim, has_aux=True)(ahead)
+            slopes = _differences(problem, pull(toward)[0], epsilon)
+        new = _bilevel.descended(of_weights, slopes, upper)
+        if lower is not None:
+            new = new._replace(variables=jnp.maximum(new.variables, lower))
+        decision = _bilevel.BilevelDecision(
+            weights=new.variables, valid=valid, slopes=slopes, shares=upper.shares
+        )
+        return decision, new
+
+    return _bilevel.BilevelMethod(init, update)
+
+
+def _differences(
+    problem: _bilevel.BilevelProblem, along: PyTree, epsilon: float
+) -> Array:
+    """[H] derivatives of the training values along a direction, at two points."""
+    norm = optax.tree.norm(along)
+    size = _numerics.safe_divide(jnp.full_like(norm, epsilon), norm, 0.0)
+
+    def at(sign: float) -> Array:
+        def shifted(x: Array, u: Array) -> Array:
+            return x + (sign * size * u).astype(x.dtype)
+
+        return _bilevel.stacked(
+            problem.train(jax.tree.map(shifted, problem.params, along))
+        )
+
+    return (at(1.0) - at(-1.0)) * (norm / (2 * epsilon))
+
+
+def moml(
+    optimizer: optax.GradientTransformation | None = None, *, normalized: bool = True
+) -> _bilevel.BilevelMethod:
+    """MOML: weights that serve every head's validation value at once.
+
+    ::
+
+        w = softmax(logits)
+        r_h = d valid_h(θ_T(w)) / d logits,    r_h <- r_h / |r_h| if `normalized`
+        s = argmin |Σ s_h r_h|²  subject to  s >= 0, Σ s = 1
+        logits <- step along Σ s_h r_h
+
+    The min-norm combination, solved exactly (`hw.solvers.min_norm`), lowers every
+    validation value to first order, or is 0 where the weights are Pareto-stationary.
+    The H pullbacks through the inner steps run as one batch, in H times the memory of
+    `auto_lambda`.
+
+    Args:
+        optimizer: of the logits, which start at 0; None means `optax.adam(1e-3)`, as in
+            the official code.
+        normalized: combine unit hypergradients, as the official code does; False: as
+            they are, as the paper's text has it.
+
+    Returns:
+        A method for `hw.training.make_bilevel_step`. The weights sum to 1;
+        `info.shares` is s, 0 for a head whose hypergradient is not finite.
+
+    Example:
+        >>> def values_fn(params, batch):
+        ...     return {"a": (params - 1) ** 2 / 2, "b": (params + 1) ** 2 / 2}
+        >>> sgd, method = optax.sgd(1.0), hw.training.moml()
+        >>> step = hw.training.make_bilevel_step(values_fn, sgd, method)
+        >>> state = hw.training.init_bilevel_state(["a", "b"], 0.0, sgd, method)
+        >>> _, info = step(state, (None, None))     # opposite hypergradients: balanced
+        >>> print(info.shares["a"], info.slopes["a"], info.weights["a"])
+        0.5 0.0 0.5
+
+    References:
+        Ye et al., "Multi-objective meta learning", NeurIPS 2021, algorithm 1.
+    """
+    of_logits = optax.adam(1e-3) if optimizer is None else optimizer
+
+    def init(names: Sequence[str]) -> _bilevel.Upper:
+        logits = jnp.zeros(len(_bilevel.sorted_names("moml", names)))
+        return _bilevel.Upper(
+            logits, of_logits.init(logits), jax.nn.softmax(jnp.zeros_like(logits))
+        )
+
+    def update(
+        problem: _bilevel.BilevelProblem, upper: _bilevel.Upper
+    ) -> tuple[_bilevel.BilevelDecision, _bilevel.Upper]:
+        _bilevel.check_upper("moml", problem, upper)
+
+        def outcome(logits: Array) -> tuple[Array, dict[str, Array]]:
+            values = problem.valid(problem.ahead(jax.nn.softmax(logits)))
+            return _bilevel.stacked(values), values
+
+        rows, valid = jax.jacrev(outcome, has_aux=True)(upper.variables)
+        present = jnp.all(jnp.isfinite(rows), axis=1)
+        rows = jnp.where(present[:, None], rows, 0.0)
+        if normalized:
+            lengths = jnp.linalg.norm(rows, axis=1, keepdims=True)
+            rows = _numerics.safe_divide(
+                rows, jnp.broadcast_to(lengths, rows.shape), 0.0
+            )
+        gram = jnp.matmul(rows, rows.T, precision=lax.Precision.HIGHEST)
+        shares = solvers.min_norm(gram, present).astype(upper.shares.dtype)
+        slopes = jnp.sum(shares[:, None] * rows, axis=0)
+        new = _bilevel.descended(of_logits, slopes, upper)._replace(shares=shares)
+        decision = _bilevel.BilevelDecision(
+            weights=jax.nn.softmax(new.variables),
+            valid=valid,
+            slopes=slopes,
+            shares=shares,
+        )
+        return decision, new
+
+    return _bilevel.BilevelMethod(init, update)
