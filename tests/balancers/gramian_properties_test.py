@@ -16,7 +16,7 @@ from tests.balancers._gramian import SIZES
 from tests.solvers._samples import sample
 from tests.solvers._samples import sample_rows
 
-every_size = pytest.mark.parametrize("heads", SIZES)
+every_size = pytest.mark.parametrize("heads", SIZES[1:])
 every_kind = pytest.mark.parametrize("kind", KINDS)
 
 NO_CONFLICT = (
@@ -36,7 +36,7 @@ NO_CONFLICT = (
 @every_kind
 @pytest.mark.parametrize("method", NO_CONFLICT)
 def test_no_head_loses(method, heads, kind):
-    """<g_h, direction> >= 0, up to rounding and the ridge (25 EPS) of what is summed."""
+    """<g_h, direction> >= 0, up to a ridge (25 EPS) and rounding of what is summed."""
     w = _gramian.solved(method, heads)[kind]
     lengths, size = _gramian.measure(w, sample_rows(kind, heads))
     along = np.einsum("kij,kj->ki", sample(kind, heads), w)
@@ -95,10 +95,8 @@ def test_scale(method, heads):
 @pytest.mark.parametrize("method", [m for m, p in EXPONENTS.items() if p == 0])
 def test_powers_of_four_change_nothing_at_all(method, power):
     """Nothing is compared with a number that has a unit: only exponents change."""
-    if method in ("cagrad", "nash_mtl free"):
-        atol = 4 * EPS  # a square root of a unit
-    else:
-        atol = 0
+    # These two take the square root of what has a unit.
+    atol = 4 * EPS if method in ("cagrad", "nash_mtl free") else 0
     grams = np.float32(sample("gauss", 3)[:10])
     got = _gramian.weights(method, grams * np.float32(2.0**power))
     one = _gramian.weights(method, grams)

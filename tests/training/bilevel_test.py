@@ -78,9 +78,9 @@ def one_step(method, params, batches, state=None, optimizer=None, **options):
     return jax.jit(step)(state, batches)
 
 
-@pytest.mark.parametrize("remat", [False, True])
 @pytest.mark.parametrize(
-    ("inner", "steps"), [("sgd", 1), ("sgd", 3), ("momentum", 3), ("adam", 3)]
+    ("inner", "steps", "remat"),
+    [("sgd", 1, False), ("sgd", 3, True), ("momentum", 3, False), ("adam", 3, True)],
 )
 def test_auto_lambda_hypergradient_is_exact(inner, steps, remat):
     with jax.enable_x64(True):
@@ -141,7 +141,7 @@ def test_moml_slopes_are_the_min_norm_of_exact_hypergradients(steps, normalized)
         rows = differences(ahead, logits)
         if normalized:
             rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        shares = hw.solvers.min_norm(jnp.asarray(rows @ rows.T))
+        shares = jax.jit(hw.solvers.min_norm)(jnp.asarray(rows @ rows.T))
         got = np.array([info.slopes[n] for n in NAMES])
         np.testing.assert_allclose(got, shares @ rows, rtol=1e-4, atol=1e-7)
         np.testing.assert_allclose(
@@ -197,7 +197,7 @@ def test_closed_form_on_quadratics():
                 quadratics, optimizer, method, inner_optimizer=inner
             )
             state = hw.training.init_bilevel_state(["a", "b"], theta, optimizer, method)
-            _, info = step(state, (train, valid))
+            _, info = jax.jit(step)(state, (train, valid))
             moved = theta - rate * sum(
                 w * (theta - train[n]) for n, w in weights.items()
             )
@@ -339,7 +339,7 @@ def test_forum_direction_in_closed_form():
         method = hw.training.forum(0.5, normalized=normalized)
         step = hw.training.make_bilevel_step(values_fn, optimizer, method)
         state = hw.training.init_bilevel_state(["a"], theta, optimizer, method)
-        state, info = step(state, (train, valid))
+        state, info = jax.jit(step)(state, (train, valid))
         d = g / np.linalg.norm(g) if normalized else g
         d = d + (0.5 - d @ q / (q @ q)) * q
         np.testing.assert_allclose(d @ q, 0.5 * q @ q)
@@ -395,7 +395,7 @@ def test_forum_without_a_constraint_is_min_norm():
     for present in ([True, True, True], [True, False, True]):
         flags = jnp.array(present)
         got = shares_under_constraint(gram, jnp.zeros(3), jnp.zeros(()), 0.1, flags)
-        want = hw.solvers.min_norm(gram, flags)
+        want = jax.jit(hw.solvers.min_norm)(gram, flags)
         np.testing.assert_allclose(got, want, atol=1e-4)
 
 
@@ -411,18 +411,18 @@ def test_a_head_that_is_not_finite_leaves_the_weights_alone():
     for name, method in METHODS.items():
         step = hw.training.make_bilevel_step(broken, optimizer, method)
         state = hw.training.init_bilevel_state(NAMES, params, optimizer, method)
-        new, info = step(state, batches)
+        new, info = jax.jit(step)(state, batches)
         chex.assert_tree_all_finite((new.params, new.upper))
         assert np.isnan(info.valid_values["b"])
         if name == "auto_lambda":  # a is primary: b does not matter
             assert not np.allclose(new.upper.variables, state.upper.variables)
         else:
             assert info.shares["b"] == 0
-            assert info.shares["a"] > 0
+            np.testing.assert_allclose(sum(info.shares.values()), 1.0, rtol=1e-6)
     method = hw.training.auto_lambda()
     step = hw.training.make_bilevel_step(broken, optimizer, method)
     state = hw.training.init_bilevel_state(NAMES, params, optimizer, method)
-    new, _ = step(state, batches)
+    new, _ = jax.jit(step)(state, batches)
     chex.assert_trees_all_equal(new.upper, state.upper)
     chex.assert_tree_all_finite(new.params)
 
@@ -454,7 +454,7 @@ def test_bfloat16_parameters():
     params, batches = make_case(np.float32)
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
     for method in METHODS.values():
-        state, info = one_step(method, params, batches, inner_steps=2)
+        state, info = one_step(method, params, batches)
         assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.bfloat16.dtype}
         chex.assert_tree_all_finite((state.params, state.upper, info))
 

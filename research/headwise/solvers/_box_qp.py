@@ -127,6 +127,9 @@ def unit_diagonal(matrix: Array) -> tuple[Array, Array, Array]:
     lengths = jnp.where(active, lengths, jnp.ones_like(lengths))
     # Two divisions: a product of lengths would leave the range of float32.
     unit = (matrix / lengths[:, None]) / lengths[None, :]
+    squared = jnp.diagonal(matrix)
+    equal = (matrix == squared[:, None]) & (matrix == squared[None, :])
+    unit = jnp.where(equal, 1.0, unit)  # so that equal variables have equal rows
     both = active[:, None] & active[None, :]
     identity = jnp.eye(len(lengths), dtype=matrix.dtype)
     unit = jnp.where(both, unit, 0.0) * (1 - identity) + identity

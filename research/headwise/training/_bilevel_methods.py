@@ -54,6 +54,7 @@ def auto_lambda(
         A method for `hw.training.make_bilevel_step`.
 
     Raises:
+        TypeError: `primary` is a str.
         ValueError: unknown `hypergradient`; epsilon <= 0; `primary` is empty;
             `init` gets other names than `initial`, or lacks some of `primary`; finite
             differences of more than one inner step.
@@ -71,7 +72,9 @@ def auto_lambda(
     if isinstance(epsilon, numbers.Real) and not epsilon > 0:
         raise ValueError(f"epsilon: expected a positive number, got {epsilon}")
     if primary is not None:
-        primary = _bilevel.sorted_names("auto_lambda: primary", primary)
+        if isinstance(primary, str):
+            raise TypeError(f"primary: expected a sequence of names, got {primary!r}")
+        primary = _checks.head_names("primary", primary)
     of_weights = optax.adam(1e-4) if optimizer is None else optimizer
 
     def init(names: Sequence[str]) -> _bilevel.Upper:
