@@ -289,6 +289,7 @@ def draw_scores(results: Mapping[str, Mapping[str, list]], path: pathlib.Path) -
         else:
             ax.xaxis.set_major_locator(plt.MaxNLocator(3))
         ax.grid(axis="y", lw=0.3)
+        ax.set_ylim(-1, len(names))
     axes[0, 0].set_yticks(range(len(names)), names, fontsize=7)
     figure.savefig(path, dpi=110)
     plt.close(figure)
