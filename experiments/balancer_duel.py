@@ -16,7 +16,7 @@ Mean and 95 % interval over starts or seeds.
 Command:   python -m experiments.balancer_duel --workdir=runs/duel
            python -m experiments.balancer_duel --methods=equal,mgda,upgrad
 Time:      20 minutes on two CPU cores, most of it compiling; two a few methods
-Expected:  tuned static weights and a dozen methods are level on digits (0.114 to 0.118);
+Expected:  tuned static weights and most methods are level on digits (0.113 to 0.118);
            mgda, imtl_g, nash_mtl and fairgrad alone reach the toy's front from all
            starts without a head that comes first. docs/balancers.md has the table.
 """

@@ -44,14 +44,13 @@ def looked_ahead(params, batches, inner, steps, weights):
     for _ in range(steps):
         grads = jax.grad(
             lambda p: sum(
-                w * values_fn(p, train_batch)[n]
-                for w, n in zip(weights, NAMES, strict=True)
+                weights[i] * values_fn(p, train_batch)[n] for i, n in enumerate(NAMES)
             )
         )(params)
         updates, state = inner.update(grads, state, params)
         params = optax.apply_updates(params, updates)
     found = values_fn(params, valid_batch)
-    return np.array([found[n] for n in NAMES])
+    return jnp.stack([found[n] for n in NAMES])
 
 
 def differences(function, at, size=1e-5):
@@ -80,7 +79,7 @@ def one_step(method, params, batches, state=None, optimizer=None, **options):
 
 @pytest.mark.parametrize(
     ("inner", "steps", "remat"),
-    [("sgd", 1, False), ("sgd", 3, True), ("momentum", 3, False), ("adam", 3, True)],
+    [("sgd", 1, False), ("sgd", 3, True), ("adam", 3, False)],
 )
 def test_auto_lambda_hypergradient_is_exact(inner, steps, remat):
     with jax.enable_x64(True):
@@ -97,6 +96,7 @@ def test_auto_lambda_hypergradient_is_exact(inner, steps, remat):
         )
         at = np.array([initial[n] for n in NAMES])
 
+        @jax.jit
         def ahead(weights):
             return looked_ahead(params, batches, INNER[inner], steps, weights)
 
@@ -115,8 +115,7 @@ def test_auto_lambda_hypergradient_is_exact(inner, steps, remat):
         chex.assert_trees_all_close(state.params, moved, rtol=1e-10)
 
 
-@pytest.mark.parametrize("steps", [1, 3])
-@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize(("steps", "normalized"), [(1, True), (3, False)])
 def test_moml_slopes_are_the_min_norm_of_exact_hypergradients(steps, normalized):
     with jax.enable_x64(True):
         params, batches = make_case()
@@ -134,8 +133,9 @@ def test_moml_slopes_are_the_min_norm_of_exact_hypergradients(steps, normalized)
             inner_steps=steps,
         )
 
+        @jax.jit
         def ahead(z):
-            weights = np.exp(z) / np.exp(z).sum()
+            weights = jax.nn.softmax(z)
             return looked_ahead(params, batches, INNER["sgd"], steps, weights)
 
         rows = differences(ahead, logits)
@@ -150,30 +150,28 @@ def test_moml_slopes_are_the_min_norm_of_exact_hypergradients(steps, normalized)
         np.testing.assert_allclose(new.upper.variables, logits - 0.5 * got, rtol=1e-10)
 
 
-@pytest.mark.parametrize("inner", list(INNER))
+@pytest.mark.parametrize("inner", ["momentum", "adam"])
 def test_finite_differences_converge_to_the_exact_hypergradient(inner):
+    def slopes(params, batches, epsilon=None):
+        options = {"hypergradient": "finite_difference", "epsilon": epsilon}
+        method = hw.training.auto_lambda(
+            ["a"], 0.7, **({} if epsilon is None else options)
+        )
+        _, info = one_step(method, params, batches, inner_optimizer=INNER[inner])
+        return jnp.stack([info.slopes[n] for n in NAMES])
+
     with jax.enable_x64(True):
-        params, batches = make_case()
-
-        def slopes(**options):
-            method = hw.training.auto_lambda(["a"], 0.7, **options)
-            _, info = one_step(method, params, batches, inner_optimizer=INNER[inner])
-            return np.array([info.slopes[n] for n in NAMES])
-
-        exact = slopes()
-        errors = [
-            np.abs(slopes(hypergradient="finite_difference", epsilon=e) - exact).max()
-            for e in (0.1, 0.01, 0.001)
-        ]
+        case = make_case()
+        exact = slopes(*case)
+        approximate = jax.jit(lambda epsilon: slopes(*case, epsilon))
+        errors = [np.abs(approximate(e) - exact).max() for e in (0.1, 0.01, 0.001)]
         size = np.abs(exact).max()
         assert errors[1] < 1e-3 * size
         assert errors[2] < 1e-5 * size
         assert errors[1] < errors[0] / 50  # of second order
-    if inner == "sgd":  # in float32 the paper's 0.01 is good for three digits
-        params, batches = make_case(np.float32)
-        np.testing.assert_allclose(
-            slopes(hypergradient="finite_difference"), exact, rtol=1e-2, atol=1e-4
-        )
+    if inner == "momentum":  # in float32 the paper's 0.01 is good for two digits
+        found = slopes(*make_case(np.float32), 0.01)
+        np.testing.assert_allclose(found, exact, rtol=1e-2, atol=1e-4)
 
 
 def quadratics(params, batch):
@@ -297,8 +295,7 @@ VALID = {"a": jnp.array([0.5, 0.3]), "b": jnp.array([1.0, -0.3])}
 
 
 @pytest.mark.parametrize("name", ["moml", "forum"])
-@pytest.mark.parametrize("start", [-1.5, 1.5])
-def test_reaches_a_pareto_stationary_point(name, start):
+def test_reaches_a_pareto_stationary_point(name):
     optimizer = optax.sgd(0.05)
     if name == "moml":
         method = hw.training.moml(optax.sgd(0.3), normalized=False)
@@ -310,19 +307,22 @@ def test_reaches_a_pareto_stationary_point(name, start):
     state = hw.training.init_bilevel_state(
         ["a", "b"], jnp.array([0.3, 1.0]), optimizer, method
     )
-    logits = jnp.array([-start, start])
-    state = state._replace(upper=state.upper._replace(variables=logits))
-    run = jax.jit(
-        lambda s: jax.lax.scan(lambda s, _: step(s, (TRAIN, VALID)), s, None, 3000)
-    )
-    state, info = run(state)
-    reached = 2 * info.weights["b"][-1]  # where training with these weights ends
-    assert abs(2 * info.weights["b"][0] - reached) > 0.3
+
+    def run(logits):
+        first = state._replace(upper=state.upper._replace(variables=logits))
+        return jax.lax.scan(lambda s, _: step(s, (TRAIN, VALID)), first, None, 3000)
+
+    starts = jnp.array([[1.5, -1.5], [-1.5, 1.5]])
+    ends, infos = jax.jit(jax.vmap(run))(starts)
     slack = 0.02 if name == "moml" else 0.1  # FORUM penalises: its q is not quite 0
-    assert 0.5 - slack < reached < 1.0 + slack
-    assert np.abs(state.params - jnp.array([reached, 0.0])).max() < 2 * slack
-    late = [np.mean(slopes[-200:]) for slopes in info.slopes.values()]
-    assert np.abs(late).max() < 0.01
+    for i in range(2):
+        weights = infos.weights["b"][i]
+        reached = 2 * weights[-1]  # where training with these weights ends
+        assert abs(2 * weights[0] - reached) > 0.3
+        assert 0.5 - slack < reached < 1.0 + slack
+        assert np.abs(ends.params[i] - jnp.array([reached, 0.0])).max() < 2 * slack
+        late = [np.mean(slopes[i, -200:]) for slopes in infos.slopes.values()]
+        assert np.abs(late).max() < 0.01
 
 
 def test_forum_direction_in_closed_form():
@@ -357,8 +357,8 @@ def primal(rows, q, phi, direction):
     return level, direction @ q - phi * q @ q
 
 
-@pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("phi", [0.05, 1.0, 5.0])
+@pytest.mark.parametrize("seed", range(6))
 def test_forum_shares_have_no_duality_gap(seed, phi):
     rng = np.random.default_rng(seed)
     heads, size = (2, 8) if seed < 3 else (4, 3)  # more heads than dimensions too
@@ -400,31 +400,23 @@ def test_forum_without_a_constraint_is_min_norm():
 
 
 def test_a_head_that_is_not_finite_leaves_the_weights_alone():
-    params, batches = make_case(np.float32)
+    def values_fn(params, factor):  # NaN on the validation batch alone
+        total = jnp.sum(jnp.square(params["trunk"] - 1.0))
+        return {"a": total * params["a"] ** 2, "b": total * factor}
 
-    def broken(p, batch):
-        values = values_fn(p, batch)
-        factor = jnp.where(batch[1][0, 0] == batches[1][1][0, 0], jnp.nan, 1.0)
-        return values | {"b": values["b"] * factor}  # on the validation batch alone
-
+    params = {"trunk": jnp.zeros(2), "a": jnp.ones(())}
     optimizer = optax.sgd(0.1)
-    for name, method in METHODS.items():
-        step = hw.training.make_bilevel_step(broken, optimizer, method)
-        state = hw.training.init_bilevel_state(NAMES, params, optimizer, method)
-        new, info = jax.jit(step)(state, batches)
+    for name, method in (METHODS | {"all": hw.training.auto_lambda()}).items():
+        step = hw.training.make_bilevel_step(values_fn, optimizer, method)
+        state = hw.training.init_bilevel_state(["a", "b"], params, optimizer, method)
+        new, info = jax.jit(step)(state, (1.0, jnp.nan))
         chex.assert_tree_all_finite((new.params, new.upper))
         assert np.isnan(info.valid_values["b"])
-        if name == "auto_lambda":  # a is primary: b does not matter
+        if name == "all":
+            chex.assert_trees_all_equal(new.upper, state.upper)
+        else:  # b does not count
+            assert (info.shares["a"], info.shares["b"]) == (1, 0)
             assert not np.allclose(new.upper.variables, state.upper.variables)
-        else:
-            assert info.shares["b"] == 0
-            np.testing.assert_allclose(sum(info.shares.values()), 1.0, rtol=1e-6)
-    method = hw.training.auto_lambda()
-    step = hw.training.make_bilevel_step(broken, optimizer, method)
-    state = hw.training.init_bilevel_state(NAMES, params, optimizer, method)
-    new, _ = jax.jit(step)(state, batches)
-    chex.assert_trees_all_equal(new.upper, state.upper)
-    chex.assert_tree_all_finite(new.params)
 
 
 def test_stateful_model():
@@ -434,7 +426,7 @@ def test_stateful_model():
         return {"a": value, "b": value + drawn}, rest + batch
 
     optimizer = optax.sgd(0.1)
-    for method in (hw.training.auto_lambda(["b"]), *list(METHODS.values())[1:]):
+    for method in (hw.training.auto_lambda(["b"]), METHODS["forum"]):
         step = hw.training.make_bilevel_step(
             values_fn, optimizer, method, stateful=True, inner_steps=2
         )
@@ -453,7 +445,7 @@ def test_stateful_model():
 def test_bfloat16_parameters():
     params, batches = make_case(np.float32)
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
-    for method in METHODS.values():
+    for method in (METHODS["auto_lambda"], METHODS["forum"]):
         state, info = one_step(method, params, batches)
         assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.bfloat16.dtype}
         chex.assert_tree_all_finite((state.params, state.upper, info))

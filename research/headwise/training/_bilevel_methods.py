@@ -11,6 +11,7 @@ from jax import lax
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import gradients
 from headwise import solvers
 from headwise.training import _bilevel
 from headwise.typing import Array
@@ -162,8 +163,8 @@ def moml(
 
     The min-norm combination, solved exactly (`hw.solvers.min_norm`), lowers every
     validation value to first order, or is 0 where the weights are Pareto-stationary.
-    The H pullbacks through the inner steps run as one batch, in H times the memory of
-    `auto_lambda`.
+    The H pullbacks through the inner steps run one after the other, in the memory of
+    one; only the H validation gradients are there together.
 
     Args:
         optimizer: of the logits, which start at 0; None means `optax.adam(1e-3)`, as in
@@ -201,11 +202,12 @@ def moml(
     ) -> tuple[_bilevel.BilevelDecision, _bilevel.Upper]:
         _bilevel.check_upper("moml", problem, upper)
 
-        def outcome(logits: Array) -> tuple[Array, dict[str, Array]]:
-            values = problem.valid(problem.ahead(jax.nn.softmax(logits)))
-            return _bilevel.stacked(values), values
-
-        rows, valid = jax.jacrev(outcome, has_aux=True)(upper.variables)
+        ahead, pull = jax.vjp(
+            lambda logits: problem.ahead(jax.nn.softmax(logits)), upper.variables
+        )
+        valid, grads = gradients.head_grads(problem.valid)(ahead)
+        stack = jax.tree.map(lambda *heads: jnp.stack(heads), *grads.values())
+        rows = lax.map(lambda grad: pull(grad)[0], stack)
         present = jnp.all(jnp.isfinite(rows), axis=1)
         rows = jnp.where(present[:, None], rows, 0.0)
         if normalized:
