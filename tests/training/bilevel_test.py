@@ -220,13 +220,15 @@ def test_one_program_scan_and_vmap(name):
     chex.clear_trace_counter()
     method, optimizer = METHODS[name], optax.adam(0.05)
     step = hw.training.make_bilevel_step(
-        values_fn, optimizer, method, inner_optimizer=None, inner_steps=2
+        quadratics, optimizer, method, inner_optimizer=None, inner_steps=2
     )
     seen = jax.jit(chex.assert_max_traces(step, n=1))
-    cases = [make_case(np.float32, seed) for seed in range(2)]
+    rng = np.random.default_rng(0)
+    drawn = jnp.asarray(rng.normal(size=(2, 5, 3)), jnp.float32)
+    cases = [(t[0], tuple({"a": t[i], "b": t[i + 1]} for i in (1, 3))) for t in drawn]
 
     def begin(params):
-        return hw.training.init_bilevel_state(NAMES, params, optimizer, method)
+        return hw.training.init_bilevel_state(["b", "a"], params, optimizer, method)
 
     finals, infos = [], []
     for params, batches in cases:
@@ -256,7 +258,7 @@ def test_one_program_scan_and_vmap(name):
             info.weights,
             **close,
         )
-    assert list(info.weights) == list(NAMES) == list(info.valid_values)
+    assert list(info.weights) == ["a", "b"] == list(info.valid_values)
 
 
 def test_auto_lambda_ranks_a_helpful_above_a_harmful_head():
@@ -416,7 +418,8 @@ def test_a_head_that_is_not_finite_leaves_the_weights_alone():
             chex.assert_trees_all_equal(new.upper, state.upper)
         else:  # b does not count
             assert (info.shares["a"], info.shares["b"]) == (1, 0)
-            assert not np.allclose(new.upper.variables, state.upper.variables)
+            moved = not np.allclose(new.upper.variables, state.upper.variables)
+            assert moved == (name != "forum")  # q falls without them there
 
 
 def test_stateful_model():
