@@ -117,7 +117,7 @@ WRONG = {
     "head twice": (["--weights=left=1,left=2,right=1"], "'left' is given twice"),
     "unknown balancer": (
         ["--balancer=mgad"],
-        "expected one of constant, equal",
+        "expected one of aligned_mtl, cagrad",
     ),
     "weights with a balancer": (
         ["--balancer=mgda", "--weights=left=1,right=1"],
