@@ -145,3 +145,31 @@ def test_static_weights_do_not_hide_it():
         state, info = jax.jit(step)(state, X)
         assert np.isnan(info.grad_norm)
         assert all(map(bool, info.present.values()))
+
+
+def test_every_passes_on_what_the_balancer_inside_asks_for():
+    """Every second step: the gramian of two batches, the look after the step."""
+    modo = hw.balancers.modo(0.5, 0.0)
+    often, params = hw.balancers.every(2, modo), make_params()
+    f, plain = (jax.jit(hw.balanced_grad(values_fn, b)) for b in (often, modo))
+    state = often.init(NAMES)
+    _, info, state = f(params, state, X)
+    _, alone, _ = plain(params, modo.init(NAMES), X)
+    np.testing.assert_allclose(info.gramian, alone.gramian, rtol=1e-5)
+    _, info, _ = f(params, state, X)
+    assert np.isnan(info.gramian).all()
+    for name in NAMES:
+        np.testing.assert_allclose(info.weights[name], alone.weights[name], rtol=1e-5)
+
+    famo, optimizer = hw.balancers.every(2, hw.balancers.famo()), optax.sgd(0.1)
+    step = jax.jit(hw.training.make_step(values_fn, optimizer, famo))
+    states = [hw.training.init_state(NAMES, params, optimizer, famo)]
+    for _ in range(3):
+        states.append(step(states[-1], X)[0])
+    leaves = [
+        np.concatenate([np.ravel(x) for x in jax.tree.leaves(s.balancer.inner)])
+        for s in states
+    ]
+    assert not np.array_equal(leaves[0], leaves[1])  # due: it looked and learned
+    np.testing.assert_array_equal(leaves[1], leaves[2])  # not due
+    assert not np.array_equal(leaves[2], leaves[3])

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
+from headwise.balancers import _inner
 from headwise.balancers import _types
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -81,17 +81,24 @@ def every(k: int, balancer: _types.Balancer) -> _types.Balancer:
         missing = {"gramian": signals.gram, "grads": signals.grads}
         if missing.get(balancer.needs, signals.values) is not None:
             decision, fresh = balancer.update(signals, inner)
-            if decision.direction is not None:
-                raise ValueError(
-                    "every: expected a balancer that answers with weights, got one "
-                    "that answers with a direction"
-                )
-            now = due(state)
-            weights = jnp.where(now, decision.weights.astype(weights.dtype), weights)
-            inner = jax.tree.map(
-                lambda new, old: jnp.where(now, new, old), fresh, inner
-            )
+            now, new = due(state), _inner.weights_of("every", decision)
+            weights = jnp.where(now, new.astype(weights.dtype), weights)
+            inner = _inner.chosen(now, fresh, inner)
         shown = _types.zero_absent(weights, signals)
         return _types.Decision(shown), EveryState(inner, weights, state.updates + 1)
 
-    return _types.Balancer(init, update, balancer.needs, due)
+    def after(values: Array, state: EveryState) -> EveryState:
+        assert balancer.after is not None
+        fresh = balancer.after(values, state.inner)
+        # The update that it belongs to is counted already.
+        now = (state.updates - 1) % k == 0
+        return state._replace(inner=_inner.chosen(now, fresh, state.inner))
+
+    return _types.Balancer(
+        init,
+        update,
+        balancer.needs,
+        due,
+        None if balancer.after is None else after,
+        balancer.batches,
+    )

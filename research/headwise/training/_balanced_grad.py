@@ -152,7 +152,7 @@ def balanced_grad(
         _trees.check_floating("params", params)
         accumulated: list[list[Array]] | None = None
         backward: Any = None
-        apart: list[list[Array]] | None = None
+        several: list[tuple] = []
         if balancer.batches > 1:
             parts = _cut("batches", balancer.batches, args[0])
             args = (jax.tree.map(lambda a: a[0], parts), *args[1:])
@@ -162,7 +162,6 @@ def balanced_grad(
                 )
                 for i in range(balancer.batches)
             ]
-            apart = several[0][2].rows(method)
             values = jax.tree.map(
                 lambda *v: sum(v[1:], v[0]) / len(v), *(s[0] for s in several)
             )
@@ -206,7 +205,7 @@ def balanced_grad(
         def by_gradients() -> _Outcome:
             rows, gram, grads = accumulated, None, None
             kept = needs_rows or balancer.batches == 2
-            if rows is None and not kept and apart is None:
+            if rows is None and not kept and not several:
                 kept = over is not None and _worth(stored, backward)
             if rows is None and kept:
                 rows = backward.rows(method)
@@ -215,10 +214,10 @@ def balanced_grad(
                     name: jax.tree.unflatten(structure, row)
                     for name, row in zip(names, rows, strict=True)
                 }
-            if apart is not None:
+            if several:
                 second = rows if balancer.batches == 2 else several[1][2].rows(method)
                 assert second is not None
-                gram = _crossed(apart, second, over)
+                gram = _crossed(several[0][2].rows(method), second, over)
             elif over is None:
                 gram = _gramian(names, backward.feature_rows())
             elif rows is None:
