@@ -1,11 +1,10 @@
 """Generalized Dice: the classes share one ratio, each weighed by its volume."""
 
-from collections.abc import Callable
-
 import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _numerics
+from headwise.losses import _arrays
 from headwise.losses import _overlap
 from headwise.typing import Array
 
@@ -17,8 +16,9 @@ def generalized_dice(
     targets: Array,
     *,
     where: Array | None = None,
+    ignore: int | None = None,
     weighting: str = "square",
-    activation: Callable[[Array], Array] | None = None,
+    activation: _arrays.Activation = None,
     smooth: _overlap.Smooth = 1e-5,
     squared: bool = False,
     background: bool = True,
@@ -42,7 +42,8 @@ def generalized_dice(
     10,000 positions ("square") it takes 2 % off a loss of 1. `smooth=0.0` is safe.
 
     Args:
-        preds, targets, where, activation, smooth, squared, background: as in `dice`.
+        preds, targets, where, ignore, activation, smooth, squared, background: as in
+            `dice`.
         weighting: "square", "simple" or "uniform".
         class_weights: [C], one entry a channel; multiplies w_c.
         over_batch: sum over the batch as well before volumes and ratio.
@@ -67,7 +68,14 @@ def generalized_dice(
     """
     _checks.choice("weighting", list(_POWER), weighting)
     s = _overlap.overlap(
-        preds, targets, where, activation, squared, background, over_batch
+        preds,
+        targets,
+        where,
+        ignore=ignore,
+        activation=activation,
+        squared=squared,
+        background=background,
+        over_batch=over_batch,
     )
     if weighting == "uniform":
         weights = jnp.ones_like(s.volume)
@@ -76,11 +84,7 @@ def generalized_dice(
         weights = _numerics.safe_divide(jnp.ones_like(raised), raised, 0.0)
         largest = jnp.max(weights, axis=-1, keepdims=True)
         weights = jnp.where(s.volume > 0, weights, largest)
-    of_class = _overlap.class_weights_for(
-        class_weights, jnp.shape(preds)[-1], background
-    )
-    if of_class is not None:
-        weights = weights * jnp.broadcast_to(of_class, weights.shape)
+    weights = _arrays.weigh_classes(weights, class_weights, preds, background)
     numerator = 2.0 * jnp.sum(weights * s.both, axis=-1)
     denominator = jnp.sum(weights * (s.preds + s.targets), axis=-1)
     return _overlap.distance(numerator, denominator, smooth)

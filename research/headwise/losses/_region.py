@@ -1,22 +1,8 @@
 """Dice, Tversky and IoU: one ratio of overlap sums an example and class."""
 
-from collections.abc import Callable
-
-import jax.numpy as jnp
-
+from headwise.losses import _arrays
 from headwise.losses import _overlap
 from headwise.typing import Array
-
-
-def _weighted(
-    values: Array, class_weights: Array | None, preds: Array, background: bool
-) -> Array:
-    weights = _overlap.class_weights_for(
-        class_weights, jnp.shape(preds)[-1], background
-    )
-    if weights is None:
-        return values
-    return values * jnp.broadcast_to(weights, values.shape)
 
 
 def dice(
@@ -24,7 +10,8 @@ def dice(
     targets: Array,
     *,
     where: Array | None = None,
-    activation: Callable[[Array], Array] | None = None,
+    ignore: int | None = None,
+    activation: _arrays.Activation = None,
     smooth: _overlap.Smooth = 1e-5,
     squared: bool = False,
     background: bool = True,
@@ -48,6 +35,7 @@ def dice(
             label outside 0..C-1 counts as no class.
         where: bool, True where a position counts: [B, *S], [B] or any prefix, or
             with a channel axis; axes of length 1 broadcast.
+        ignore: a label; positions that have it count no more than masked ones.
         activation: callable applied to preds first, such as `jax.nn.softmax`; None
             if they are probabilities.
         smooth: s >= 0, a float or (s_n, s_d). May be traced.
@@ -76,10 +64,17 @@ def dice(
         Milletari et al., "V-Net", 3DV 2016, section 3; Drozdzal et al., 2016.
     """
     s = _overlap.overlap(
-        preds, targets, where, activation, squared, background, over_batch
+        preds,
+        targets,
+        where,
+        ignore=ignore,
+        activation=activation,
+        squared=squared,
+        background=background,
+        over_batch=over_batch,
     )
     values = _overlap.distance(2.0 * s.both, s.preds + s.targets, smooth)
-    return _weighted(values, class_weights, preds, background)
+    return _arrays.weigh_classes(values, class_weights, preds, background)
 
 
 def tversky(
@@ -87,9 +82,10 @@ def tversky(
     targets: Array,
     *,
     where: Array | None = None,
+    ignore: int | None = None,
     alpha: float | Array = 0.5,
     beta: float | Array = 0.5,
-    activation: Callable[[Array], Array] | None = None,
+    activation: _arrays.Activation = None,
     smooth: _overlap.Smooth = 1e-5,
     squared: bool = False,
     background: bool = True,
@@ -106,7 +102,7 @@ def tversky(
     Convention: as in the paper and MONAI; Keras 3 has alpha and beta exchanged.
 
     Args:
-        preds, targets, where, activation, smooth, squared, background,
+        preds, targets, where, ignore, activation, smooth, squared, background,
             class_weights, over_batch: as in `dice`.
         alpha: >= 0, weighs false positives. May be traced.
         beta: >= 0, weighs false negatives. May be traced.
@@ -132,13 +128,19 @@ def tversky(
         convolutional deep networks", MLMI 2017, equations 3-4.
     """
     s = _overlap.overlap(
-        preds, targets, where, activation, squared, background, over_batch
+        preds,
+        targets,
+        where,
+        ignore=ignore,
+        activation=activation,
+        squared=squared,
+        background=background,
+        over_batch=over_batch,
     )
-    false_positive, false_negative = s.preds - s.both, s.targets - s.both
     values = _overlap.distance(
-        s.both, s.both + alpha * false_positive + beta * false_negative, smooth
+        s.both, s.both + alpha * s.false_positives + beta * s.false_negatives, smooth
     )
-    return _weighted(values, class_weights, preds, background)
+    return _arrays.weigh_classes(values, class_weights, preds, background)
 
 
 def iou(
@@ -146,7 +148,8 @@ def iou(
     targets: Array,
     *,
     where: Array | None = None,
-    activation: Callable[[Array], Array] | None = None,
+    ignore: int | None = None,
+    activation: _arrays.Activation = None,
     smooth: _overlap.Smooth = 1e-5,
     squared: bool = False,
     background: bool = True,
@@ -163,7 +166,7 @@ def iou(
     before it adds s, so its `smooth` is twice the one here.
 
     Args:
-        preds, targets, where, activation, smooth, squared, background,
+        preds, targets, where, ignore, activation, smooth, squared, background,
             class_weights, over_batch: as in `dice`.
 
     Returns:
@@ -183,7 +186,14 @@ def iou(
         for image segmentation", ISVC 2016.
     """
     s = _overlap.overlap(
-        preds, targets, where, activation, squared, background, over_batch
+        preds,
+        targets,
+        where,
+        ignore=ignore,
+        activation=activation,
+        squared=squared,
+        background=background,
+        over_batch=over_batch,
     )
     values = _overlap.distance(s.both, s.preds + s.targets - s.both, smooth)
-    return _weighted(values, class_weights, preds, background)
+    return _arrays.weigh_classes(values, class_weights, preds, background)
