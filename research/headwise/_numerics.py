@@ -61,3 +61,16 @@ def has_sharding_type(array: Array) -> bool:
     """
     mesh = getattr(getattr(jax.typeof(array), "sharding", None), "mesh", None)
     return mesh is not None and not mesh.empty and bool(mesh.explicit_axes)
+
+
+def safe_power(base: Array, exponent: float | Array) -> Array:
+    """base^exponent for base >= 0, exponent >= 0, with a finite slope at base = 0.
+
+    0^0 is 1. The slope of x^0.5 at 0 is infinite, here 0: a loss at its minimum there
+    must not turn that into NaN.
+    """
+    exponent = jnp.asarray(exponent, base.dtype)
+    zero = base <= 0
+    power = jnp.power(jnp.where(zero, jnp.ones_like(base), base), exponent)
+    at_zero = jnp.where(exponent == 1, base, jnp.where(exponent == 0, 1.0, 0.0))
+    return jnp.where(zero, at_zero.astype(power.dtype), power)

@@ -5,6 +5,7 @@ entries there are, which of them count, and how a mask reaches a loss.
 """
 
 import inspect
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +16,13 @@ from headwise.typing import Loss
 from headwise.typing import PyTree
 
 
+def _parameters(loss: Loss) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(loss).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
 def takes_where(loss: Loss) -> bool:
     """Whether the loss masks by itself: it has a keyword-only parameter `where`.
 
@@ -22,14 +30,44 @@ def takes_where(loss: Loss) -> bool:
     reduction over `axis`. It is no mask over examples and positions, and is left
     alone: there it is not keyword-only or stands beside a parameter `axis`.
     """
-    try:
-        parameters = inspect.signature(loss).parameters
-    except (TypeError, ValueError):
-        return False
+    parameters = _parameters(loss)
     parameter = parameters.get("where")
     if parameter is None or "axis" in parameters:
         return False
     return parameter.kind is parameter.KEYWORD_ONLY
+
+
+def ignored_label(loss: Loss) -> int | None:
+    """The label that a loss ignores: what its keyword-only `ignore` is bound to.
+
+    `functools.partial(hw.losses.cross_entropy, ignore=255)` ignores 255; positions
+    with that label then do not count in means either.
+    """
+    parameter = _parameters(loss).get("ignore")
+    if parameter is None or parameter.kind is not parameter.KEYWORD_ONLY:
+        return None
+    return parameter.default if isinstance(parameter.default, int) else None
+
+
+def _without_ignored(
+    loss: Loss, preds: PyTree, targets: PyTree, where: Array | None
+) -> Array | None:
+    """The mask without the positions whose label the loss ignores."""
+    ignored = ignored_label(loss)
+    if ignored is None or not takes_where(loss):
+        return where
+    labels = jnp.asarray(targets)
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        return where  # the loss itself says that it needs labels
+    kept = labels != ignored
+    if where is None:
+        return kept
+    where = jnp.asarray(where)
+    ndim = max(kept.ndim, where.ndim)
+    shape = jnp.broadcast_shapes(
+        *(x.shape + (1,) * (ndim - x.ndim) for x in (kept, where))
+    )
+    return align("where", where, shape) & align("targets", kept, shape)
 
 
 def _fits(mask: Array, shape: tuple[int, ...]) -> bool:
@@ -128,7 +166,8 @@ def entries(
 
     Args:
         name: of the head, for errors.
-        loss: `loss(preds, targets)`, with `where=` if it masks by itself.
+        loss: `loss(preds, targets)`, with `where=` if it masks by itself; a label
+            that its `ignore=` is bound to does not count (`ignored_label`).
         preds: array or pytree with the batch as leading axis.
         targets: likewise.
         where: None or bool, broadcastable from the batch on to the values or, for a
@@ -141,6 +180,7 @@ def entries(
     Raises:
         ValueError: the mask fits neither.
     """
+    where = _without_ignored(loss, preds, targets, where)
     if where is None:
         values = jnp.asarray(loss(preds, targets))
         return values.astype(_numerics.accumulator(values)), None

@@ -73,6 +73,8 @@ class Entry(NamedTuple):
     """(rng, shape, kind) -> targets"""
     result: Callable = per_class
     """shape of preds -> shape of the result, default options"""
+    perfect_is_0: bool = False
+    """Predictions equal to hard targets have loss 0, and worse ones more."""
     spatial: bool = False
     """Neighbours matter: positions can be neither cut out nor put in another order."""
     order: int = 2

@@ -127,16 +127,3 @@ def generalized_dice(
         )
         values.append(one_minus(above, below, smooth))
     return np.array(values[0] if over_batch else values)
-
-
-def dice_and_squared_error(preds, targets, *, where=None):
-    """[B]: 0.7 * mean Dice of the classes + 0.3 * mean squared error."""
-    p, t, m = flat(preds, targets, where)
-    values = []
-    for b in range(len(p)):
-        classes = [c for c in range(p.shape[-1]) if m[b, :, c].any()]
-        dices = dice(preds, targets, where=where)[b, classes]
-        errors = (p[b] - t[b])[m[b]] ** 2
-        means = [x.mean() if x.size else 0.0 for x in (dices, errors)]
-        values.append(0.7 * means[0] + 0.3 * means[1])
-    return np.array(values)

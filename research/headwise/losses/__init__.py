@@ -6,6 +6,15 @@ first, and work for any number of spatial axes. Reduction is done once, elsewher
 leading axis serves as a head's loss as well.
 """
 
+from headwise.losses._compound import dice_ce
+from headwise.losses._compound import dice_focal
+from headwise.losses._compound import generalized_dice_focal
+from headwise.losses._cross_entropy import binary_cross_entropy
+from headwise.losses._cross_entropy import cross_entropy
+from headwise.losses._cross_entropy import poly
+from headwise.losses._deep_supervision import deep_supervision
+from headwise.losses._focal import binary_focal
+from headwise.losses._focal import focal
 from headwise.losses._generalized_dice import generalized_dice
 from headwise.losses._mix import mix
 from headwise.losses._region import dice
@@ -13,9 +22,18 @@ from headwise.losses._region import iou
 from headwise.losses._region import tversky
 
 __all__ = (
+    "binary_cross_entropy",
+    "binary_focal",
+    "cross_entropy",
+    "deep_supervision",
     "dice",
+    "dice_ce",
+    "dice_focal",
+    "focal",
     "generalized_dice",
+    "generalized_dice_focal",
     "iou",
     "mix",
+    "poly",
     "tversky",
 )

@@ -2,10 +2,12 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from headwise import _numerics
 from headwise.losses import _arrays
+from headwise.losses import _softmax
 from headwise.typing import Array
 
 Smooth = float | Array | tuple[float | Array, float | Array]
@@ -46,6 +48,11 @@ def overlap(
     over_batch: bool = False,
 ) -> Overlap:
     """Checks the arguments that the region losses share and takes the sums."""
+    if activation is jax.nn.softmax:
+        labels = _softmax.labels_of(preds, targets, where, ignore)
+        if labels is not None:
+            _arrays.check_background(preds, background)
+            return _of_labels(preds, labels, squared, background, over_batch)
     p, t, _ = _arrays.prepare(preds, targets, where, ignore, activation, background)
     axes = tuple(range(0 if over_batch else 1, p.ndim - 1))
     volume = jnp.sum(t, axes)
@@ -55,6 +62,19 @@ def overlap(
         targets=jnp.sum(t * t, axes) if squared else volume,
         volume=volume,
     )
+
+
+def _of_labels(
+    logits: Array, labels: Array, squared: bool, background: bool, over_batch: bool
+) -> Overlap:
+    sums = _softmax.label_sums(logits, labels)
+    found = [sums.both, sums.squares if squared else sums.preds, sums.volume]
+    if over_batch:
+        found = [jnp.sum(x, 0) for x in found]
+    if not background:
+        found = [x[..., 1:] for x in found]
+    both, preds, volume = found
+    return Overlap(both, preds, volume, volume)
 
 
 def smoothing(smooth: Smooth) -> tuple[float | Array, float | Array]:

@@ -1,0 +1,147 @@
+"""Focal losses: cross entropy that looks away from what is already right."""
+
+import jax
+import jax.numpy as jnp
+
+from headwise import _numerics
+from headwise.losses import _arrays
+from headwise.losses import _cross_entropy
+from headwise.losses import _softmax
+from headwise.typing import Array
+
+
+def _class_factors(
+    alpha: float | Array | None, class_weights: Array | None, preds: Array
+) -> Array | None:
+    """Alpha times class weights, [C]; a scalar alpha gives channel 0 what is left."""
+    weights = _arrays.class_weights_for(class_weights, preds)
+    if alpha is None:
+        return weights
+    channels = jnp.shape(preds)[-1]
+    alpha = jnp.asarray(alpha, jnp.result_type(float))
+    if alpha.shape == ():
+        others = jnp.broadcast_to(alpha, (channels - 1,))
+        alpha = jnp.concatenate([1.0 - alpha[None], others])
+    if alpha.shape != (channels,):
+        raise ValueError(
+            f"alpha: expected a scalar or one entry a channel, shape ({channels},), "
+            f"got {alpha.shape}"
+        )
+    return alpha if weights is None else alpha * weights
+
+
+def focal(
+    preds: Array,
+    targets: Array,
+    *,
+    where: Array | None = None,
+    ignore: int | None = None,
+    gamma: float | Array = 2.0,
+    alpha: float | Array | None = None,
+    class_weights: Array | None = None,
+    label_smoothing: float | Array = 0.0,
+) -> Array:
+    """Focal loss of exclusive classes (softmax), one value a position.
+
+    With p = softmax(logits)::
+
+        loss = Σ_c w_c alpha_c t_c (1 - p_c)^gamma (-log p_c)
+        t    = (1 - label_smoothing) t + label_smoothing / C
+
+    Conventions: a float alpha weighs channel 0, the background, by 1 - alpha and every
+    other by alpha (MONAI's `use_softmax=True`); its scalar is lost there with
+    `include_background=False`. Keras' default is alpha = 0.25, here there is none.
+    `class_weights` multiply the values as they are. 1 - p is computed without
+    cancellation, so that sure predictions keep their small losses.
+
+    Args:
+        preds, targets, where, ignore, label_smoothing: as in `cross_entropy`.
+        gamma: >= 0; 0 is cross entropy. May be traced.
+        alpha: None, in [0, 1], or [C] with one entry a channel. May be traced.
+        class_weights: [C], >= 0. May be traced.
+
+    Returns:
+        [B, *S], >= 0, float32 or float64; 0 where masked or without a class.
+
+    Raises:
+        ValueError, TypeError: as `dice`; or `alpha` has another shape.
+
+    Example:
+        >>> logits = jnp.log(jnp.array([[0.5, 0.25, 0.25]]))
+        >>> loss = hw.losses.focal(logits, jnp.array([0]), gamma=2.0)
+        >>> print(f"{loss[0]:.4f}")                              # (1 - .5)² * log 2
+        0.1733
+
+    References:
+        Lin et al., "Focal loss for dense object detection", ICCV 2017, section 3.2.
+    """
+    factors = _class_factors(alpha, class_weights, preds)
+    labels = _softmax.labels_of(preds, targets, where, ignore)
+    if labels is None or not _cross_entropy.is_zero(label_smoothing):
+        log_p, t = _cross_entropy.soft_parts(
+            preds, targets, where, ignore, label_smoothing
+        )
+        values = -_numerics.safe_power(-jnp.expm1(log_p), gamma) * log_p
+        return jnp.sum(_cross_entropy.times_classes(t, factors) * values, -1)
+    surprise = _softmax.label_sums(preds, labels).surprise
+    values = _numerics.safe_power(-jnp.expm1(-surprise), gamma) * surprise
+    if factors is None:
+        return values
+    return values * _cross_entropy.of_label(labels, factors)
+
+
+def binary_focal(
+    preds: Array,
+    targets: Array,
+    *,
+    where: Array | None = None,
+    ignore: int | None = None,
+    gamma: float | Array = 2.0,
+    alpha: float | Array | None = None,
+    class_weights: Array | None = None,
+    label_smoothing: float | Array = 0.0,
+) -> Array:
+    """Focal loss of independent channels (sigmoid), one value an entry.
+
+    With p = sigmoid(logits)::
+
+        loss = w_c (alpha t (1 - p)^gamma (-log p)
+                    + (1 - alpha) (1 - t) p^gamma (-log(1 - p)))
+        t    = (1 - label_smoothing) t + label_smoothing / 2
+
+    Without alpha both terms have factor 1. Conventions: those of the paper, MONAI
+    (`FocalLoss`) and optax (`sigmoid_focal_loss`); Keras' default alpha is 0.25.
+
+    Args:
+        preds, targets, where, ignore: as in `binary_cross_entropy`.
+        gamma: >= 0; 0 is binary cross entropy. May be traced.
+        alpha: None, in [0, 1], or [C]: weighs foreground, 1 - alpha background. May be
+            traced.
+        class_weights: [C], >= 0. May be traced.
+        label_smoothing: in [0, 1]. May be traced.
+
+    Returns:
+        [B, *S, C], >= 0, float32 or float64; 0 where masked.
+
+    Raises:
+        ValueError, TypeError: as `dice`; or `alpha` has another shape.
+
+    Example:
+        >>> logits = jnp.log(jnp.array([[1.0, 3.0]]))            # p = 1/2, 3/4
+        >>> loss = hw.losses.binary_focal(logits, jnp.array([[1.0, 0.0]]))
+        >>> print(f"{loss[0, 0]:.4f} {loss[0, 1]:.4f}")          # log(2)/4, 9/16 log(4)
+        0.1733 0.7798
+
+    References:
+        Lin et al., "Focal loss for dense object detection", ICCV 2017, section 3.2.
+    """
+    z, t, counts = _arrays.prepare(preds, targets, where, ignore)
+    if not _cross_entropy.is_zero(label_smoothing):
+        t = (1.0 - label_smoothing) * t + label_smoothing / 2
+    hit = _numerics.safe_power(jax.nn.sigmoid(-z), gamma) * jax.nn.softplus(-z)
+    miss = _numerics.safe_power(jax.nn.sigmoid(z), gamma) * jax.nn.softplus(z)
+    if alpha is not None:
+        alpha = _cross_entropy.per_channel("alpha", alpha, z)
+        hit, miss = alpha * hit, (1.0 - alpha) * miss
+    values = _arrays.weigh_classes(t * hit + (1.0 - t) * miss, class_weights, z)
+    return values if counts is None else jnp.where(counts, values, 0)

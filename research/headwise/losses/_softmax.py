@@ -1,0 +1,254 @@
+"""Softmax and integer labels, the common case, in few passes over memory.
+
+What a loss of class probabilities p needs of logits [B, *S, C] and labels [B, *S] are
+sums over the positions and -log p of each label. Both are found without one-hot labels
+and with one array of the size of the logits, exp(logits - max), which the backward
+pass makes anew.
+
+Channels are few and last, so a loop over positions with the channels written out is
+what compilers vectorise; the sums are taken side by side in one pass, block by block
+(sums of long rows would lose counts). Above `_WRITTEN_OUT` channels the channel axis
+is a vector axis of its own.
+"""
+
+import functools
+import math
+import operator
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from headwise import _numerics
+from headwise.losses import _arrays
+from headwise.typing import Array
+
+_WRITTEN_OUT = 16
+_BLOCK = 1024
+
+NO_CLASS = -1
+"""Label of a position that counts and has no class: its p is in the sums."""
+MASKED = -2
+"""Label of a position that does not count."""
+
+
+class LabelSums(NamedTuple):
+    """What is known of p = softmax(logits) beside the labels."""
+
+    both: Array
+    """[B, C] sum of p of a class over the positions with its label"""
+    preds: Array
+    """[B, C] sum of p"""
+    squares: Array
+    """[B, C] sum of p squared"""
+    volume: Array
+    """[B, C] number of positions with the label"""
+    surprise: Array
+    """[B, *S] -log p of the label; 0 where there is no class"""
+
+
+def labels_of(
+    preds: Array, targets: Array, where: Array | None, ignore: int | None
+) -> Array | None:
+    """Labels for `label_sums`, int32 [B, *S]; None if the arguments are not its case.
+
+    A label outside 0..C-1 is NO_CLASS; where nothing counts it is MASKED. Targets must
+    be integer labels and the mask the same for all channels.
+    """
+    preds, targets = jnp.asarray(preds), jnp.asarray(targets)
+    _arrays.check_preds(preds)
+    _arrays.check_targets(preds, targets)
+    if not _arrays.are_labels(preds, targets):
+        return None
+    where = _arrays.mask(preds, targets, where, ignore)
+    if where is not None and where.shape[-1] > 1:
+        return None
+    known = (targets >= 0) & (targets < preds.shape[-1])
+    labels = jnp.where(known, targets.astype(jnp.int32), NO_CLASS)
+    return labels if where is None else jnp.where(where[..., 0], labels, MASKED)
+
+
+@jax.custom_jvp
+def _kept(labels: Array, x: Array) -> Array:
+    """x, computed once: compilers for CPUs would compute it anew in every use.
+
+    They drop an `optimization_barrier` before they fuse (jax 0.10); a loop that may
+    run, as far as they know, stays. It never does: labels are not below MASKED.
+    """
+    if not x.size or _numerics.has_sharding_type(x):
+        return x
+    runs = (labels.reshape(-1)[0] < MASKED).astype(jnp.int32)
+
+    def loop(runs: Array, x: Array) -> Array:
+        return lax.fori_loop(0, runs, lambda _, x: -x, x)
+
+    return lax.platform_dependent(runs, x, cpu=loop, default=lambda _, x: x)
+
+
+@_kept.defjvp
+def _kept_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return _kept(*primals), tangents[1]
+
+
+def _channels(x: Array) -> list[Array]:
+    return [x[..., c] for c in range(x.shape[-1])]
+
+
+def _over_channels(combine: str, x: Array) -> Array:
+    if x.shape[-1] > _WRITTEN_OUT:
+        return jnp.max(x, -1) if combine == "max" else jnp.sum(x, -1)
+    add = jnp.maximum if combine == "max" else jnp.add
+    return functools.reduce(add, _channels(x))
+
+
+def at(labels: Array, x: Array) -> Array:
+    """Of x [B, *S, C] the channel of each label; 0 where it is no class."""
+    if x.shape[-1] > _WRITTEN_OUT:
+        return jnp.sum(jnp.where(is_label(labels, x.shape[-1]), x, 0), -1)
+    nothing = jnp.zeros_like(x[..., 0])
+    return functools.reduce(
+        lambda found, c: jnp.where(labels == c, x[..., c], found),
+        range(x.shape[-1]),
+        nothing,
+    )
+
+
+def is_label(labels: Array, channels: int) -> Array:
+    """[B, *S, C] whether it is the label; fused into its use, never stored."""
+    return labels[..., None] == jnp.arange(channels).reshape(
+        (1,) * labels.ndim + (channels,)
+    )
+
+
+def _spread(of_class: Array, like: Array) -> Array:
+    """[B, C] as [B, 1.., C], to go with [B, *S, C]."""
+    batch, channels = of_class.shape
+    of_class = of_class.reshape(batch, *(1,) * (like.ndim - 2), channels)
+    return jnp.broadcast_to(of_class, like.shape)
+
+
+def _block(positions: int) -> int:
+    """Length of the blocks that are summed first: a divisor, or a power of 2."""
+    if positions <= _BLOCK:
+        return positions
+    largest = max(k for k in range(1, _BLOCK + 1) if positions % k == 0)
+    return largest if largest >= 32 else _BLOCK // 2
+
+
+@jax.custom_jvp
+def _totals(arrays: Sequence[Array]) -> list[Array]:
+    """The sums over all but the first axis, in one pass."""
+    if _numerics.has_sharding_type(arrays[0]):
+        return [jnp.sum(x, tuple(range(1, x.ndim))) for x in arrays]
+    batch, positions = arrays[0].shape[0], math.prod(arrays[0].shape[1:])
+    block = _block(positions)
+
+    def rows(x: Array) -> Array:
+        x = x.reshape(batch, positions)
+        if positions % block:
+            x = jnp.pad(x, ((0, 0), (0, -positions % block)))
+        return x.reshape(batch, -1, block)
+
+    def add(one: tuple, other: tuple) -> tuple:
+        return tuple(map(operator.add, one, other))
+
+    zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
+    partial = lax.reduce(tuple(map(rows, arrays)), zeros, add, (2,))
+    return [jnp.sum(x, 1) for x in partial]
+
+
+@_totals.defjvp
+def _totals_jvp(primals: tuple, tangents: tuple) -> tuple[list, list]:
+    (arrays,), (tangents,) = primals, tangents
+    return _totals(arrays), [jnp.sum(t, tuple(range(1, t.ndim))) for t in tangents]
+
+
+def _exponentials(logits: Array, labels: Array, largest: Array) -> Array:
+    """exp(logits - max), finite also where the logits are masked."""
+    return _kept(labels, jnp.exp(visible(logits, labels) - largest[..., None]))
+
+
+def visible(logits: Array, labels: Array) -> Array:
+    """The logits at full precision, 0 where masked (they may be NaN there)."""
+    wide = logits.astype(_numerics.accumulator(logits))
+    return jnp.where((labels == MASKED)[..., None], 0, wide)
+
+
+@jax.custom_vjp
+def _label_sums(logits: Array, labels: Array) -> LabelSums:
+    return _forward(logits, labels)[0]
+
+
+def _forward(logits: Array, labels: Array) -> tuple[LabelSums, tuple]:
+    channels = logits.shape[-1]
+    shown = visible(logits, labels)
+    # p and -log p do not depend on what is subtracted.
+    largest = _kept(labels, lax.stop_gradient(_over_channels("max", shown)))
+    exps = _exponentials(logits, labels, largest)
+    total = _over_channels("sum", exps)
+    scale = _kept(labels, jnp.where(labels == MASKED, 0, 1 / total))
+    surprise = largest + jnp.log(total) - at(labels, shown)
+    surprise = jnp.where(labels >= 0, surprise, 0)
+    dtype = exps.dtype
+    if channels > _WRITTEN_OUT:
+        p, axes = exps * scale[..., None], tuple(range(1, labels.ndim))
+        mine = is_label(labels, channels)
+        sums = [
+            jnp.sum(jnp.where(mine, p, 0), axes),
+            jnp.sum(p, axes),
+            jnp.sum(p * p, axes),
+            jnp.sum(mine, axes, dtype=dtype),
+        ]
+    else:
+        each = [x * scale for x in _channels(exps)]
+        here = [labels == c for c in range(channels)]
+        totals = _totals(
+            [jnp.where(is_here, p, 0) for is_here, p in zip(here, each)]
+            + each
+            + [p * p for p in each]
+            + [is_here.astype(dtype) for is_here in here]
+        )
+        sums = [
+            jnp.stack(totals[i : i + channels], -1)
+            for i in range(0, 4 * channels, channels)
+        ]
+    both, preds, squares, volume = sums
+    found = LabelSums(both, preds, squares, volume, surprise)
+    return found, (logits, labels, largest, scale)
+
+
+def _backward(residuals: tuple, cotangents: LabelSums) -> tuple[Array, None]:
+    # For p of one position and g = dloss/dp: dloss/dlogits = p (g - Σ p g), and p - t
+    # for -log p of the label.
+    logits, labels, largest, scale = residuals
+    exps = _exponentials(logits, labels, largest)
+    p = exps * scale[..., None]
+    both, preds, squares = (_spread(x, exps) for x in cotangents[:3])
+    of_surprise = jnp.where(labels >= 0, cotangents.surprise, 0)
+    of_label = at(labels, both)
+    g = preds + 2 * p * squares
+    mean = scale * (at(labels, exps) * of_label + _over_channels("sum", exps * g))
+    rest = _kept(labels, of_surprise - mean)
+    label = is_label(labels, logits.shape[-1])
+    slope = g + rest[..., None] + jnp.where(label, of_label[..., None], 0)
+    slope = p * slope - jnp.where(label, of_surprise[..., None], 0)
+    return slope.astype(logits.dtype), None
+
+
+_label_sums.defvjp(_forward, _backward)
+
+
+def label_sums(logits: Array, labels: Array) -> LabelSums:
+    """Sums over the positions, and -log p of each label.
+
+    Args:
+        logits: [B, *S, C] floating.
+        labels: int32 [B, *S], from `labels_of`.
+
+    Returns:
+        In float32, or float64 for such logits. Differentiable in reverse mode any
+        number of times, and forward over reverse.
+    """
+    return _label_sums(jnp.asarray(logits), labels)
