@@ -383,7 +383,9 @@ class Battery:
             targets = targets.astype(dtype)
         got = entry.loss(preds, targets)
         assert got.dtype == jnp.float32
-        wide = [x if x.dtype == int else x.astype(jnp.float32) for x in (preds, targets)]
+        wide = [
+            x if x.dtype == int else x.astype(jnp.float32) for x in (preds, targets)
+        ]
         expected = entry.loss(*wide)
         # Summed in float32, so equal to rounding. A part of a mixture that is not ours
         # squares in half precision: 8 bits of mantissa, 2⁻⁸ = 0.004.

@@ -72,9 +72,7 @@ def cross_entropy(
     )
 
 
-def poly(
-    preds, targets, *, where=None, ignore=None, epsilon=2.0, class_weights=None
-):
+def poly(preds, targets, *, where=None, ignore=None, epsilon=2.0, class_weights=None):
     def term(log_p):
         return -log_p + epsilon * (1 - np.exp(log_p))
 

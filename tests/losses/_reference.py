@@ -44,11 +44,14 @@ def one_minus(numerator, denominator, smooth):
 class Sums:
     """Sums over the positions that count of some examples, for one class."""
 
-    def __init__(self, p, t, m, examples, c, squared):
+    def __init__(self, p, t, m, examples, c, squared, soft_targets):
         p = np.concatenate([p[b, m[b, :, c], c] for b in examples])
         t = np.concatenate([t[b, m[b, :, c], c] for b in examples])
-        self.both, self.volume = float((p * t).sum()), float(t.sum())
         power = 2 if squared else 1
+        apart = (abs(p - t) ** power).sum()
+        both = (p**power).sum() + (t**power).sum() - apart
+        self.both = float(both / 2 if soft_targets else (p * t).sum())
+        self.volume = float(t.sum())
         self.preds, self.targets = float((p**power).sum()), float((t**power).sum())
 
 
@@ -61,6 +64,7 @@ def by_class(
     activation=None,
     smooth=1e-5,
     squared=False,
+    soft_targets=False,
     background=True,
     class_weights=None,
     over_batch=False,
@@ -75,7 +79,7 @@ def by_class(
     for group in examples:
         row = []
         for c in range(p.shape[-1]):
-            sums = Sums(p, t, m, group, c, squared)
+            sums = Sums(p, t, m, group, c, squared, soft_targets)
             row.append(weights[c] * one_minus(*ratio(sums, **options), smooth))
         rows.append(row)
     return np.array(rows[0] if over_batch else rows)
@@ -106,6 +110,7 @@ def generalized_dice(
     activation=None,
     smooth=1e-5,
     squared=False,
+    soft_targets=False,
     background=True,
     class_weights=None,
     over_batch=False,
@@ -117,10 +122,14 @@ def generalized_dice(
     power = {"square": 2, "simple": 1, "uniform": 0}[weighting]
     values = []
     for group in [range(len(p))] if over_batch else [[b] for b in range(len(p))]:
-        sums = [Sums(p, t, m, group, c, squared) for c in range(p.shape[-1])]
-        found = [s.volume**-power for s in sums if s.volume > 0]
-        absent = 1.0 if weighting == "uniform" else max(found, default=0.0)
-        weights = [s.volume**-power if s.volume > 0 else absent for s in sums]
+        sums = [
+            Sums(p, t, m, group, c, squared, soft_targets) for c in range(p.shape[-1])
+        ]
+        rarest = min((s.volume for s in sums if s.volume > 0), default=None)
+        absent = 0.0 if rarest is None and weighting != "uniform" else 1.0
+        weights = [
+            (rarest / s.volume) ** power if s.volume > 0 else absent for s in sums
+        ]
         above = sum(w * o * 2 * s.both for w, o, s in zip(weights, own, sums))
         below = sum(
             w * o * (s.preds + s.targets) for w, o, s in zip(weights, own, sums)

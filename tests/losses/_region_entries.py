@@ -10,6 +10,7 @@ REGION = dict(
     activation=list(_entry.ACTIVATIONS),
     smooth=[1e-5, 0.0, 1.0, (0.5, 2.0)],
     squared=_entry.FLAGS,
+    soft_targets=_entry.FLAGS,
     background=[True, False],
     class_weights=[None, np.array([0.5, 2.0, 0.0])],
     over_batch=_entry.FLAGS,

@@ -112,6 +112,31 @@ MONAI = [
         dict(activation=softmax, smooth=0.0, weighting="simple"),
         0.250023,
     ),
+    (
+        "generalized_dice",
+        SOFT,
+        SOFT,
+        dict(smooth=1e-4),
+        0.307748,
+    ),
+    # Soft targets that are met: 0.
+    ("dice", SOFT, SOFT, dict(smooth=1e-4, soft_targets=True), 0.0),
+    ("generalized_dice", SOFT, SOFT, dict(smooth=1e-4, soft_targets=True), 0.0),
+    ("iou", SOFT, SOFT, dict(smooth=1e-4, soft_targets=True), 0.0),
+    (
+        "generalized_dice",
+        TWO,
+        TWO_TARGET,
+        dict(activation=jnp.tanh, smooth=1e-4),
+        0.99970,
+    ),
+    (
+        "generalized_dice",
+        CLASSES,
+        LABELS,
+        dict(activation=jax.nn.log_softmax, smooth=1e-4),
+        -0.097833,
+    ),
     # No class is there: 0.
     (
         "generalized_dice",
@@ -123,11 +148,23 @@ MONAI = [
 ]
 
 
+def rarest(preds, targets):
+    """[B] volume of the rarest class of an example that is there; 1 if none is."""
+    if targets.shape != preds.shape:
+        targets = np.stack([targets == c for c in range(preds.shape[-1])], -1)
+    volumes = np.asarray(targets, float).reshape(len(preds), -1, preds.shape[-1]).sum(1)
+    return np.array([min(v[v > 0], default=1.0) for v in volumes])
+
+
 @pytest.mark.parametrize(("name", "preds", "targets", "options", "value"), MONAI)
 def test_monai(name, preds, targets, options, value):
     preds, targets = jnp.moveaxis(jnp.array(preds), 1, -1), jnp.array(targets)
     if jnp.issubdtype(targets.dtype, jnp.floating):
         targets = jnp.moveaxis(targets, 1, -1)
+    if name == "generalized_dice" and options.get("weighting") != "simple":
+        # MONAI adds its smooth to sums that are divided by V²; here V is relative to
+        # the rarest class of the example.
+        options = options | dict(smooth=options["smooth"] * rarest(preds, targets) ** 2)
     got = jnp.mean(getattr(hw.losses, name)(preds, targets, **options))
     # Published with 6 decimals.
     np.testing.assert_allclose(got, value, rtol=1e-5, atol=3e-6)

@@ -51,8 +51,7 @@ def focal(
     Conventions: a float alpha weighs channel 0, the background, by 1 - alpha and every
     other by alpha (MONAI's `use_softmax=True`); its scalar is lost there with
     `include_background=False`. Keras' default is alpha = 0.25, here there is none.
-    `class_weights` multiply the values as they are. 1 - p is computed without
-    cancellation, so that sure predictions keep their small losses.
+    `class_weights` multiply the values as they are.
 
     Args:
         preds, targets, where, ignore, label_smoothing: as in `cross_entropy`.

@@ -3,12 +3,21 @@
 import jax.numpy as jnp
 
 from headwise import _checks
-from headwise import _numerics
 from headwise.losses import _arrays
 from headwise.losses import _overlap
 from headwise.typing import Array
 
 _POWER = {"square": 2, "simple": 1, "uniform": 0}
+
+
+def _relative_to_rarest(volume: Array) -> Array:
+    """V_min / V over the classes [..., C]; 1 for an absent one, 0 if all are absent."""
+    present = volume > 0
+    any_present = jnp.any(present, -1, keepdims=True)
+    known = jnp.where(present, volume, jnp.inf)
+    rarest = jnp.min(known, -1, keepdims=True)
+    rarest = jnp.where(any_present, rarest, jnp.zeros_like(rarest))
+    return jnp.where(present, rarest / jnp.where(present, volume, 1), any_present)
 
 
 def generalized_dice(
@@ -21,6 +30,7 @@ def generalized_dice(
     activation: _arrays.Activation = None,
     smooth: _overlap.Smooth = 1e-5,
     squared: bool = False,
+    soft_targets: bool = False,
     background: bool = True,
     class_weights: Array | None = None,
     over_batch: bool = False,
@@ -28,22 +38,24 @@ def generalized_dice(
     """Generalized Dice loss, one value an example.
 
     The classes are summed before the ratio, each with a weight by its target volume
-    V_c = Σ t over the positions that count::
+    V_c = Σ t over the positions that count, relative to the rarest one V_min::
 
         loss[b] = 1 - (2 Σ_c w_c Σ p t + s_n) / (Σ_c w_c (Σ p + Σ t) + s_d)
-        w_c = 1 / V_c² ("square"), 1 / V_c ("simple"), 1 ("uniform")
+        w_c = (V_min / V_c)² ("square"), V_min / V_c ("simple"), 1 ("uniform")
 
     A class absent from the targets of an example has no finite weight: it gets the
-    largest weight of the classes that are there (as MONAI does). If none is there,
-    all weights are 0 and the loss is 0. Keras-style code that adds 1e-5 to V_c²
+    largest one, 1, that of the rarest class that is there (as in MONAI). If none is
+    there, all weights are 0 and the loss is 0. Keras-style code that adds 1e-5 to V_c²
     instead lets an absent class outweigh all others.
 
-    On large volumes w_c is tiny, and a smooth of 1e-5 no longer is: with classes of
-    10,000 positions ("square") it takes 2 % off a loss of 1. `smooth=0.0` is safe.
+    Conventions: elsewhere w_c is 1 / V_c², the same ratio as long as s = 0. There w_c
+    times volume falls below s on large volumes: in MONAI a wholly wrong prediction of
+    a million positions a class has loss 0.29 with the default s of 1e-5. Here s is in
+    positions of the rarest class, as in `dice`; MONAI's s is s V_min² here.
 
     Args:
-        preds, targets, where, ignore, activation, smooth, squared, background: as in
-            `dice`.
+        preds, targets, where, ignore, activation, smooth, squared, soft_targets,
+            background: as in `dice`.
         weighting: "square", "simple" or "uniform".
         class_weights: [C], one entry a channel; multiplies w_c.
         over_batch: sum over the batch as well before volumes and ratio.
@@ -60,7 +72,7 @@ def generalized_dice(
         >>> print(hw.losses.generalized_dice(p, t, smooth=0.0))
         [0.25]
 
-        Both volumes are 2, so w = 1/4: 1 - 2 * (2 + 1) / (3 + 2 + 1 + 2).
+        Both volumes are 2, so w = 1: 1 - 2 * (2 + 1) / (3 + 2 + 1 + 2).
 
     References:
         Sudre et al., "Generalised Dice overlap as a deep learning loss function for
@@ -74,16 +86,14 @@ def generalized_dice(
         ignore=ignore,
         activation=activation,
         squared=squared,
+        soft_targets=soft_targets,
         background=background,
         over_batch=over_batch,
     )
     if weighting == "uniform":
         weights = jnp.ones_like(s.volume)
     else:
-        raised = s.volume ** _POWER[weighting]
-        weights = _numerics.safe_divide(jnp.ones_like(raised), raised, 0.0)
-        largest = jnp.max(weights, axis=-1, keepdims=True)
-        weights = jnp.where(s.volume > 0, weights, largest)
+        weights = _relative_to_rarest(s.volume) ** _POWER[weighting]
     weights = _arrays.weigh_classes(weights, class_weights, preds, background)
     numerator = 2.0 * jnp.sum(weights * s.both, axis=-1)
     denominator = jnp.sum(weights * (s.preds + s.targets), axis=-1)

@@ -17,7 +17,7 @@ class Overlap(NamedTuple):
     """Sums over the positions that count: [B, C], or [C] over the batch too."""
 
     both: Array
-    """sum of p * t: true positives"""
+    """sum of p * t, or of min(p, t): true positives"""
     preds: Array
     """sum of p, or of p squared"""
     targets: Array
@@ -44,6 +44,7 @@ def overlap(
     ignore: int | None = None,
     activation: _arrays.Activation = None,
     squared: bool = False,
+    soft_targets: bool = False,
     background: bool = True,
     over_batch: bool = False,
 ) -> Overlap:
@@ -56,8 +57,10 @@ def overlap(
     p, t, _ = _arrays.prepare(preds, targets, where, ignore, activation, background)
     axes = tuple(range(0 if over_batch else 1, p.ndim - 1))
     volume = jnp.sum(t, axes)
+    # (|p| + |t| - |p - t|) / 2; with squares that is p * t.
+    both = jnp.minimum(p, t) if soft_targets and not squared else p * t
     return Overlap(
-        both=jnp.sum(p * t, axes),
+        both=jnp.sum(both, axes),
         preds=jnp.sum(p * p if squared else p, axes),
         targets=jnp.sum(t * t, axes) if squared else volume,
         volume=volume,

@@ -14,6 +14,7 @@ def dice(
     activation: _arrays.Activation = None,
     smooth: _overlap.Smooth = 1e-5,
     squared: bool = False,
+    soft_targets: bool = False,
     background: bool = True,
     class_weights: Array | None = None,
     over_batch: bool = False,
@@ -40,6 +41,9 @@ def dice(
             if they are probabilities.
         smooth: s >= 0, a float or (s_n, s_d). May be traced.
         squared: sum p² and t² in the denominator (Milletari et al.).
+        soft_targets: min(p, t) in place of p t, so that the loss is least, 0, at p = t
+            also for soft targets: p t is not (for t = 0.5 it pulls p to 0 or 1). The
+            same for hard targets. With `squared` p t is right already and stays.
         background: False drops channel 0, after the activation.
         class_weights: [C], one entry a channel, background included; multiplies the
             values (they are not normalised).
@@ -62,6 +66,7 @@ def dice(
 
     References:
         Milletari et al., "V-Net", 3DV 2016, section 3; Drozdzal et al., 2016.
+        Wang et al., "Dice semimetric losses", MICCAI 2023 (`soft_targets`).
     """
     s = _overlap.overlap(
         preds,
@@ -70,6 +75,7 @@ def dice(
         ignore=ignore,
         activation=activation,
         squared=squared,
+        soft_targets=soft_targets,
         background=background,
         over_batch=over_batch,
     )
@@ -88,6 +94,7 @@ def tversky(
     activation: _arrays.Activation = None,
     smooth: _overlap.Smooth = 1e-5,
     squared: bool = False,
+    soft_targets: bool = False,
     background: bool = True,
     class_weights: Array | None = None,
     over_batch: bool = False,
@@ -102,8 +109,8 @@ def tversky(
     Convention: as in the paper and MONAI; Keras 3 has alpha and beta exchanged.
 
     Args:
-        preds, targets, where, ignore, activation, smooth, squared, background,
-            class_weights, over_batch: as in `dice`.
+        preds, targets, where, ignore, activation, smooth, squared, soft_targets,
+            background, class_weights, over_batch: as in `dice`.
         alpha: >= 0, weighs false positives. May be traced.
         beta: >= 0, weighs false negatives. May be traced.
 
@@ -134,6 +141,7 @@ def tversky(
         ignore=ignore,
         activation=activation,
         squared=squared,
+        soft_targets=soft_targets,
         background=background,
         over_batch=over_batch,
     )
@@ -152,6 +160,7 @@ def iou(
     activation: _arrays.Activation = None,
     smooth: _overlap.Smooth = 1e-5,
     squared: bool = False,
+    soft_targets: bool = False,
     background: bool = True,
     class_weights: Array | None = None,
     over_batch: bool = False,
@@ -166,8 +175,8 @@ def iou(
     before it adds s, so its `smooth` is twice the one here.
 
     Args:
-        preds, targets, where, ignore, activation, smooth, squared, background,
-            class_weights, over_batch: as in `dice`.
+        preds, targets, where, ignore, activation, smooth, squared, soft_targets,
+            background, class_weights, over_batch: as in `dice`.
 
     Returns:
         [B, C] in [0, 1], as `dice`.
@@ -192,6 +201,7 @@ def iou(
         ignore=ignore,
         activation=activation,
         squared=squared,
+        soft_targets=soft_targets,
         background=background,
         over_batch=over_batch,
     )

@@ -1,0 +1,182 @@
+"""The sums of softmax and labels: sizes, precision, derivatives, memory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.test_util import check_grads
+
+import headwise as hw
+from headwise.losses import _softmax
+
+
+def naive(logits, labels, masked):
+    """The sums in float64, a class at a time."""
+    z = np.asarray(logits, np.float64)
+    z = z - z.max(-1, keepdims=True)
+    p = np.exp(z) / np.exp(z).sum(-1, keepdims=True)
+    p = np.where(masked[..., None], 0, p)
+    space = tuple(range(1, labels.ndim))
+    is_label = np.stack([labels == c for c in range(z.shape[-1])], -1)
+    chosen = np.where(is_label, p, 1).prod(-1)
+    return (
+        np.where(is_label, p, 0).sum(space),
+        p.sum(space),
+        (p * p).sum(space),
+        is_label.sum(space),
+        -np.log(chosen),
+    )
+
+
+# No space, one axis, more positions than a block with and without a divisor, a prime
+# number of them, more channels than are written out.
+SHAPES = [
+    (3, 4),
+    (2, 7, 3),
+    (2, 48, 64, 2),
+    (1, 2 * 1031, 3),
+    (2, 2053, 2),
+    (2, 30, 33),
+]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("jit", [False, True])
+def test_sums_equal_float64(shape, jit):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=shape).astype(np.float32) * 3
+    labels = rng.integers(-2, shape[-1], shape[:-1]).astype(np.int32)
+    sums = jax.jit(_softmax.label_sums) if jit else _softmax.label_sums
+    got = sums(jnp.array(logits), jnp.array(labels))
+    expected = naive(logits, labels, labels == _softmax.MASKED)
+    for one, other in zip(got, expected):
+        # Of up to 3072 positive terms in blocks; -log p of a sure label has the
+        # rounding of log(1 + small), eps.
+        np.testing.assert_allclose(one, other, rtol=3e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (1, 2, 18)])
+def test_derivatives_of_every_sum(shape):
+    rng = np.random.default_rng(1)
+    with jax.enable_x64(True):
+        logits = jnp.array(rng.normal(size=shape))
+        labels = jnp.array(rng.integers(-2, shape[-1], shape[:-1]), jnp.int32)
+        factors = [
+            jnp.array(rng.normal(size=x.shape))
+            for x in jax.eval_shape(_softmax.label_sums, logits, labels)
+        ]
+
+        def mixed(z):
+            sums = _softmax.label_sums(z, labels)
+            return sum(jnp.sum(f * jnp.sin(x)) for f, x in zip(factors, sums))
+
+        check_grads(jax.jit(mixed), (logits,), order=2, modes=["rev"])
+        # Forward over reverse, as in a Hessian-vector product.
+        slope, step = jax.grad(mixed), jnp.array(rng.normal(size=shape))
+        _, got = jax.jvp(slope, (logits,), (step,))
+        expected = jax.grad(lambda z: jnp.sum(slope(z) * step))(logits)
+        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("size", [1 << 24, 3 * 5592407])
+def test_big_volumes_lose_no_counts(size):
+    """Sums of ones end at 2^24 if they are taken one after the other in float32."""
+    size *= 2
+    labels = jnp.zeros((1, size), jnp.int32)
+    sums = jax.jit(_softmax.label_sums)(jnp.zeros((1, size, 2), jnp.bfloat16), labels)
+    np.testing.assert_allclose(sums.volume[0], [size, 0], rtol=1e-6)
+    np.testing.assert_allclose(sums.preds[0], [size / 2] * 2, rtol=1e-6)
+    np.testing.assert_allclose(sums.both[0], [size / 2, 0], rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_volume_of_512_cubed():
+    """1.3e8 positions: beyond 2^24, and far beyond the largest float16."""
+    dtype = jnp.float16
+    shape = (1, 512, 512, 512)
+    labels = jnp.arange(512, dtype=jnp.int32).reshape(1, 512, 1, 1) % 2
+    labels = jnp.broadcast_to(labels, shape)
+
+    @jax.jit
+    def gradient(seed):
+        logits = jnp.full((*shape, 2), seed, dtype)
+        loss = functools.partial(
+            hw.losses.dice_ce, targets=labels, dice_weight=1.0, ce_weight=0.0
+        )
+        value, slope = jax.value_and_grad(lambda z: jnp.sum(loss(z)))(logits)
+        return value, jnp.max(jnp.abs(slope.astype(jnp.float32))), slope.dtype == dtype
+
+    value, steepest, same = gradient(jnp.ones((), dtype))
+    assert same
+    # p = 1/2 everywhere: 1 - 2 * N/4 / (N/2 + N/2); N = 1.3e8 to 1e-6.
+    np.testing.assert_allclose(value, 0.5, rtol=1e-6)
+    assert np.isfinite(steepest)
+
+
+def test_memory_is_at_most_1_25_logits():
+    """Softmax, integer labels, Dice (or with cross entropy): value and gradient."""
+    logits = jax.ShapeDtypeStruct((2, 32, 32, 32, 4), jnp.float32)
+    labels = jax.ShapeDtypeStruct((2, 32, 32, 32), jnp.int32)
+    size = 2 * 32**3 * 4 * 4
+    losses = {
+        "dice": lambda z, y: hw.losses.dice(z, y, activation=jax.nn.softmax),
+        "generalized": lambda z, y: hw.losses.generalized_dice(
+            z, y, activation=jax.nn.softmax
+        ),
+        "cross entropy": hw.losses.cross_entropy,
+        "dice_ce": hw.losses.dice_ce,
+    }
+    for name, loss in losses.items():
+        gradient = jax.jit(
+            jax.value_and_grad(lambda z, y, loss=loss: jnp.mean(loss(z, y)))
+        )
+        compiled = gradient.lower(logits, labels).compile()
+        used = compiled.memory_analysis().temp_size_in_bytes / size
+        assert used <= 1.25, (name, used)
+
+
+def test_fused_dice_equals_dice_of_probabilities():
+    """The two ways through the library: sums of labels, and one-hot products."""
+    rng = np.random.default_rng(2)
+    logits = jnp.array(rng.normal(size=(2, 6, 5, 4)), jnp.float32)
+    labels = jnp.array(rng.integers(-1, 4, (2, 6, 5)))
+    hot = jax.nn.one_hot(labels, 4)
+    for name in ("dice", "iou", "tversky", "generalized_dice"):
+        for squared in (False, True):
+            loss = functools.partial(getattr(hw.losses, name), squared=squared)
+
+            def fused(z, t, loss=loss):
+                return jnp.sum(loss(z, t, activation=jax.nn.softmax))
+
+            def plain(z, t, loss=loss):
+                return jnp.sum(loss(jax.nn.softmax(z), t))
+
+            value, slope = jax.jit(jax.value_and_grad(fused))(logits, labels)
+            other = jax.jit(jax.value_and_grad(plain))(logits, hot)
+            # Both in float32, sums in another order.
+            np.testing.assert_allclose(value, other[0], rtol=2e-6)
+            np.testing.assert_allclose(slope, other[1], rtol=1e-4, atol=1e-7)
+
+
+def test_head_gradients_and_routing_go_through():
+    rng = np.random.default_rng(3)
+    params = {"trunk": jnp.array(rng.normal(size=(3, 4))), "unused": jnp.ones(2)}
+    x = jnp.array(rng.normal(size=(2, 6, 3)))
+    labels = jnp.array(rng.integers(0, 4, (2, 6)))
+
+    def values_fn(params):
+        logits = x @ params["trunk"]
+        return {
+            "dice_ce": jnp.mean(hw.losses.dice_ce(logits, labels)),
+            "focal": jnp.mean(hw.losses.focal(logits, labels)),
+        }
+
+    routing = hw.routing(values_fn, params)
+    for name in ("dice_ce", "focal"):
+        assert routing.reaches[name] == {"trunk": True, "unused": False}
+    _, grads = jax.jit(hw.head_grads(values_fn))(params)
+    for name, got in grads.items():
+        expected = jax.grad(lambda p, name=name: values_fn(p)[name])(params)
+        np.testing.assert_allclose(got["trunk"], expected["trunk"], atol=1e-7)
