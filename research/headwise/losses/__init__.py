@@ -6,6 +6,9 @@ first, and work for any number of spatial axes. Reduction is done once, elsewher
 leading axis serves as a head's loss as well.
 """
 
+from headwise._distance import distance_transform
+from headwise.losses._boundary import boundary
+from headwise.losses._boundary import hausdorff
 from headwise.losses._compound import dice_ce
 from headwise.losses._compound import dice_focal
 from headwise.losses._compound import generalized_dice_focal
@@ -24,14 +27,17 @@ from headwise.losses._region import tversky
 __all__ = (
     "binary_cross_entropy",
     "binary_focal",
+    "boundary",
     "cross_entropy",
     "deep_supervision",
     "dice",
     "dice_ce",
     "dice_focal",
+    "distance_transform",
     "focal",
     "generalized_dice",
     "generalized_dice_focal",
+    "hausdorff",
     "iou",
     "mix",
     "poly",

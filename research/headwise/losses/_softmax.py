@@ -106,7 +106,9 @@ def _over_channels(combine: str, x: Array) -> Array:
 def at(labels: Array, x: Array) -> Array:
     """Of x [B, *S, C] the channel of each label; 0 where it is no class."""
     if x.shape[-1] > _WRITTEN_OUT:
-        return jnp.sum(jnp.where(is_label(labels, x.shape[-1]), x, 0), -1)
+        place = jnp.clip(labels, 0, x.shape[-1] - 1)[..., None]
+        found = jnp.take_along_axis(x, place, -1, mode="promise_in_bounds")[..., 0]
+        return jnp.where(labels >= 0, found, 0)
     nothing = jnp.zeros_like(x[..., 0])
     return functools.reduce(
         lambda found, c: jnp.where(labels == c, x[..., c], found),
@@ -167,7 +169,8 @@ def _totals_jvp(primals: tuple, tangents: tuple) -> tuple[list, list]:
 
 def _exponentials(logits: Array, labels: Array, largest: Array) -> Array:
     """exp(logits - max), finite also where the logits are masked."""
-    return _kept(labels, jnp.exp(visible(logits, labels) - largest[..., None]))
+    exps = jnp.exp(visible(logits, labels) - largest[..., None])
+    return _kept(labels, exps) if logits.shape[-1] <= _WRITTEN_OUT else exps
 
 
 def visible(logits: Array, labels: Array) -> Array:
