@@ -18,6 +18,7 @@ BASE = {
     "typing",
     "_axes",
     "_checks",
+    "_distance",
     "_files",
     "_numerics",
     "_products",
@@ -30,6 +31,7 @@ MIDDLE = {"balancers", "data", "gradients", "losses", "nn", "objective"}
 # What each layer may import of the library, beside itself and the base.
 ALLOWED = {
     "losses": set(),
+    "metrics": set(),
     "data": set(),
     "nn": {"losses"},
     "objective": set(),
@@ -49,6 +51,8 @@ PRIVATE_JAX = re.compile(r"^jax(lib)?(\.\w+)*\.(_\w+|interpreters|lib)\b")
 WITHOUT_EXAMPLE: dict[str, str] = {
     "balancers.Decision": "made by balancers; the example is that of Balancer",
     "balancers.Signals": "made by balanced_grad; the example is that of Balancer",
+    "metrics.AngleHistogram": "made by normal_angles, which has the example",
+    "metrics.DepthErrors": "made by depth_errors, which has the example",
     "gradients.Contributions": "made by contributions, which has the example",
     "gradients.Routing": "made by routing, which has the example",
     "data.BrainVolumes": "a record of arrays; the function that makes it has one",

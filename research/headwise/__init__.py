@@ -9,6 +9,7 @@ from headwise import balancers as balancers
 from headwise import data as data
 from headwise import gradients as gradients
 from headwise import losses as losses
+from headwise import metrics as metrics
 from headwise import nn as nn
 from headwise import objective as objective
 from headwise import pareto as pareto

@@ -47,9 +47,7 @@ ENTRIES = {
             class_weights=WEIGHTS,
             label_smoothing=SMOOTHING,
         ),
-        traced=dict(
-            gamma=(0.0, 2.0), alpha=(0.25, 0.75), class_weights=TRACED_WEIGHTS
-        ),
+        traced=dict(gamma=(0.0, 2.0), alpha=(0.25, 0.75), class_weights=TRACED_WEIGHTS),
         result=_entry.per_position,
         **LOGITS,
     ),
@@ -74,9 +72,7 @@ ENTRIES = {
             class_weights=WEIGHTS,
             label_smoothing=SMOOTHING,
         ),
-        traced=dict(
-            gamma=(0.0, 2.0), alpha=(0.25, 0.75), class_weights=TRACED_WEIGHTS
-        ),
+        traced=dict(gamma=(0.0, 2.0), alpha=(0.25, 0.75), class_weights=TRACED_WEIGHTS),
         result=_entry.per_entry,
         **LOGITS,
     ),
