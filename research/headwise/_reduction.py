@@ -206,8 +206,10 @@ def entries(
 
 
 def mean(values: Array, valid: Array | None, axis: tuple[int, ...] | None) -> Array:
-    """Mean over the entries that count; 0 where none does."""
-    if valid is None:
+    """Mean over the entries that count; 0 where none does, or none is there."""
+    if valid is None and values.size:
         return jnp.mean(values, axis)
+    if valid is None:
+        valid = jnp.ones(values.shape, bool)
     count = jnp.sum(valid, axis, dtype=values.dtype)
     return _numerics.safe_divide(jnp.sum(values, axis), count, 0.0)

@@ -467,6 +467,12 @@ class Battery:
         with pytest.raises(ValueError, match=both(str(one), str(other))):
             entry.loss(jnp.ones(one), jnp.ones(other))
 
+    @pytest.mark.parametrize("shape", [(0, 15, 15, 3), (2, 0, 15, 3)])
+    def test_nothing_to_average_is_an_error(self, name, shape):
+        entry = self.entries[name]
+        with pytest.raises(ValueError, match=re.escape(str(shape))):
+            entry.loss(jnp.ones(shape), jnp.ones(shape))
+
     def test_mask_that_does_not_fit_is_named(self, name):
         entry = self.entries[name]
         preds, targets = example(entry)

@@ -10,6 +10,8 @@ from headwise._distance import distance_transform
 from headwise.losses._boundary import boundary
 from headwise.losses._boundary import hausdorff
 from headwise.losses._checked import checked
+from headwise.losses._cldice import cldice
+from headwise.losses._cldice import dice_cldice
 from headwise.losses._compound import dice_ce
 from headwise.losses._compound import dice_focal
 from headwise.losses._compound import generalized_dice_focal
@@ -23,6 +25,10 @@ from headwise.losses._depth import scale_invariant_log
 from headwise.losses._focal import binary_focal
 from headwise.losses._focal import focal
 from headwise.losses._generalized_dice import generalized_dice
+from headwise.losses._lovasz import lovasz_hinge
+from headwise.losses._lovasz import lovasz_softmax
+from headwise.losses._matthews import mcc
+from headwise.losses._matthews import sensitivity_specificity
 from headwise.losses._mix import mix
 from headwise.losses._normals import normal_cosine
 from headwise.losses._region import dice
@@ -32,6 +38,9 @@ from headwise.losses._regression import absolute_error
 from headwise.losses._regression import huber
 from headwise.losses._regression import squared_error
 from headwise.losses._ssim import ssim
+from headwise.losses._unified_focal import focal_tversky
+from headwise.losses._unified_focal import unified_focal
+from headwise.losses._wasserstein import generalized_wasserstein_dice
 
 __all__ = (
     "absolute_error",
@@ -40,24 +49,33 @@ __all__ = (
     "binary_focal",
     "boundary",
     "checked",
+    "cldice",
     "cross_entropy",
     "deep_supervision",
     "dice",
     "dice_ce",
+    "dice_cldice",
     "dice_focal",
     "distance_transform",
     "focal",
+    "focal_tversky",
     "generalized_dice",
     "generalized_dice_focal",
+    "generalized_wasserstein_dice",
     "gradient_matching",
     "hausdorff",
     "huber",
     "iou",
+    "lovasz_hinge",
+    "lovasz_softmax",
+    "mcc",
     "mix",
     "normal_cosine",
     "poly",
     "scale_invariant_log",
+    "sensitivity_specificity",
     "squared_error",
     "ssim",
     "tversky",
+    "unified_focal",
 )

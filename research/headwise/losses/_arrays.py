@@ -33,12 +33,19 @@ def are_labels(preds: Array, targets: Array) -> bool:
     )
 
 
+def check_not_empty(preds: Array) -> None:
+    """Raises if there is no example, no position or no channel: nothing has a mean."""
+    if 0 in preds.shape:
+        raise ValueError(f"preds: expected no axis of length 0, got {preds.shape}")
+
+
 def check_preds(preds: Array) -> None:
-    """Raises unless preds are floating, [B, *S, C], with at least one channel."""
+    """Raises unless preds are floating, [B, *S, C], with something in them."""
     if preds.ndim < 2:
         raise ValueError(f"preds: expected [B, *S, C], got shape {preds.shape}")
     if not jnp.issubdtype(preds.dtype, jnp.floating):
         raise TypeError(f"preds: expected floating values, got {preds.dtype}")
+    check_not_empty(preds)
 
 
 def check_activation(activation: Activation) -> None:

@@ -47,6 +47,7 @@ def prepare(preds: Array, targets: Array, where: Array | None) -> Pair:
         raise ValueError(
             f"targets: expected the shape of preds {preds.shape}, got {targets.shape}"
         )
+    _arrays.check_not_empty(preds)
     dtype = _numerics.accumulator(preds)
     p, t = preds.astype(dtype), targets.astype(dtype)
     if where is not None:

@@ -1,0 +1,225 @@
+"""Focal powers of region losses: focal Tversky and unified focal."""
+
+import jax
+import jax.numpy as jnp
+
+from headwise import _numerics
+from headwise.losses import _arrays
+from headwise.losses import _overlap
+from headwise.losses import _region
+from headwise.typing import Array
+
+_LEAST = 1e-7
+
+
+def focal_tversky(
+    preds: Array,
+    targets: Array,
+    *,
+    where: Array | None = None,
+    ignore: int | None = None,
+    alpha: float | Array = 0.5,
+    beta: float | Array = 0.5,
+    gamma: float | Array = 0.75,
+    activation: _arrays.Activation = None,
+    smooth: _overlap.Smooth = 1e-5,
+    squared: bool = False,
+    soft_targets: bool = False,
+    background: bool = True,
+    class_weights: Array | None = None,
+    over_batch: bool = False,
+) -> Array:
+    """Focal Tversky loss: a power of `tversky`, one value an example and class.
+
+    ::
+
+        loss[b, c] = tversky[b, c] ** gamma
+
+    With gamma < 1 small losses weigh more, with gamma > 1 large ones.
+
+    Conventions: gamma is the exponent. The paper's gamma is 1 over the exponent: its
+    4/3 is 0.75 here. Its alpha weighs false negatives; here, as in `tversky`, alpha
+    weighs false positives and beta false negatives, so that its alpha = 0.7 is
+    `alpha=0.3, beta=0.7`.
+
+    Args:
+        preds, targets, where, ignore, alpha, beta, activation, smooth, squared,
+            soft_targets, background, over_batch: as in `tversky`.
+        gamma: > 0. May be traced.
+        class_weights: [C], one entry a channel; multiplies the values after the power.
+
+    Returns:
+        [B, C] in [0, 1], as `tversky`. A loss of 0 passes no gradient if gamma < 1
+        (it would not be finite).
+
+    Raises:
+        ValueError, TypeError: as `dice`.
+
+    Example:
+        >>> p = jnp.array([[[1.0], [1.0], [1.0], [0.0]]])
+        >>> t = jnp.array([[[1.0], [0.0], [0.0], [1.0]]])
+        >>> loss = hw.losses.focal_tversky(
+        ...     p, t, alpha=0.5, beta=2.0, gamma=2.0, smooth=0.0
+        ... )
+        >>> print(loss)                        # (1 - 1 / (1 + 0.5 * 2 + 2 * 1)) ** 2
+        [[0.5625]]
+
+    References:
+        Abraham and Khan, "A novel focal Tversky loss function with improved attention
+        U-Net for lesion segmentation", ISBI 2019.
+    """
+    values = _region.tversky(
+        preds,
+        targets,
+        where=where,
+        ignore=ignore,
+        alpha=alpha,
+        beta=beta,
+        activation=activation,
+        smooth=smooth,
+        squared=squared,
+        soft_targets=soft_targets,
+        background=background,
+        over_batch=over_batch,
+    )
+    values = _numerics.safe_power(values, gamma)
+    return _arrays.weigh_classes(values, class_weights, preds, background)
+
+
+def _with_background(
+    preds: Array, targets: Array, where: Array | None, activation: _arrays.Activation
+) -> tuple[Array, Array, _arrays.Activation]:
+    """One foreground channel as two: [1 - p, p] and [1 - t, t]."""
+    preds, targets = jnp.asarray(preds), jnp.asarray(targets)
+    _arrays.check_preds(preds)
+    if preds.shape[-1] > 1:
+        return preds, targets, activation
+    p, t, _ = _arrays.prepare(preds, targets, where, activation=activation)
+    targets = jnp.concatenate([1.0 - t, t], -1)
+    if activation is jax.nn.sigmoid:  # the softmax of 0 and x
+        logits = jnp.concatenate([jnp.zeros_like(preds), preds], -1)
+        return logits, targets, jax.nn.softmax
+    return jnp.concatenate([1.0 - p, p], -1), targets, None
+
+
+def _log_probabilities(
+    preds: Array,
+    targets: Array,
+    where: Array | None,
+    ignore: int | None,
+    activation: _arrays.Activation,
+) -> _arrays.Arrays:
+    """As `prepare`, with log p for p; without clipping where the logits are known."""
+    logs = ((jax.nn.softmax, jax.nn.log_softmax), (jax.nn.sigmoid, jax.nn.log_sigmoid))
+    for plain, log in logs:
+        if activation is plain:
+            return _arrays.prepare(preds, targets, where, ignore, log)
+    arrays = _arrays.prepare(preds, targets, where, ignore, activation)
+    return arrays._replace(preds=jnp.log(jnp.maximum(arrays.preds, _LEAST)))
+
+
+def _focal_cross_entropy(
+    arrays: _arrays.Arrays, shares: Array, focused: Array, gamma: float | Array
+) -> Array:
+    """[B]: mean over the positions of the sum over the classes; preds are log p."""
+    log_p, t, where = arrays
+    focus = jnp.where(
+        jnp.broadcast_to(focused, log_p.shape),
+        _numerics.safe_power(-jnp.expm1(log_p), gamma),
+        jnp.ones_like(log_p),
+    )
+    values = -jnp.sum(jnp.broadcast_to(shares, t.shape) * focus * t * log_p, -1)
+    axes = tuple(range(1, values.ndim))
+    if where is None:
+        return jnp.mean(values, axes)
+    valid = jnp.broadcast_to(jnp.any(where, -1), values.shape)
+    count = jnp.sum(valid, axes, dtype=values.dtype)
+    return _numerics.safe_divide(jnp.sum(values, axes), count, 0.0)
+
+
+def unified_focal(
+    preds: Array,
+    targets: Array,
+    *,
+    where: Array | None = None,
+    ignore: int | None = None,
+    weight: float | Array = 0.5,
+    delta: float | Array = 0.6,
+    gamma: float | Array = 0.5,
+    asymmetric: bool = True,
+    activation: _arrays.Activation = None,
+    smooth: _overlap.Smooth = 1e-5,
+) -> Array:
+    """Unified focal loss, one value an example.
+
+    A focal cross entropy F over the N positions that count and a focal Tversky loss T
+    over the C classes; class 0 is the background::
+
+        loss[b] = weight F + (1 - weight) T
+        F   = 1/N Σ Σ_c d_c (1 - p_c)^gamma t_c (-log p_c)
+        T   = 1/C Σ_c m_c^(1 - gamma)
+        m_c = 1 - (tp + s_n) / (tp + delta fn + (1 - delta) fp + s_d)
+        d_c = 1 - delta for c = 0, else delta
+
+    Asymmetric: the foreground is not played down in F, nor the background raised in T:
+    the exponents are 0 in F for c > 0, and 1 in T for c = 0.
+
+    Conventions: the exponents are those of the asymmetric form in the paper and of the
+    authors' code in both forms (the paper's symmetric form has gamma for 1 - gamma);
+    the mean over the classes in T is the code's. The authors' code and MONAI are for
+    two classes; here all classes but 0 are foreground. MONAI (asymmetric, `delta=0.7`)
+    takes the mean over the two classes in F as well, so its F is half of this one, and
+    it applies no activation, though its documentation asks for logits.
+
+    Args:
+        preds: [B, *S, C] float, probabilities of exclusive classes (or logits, with
+            `activation=jax.nn.softmax`). C = 1 is the foreground of two classes
+            (logits with `activation=jax.nn.sigmoid`).
+        targets, where, ignore, activation, smooth: as in `dice`.
+        weight: in [0, 1], share of F. May be traced.
+        delta: in [0, 1], weight of the foreground, and of false negatives. May be
+            traced.
+        gamma: in [0, 1), strength of the powers; 0 is a weighted cross entropy and
+            `tversky(alpha=1 - delta, beta=delta)`. May be traced.
+        asymmetric: see above.
+
+    Returns:
+        [B], >= 0, float32 or float64. Probabilities below 1e-7 count as 1e-7 in F,
+        without a gradient; logits with softmax or sigmoid are not clipped. 0 if all
+        positions are masked and s_n = s_d.
+
+    Raises:
+        ValueError, TypeError: as `dice`.
+
+    Example:
+        >>> p = jnp.array([[[0.5], [1.0], [0.0], [0.0]]])
+        >>> t = jnp.array([[[1.0], [1.0], [0.0], [0.0]]])
+        >>> loss = hw.losses.unified_focal
+        >>> print(f"{loss(p, t, weight=1.0)[0]:.4f}")          # 0.6 * log(2) / 4
+        0.1040
+        >>> print(f"{loss(p, t, weight=0.0, smooth=0.0)[0]:.4f}")
+        0.2496
+
+        Background: m = 1 - 2 / (2 + 0.4 * 0.5) = 0.0909. Foreground: m = 1 - 1.5 / (1.5
+        + 0.6 * 0.5) = 0.1667, its root is 0.4082; half of the sum is 0.2496.
+
+    References:
+        Yeung et al., "Unified Focal loss: generalising Dice and cross entropy-based
+        losses to handle class imbalanced medical image segmentation", Computerized
+        Medical Imaging and Graphics, 2022.
+    """
+    preds, targets, activation = _with_background(preds, targets, where, activation)
+    s = _overlap.overlap(preds, targets, where, ignore=ignore, activation=activation)
+    wrong = (1.0 - delta) * s.false_positives + delta * s.false_negatives
+    region = _overlap.distance(s.both, s.both + wrong, smooth)
+    first = jnp.arange(preds.shape[-1]) == 0
+    every = jnp.ones_like(first)
+    raised = jnp.broadcast_to(~first if asymmetric else every, region.shape)
+    region = jnp.where(raised, _numerics.safe_power(region, 1.0 - gamma), region)
+    cross_entropy = _focal_cross_entropy(
+        _log_probabilities(preds, targets, where, ignore, activation),
+        jnp.where(first, 1.0 - delta, delta),
+        first if asymmetric else every,
+        gamma,
+    )
+    return weight * cross_entropy + (1.0 - weight) * jnp.mean(region, -1)

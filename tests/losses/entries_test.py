@@ -1,0 +1,32 @@
+"""Every public loss goes through the battery."""
+
+import headwise as hw
+from tests.losses import _boundary_entries
+from tests.losses import _dense_entries
+from tests.losses import _pixel_entries
+from tests.losses import _region_entries
+from tests.losses import _shape_entries
+
+FAMILIES = (
+    _boundary_entries,
+    _dense_entries,
+    _pixel_entries,
+    _region_entries,
+    _shape_entries,
+)
+# No losses themselves; each has a test file of its own.
+OTHERS = {"checked", "deep_supervision", "distance_transform"}
+
+
+def test_every_loss_has_one_entry():
+    names = [name for family in FAMILIES for name in family.ENTRIES]
+    assert sorted(names) == sorted(set(hw.losses.__all__) - OTHERS)
+
+
+def test_entries_are_about_the_loss_of_their_name():
+    for family in FAMILIES:
+        for name, entry in family.ENTRIES.items():
+            if name == "mix":  # a mixture has no name of its own
+                continue
+            loss = getattr(entry.loss, "func", entry.loss)
+            assert getattr(loss, "__wrapped__", loss) is getattr(hw.losses, name)
