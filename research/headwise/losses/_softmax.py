@@ -241,6 +241,8 @@ def _backward(residuals: tuple, cotangents: LabelSums) -> tuple[Array, None]:
 
 
 _label_sums.defvjp(_forward, _backward)
+# Outside of jit, too, its loops are compiled once.
+_compiled = jax.jit(_label_sums, inline=True)
 
 
 def label_sums(logits: Array, labels: Array) -> LabelSums:
@@ -254,4 +256,4 @@ def label_sums(logits: Array, labels: Array) -> LabelSums:
         In float32, or float64 for such logits. Differentiable in reverse mode any
         number of times, and forward over reverse.
     """
-    return _label_sums(jnp.asarray(logits), labels)
+    return _compiled(jnp.asarray(logits), labels)
