@@ -29,6 +29,26 @@ def _by_activation(
     )
 
 
+def _focal_of(
+    activation: _arrays.Activation,
+    ignore: int | None,
+    gamma: float | Array,
+    alpha: float | Array | None,
+    class_weights: Array | None,
+    label_smoothing: float | Array,
+) -> Loss:
+    """The focal loss that belongs to the activation, with its options."""
+    loss: Loss = functools.partial(
+        _by_activation(activation, _focal.focal, _focal.binary_focal),
+        ignore=ignore,
+        gamma=gamma,
+        alpha=alpha,
+        class_weights=class_weights,
+        label_smoothing=label_smoothing,
+    )
+    return loss
+
+
 def dice_ce(
     preds: Array,
     targets: Array,
@@ -86,7 +106,7 @@ def dice_ce(
         _cross_entropy.cross_entropy,
         _cross_entropy.binary_cross_entropy,
     )
-    region = functools.partial(
+    region: Loss = functools.partial(
         _region.dice,
         ignore=ignore,
         activation=activation,
@@ -152,7 +172,7 @@ def dice_focal(
         >>> print(f"{loss[0]:.4f}")                          # 1/2, plus log(2) / 4
         0.6733
     """
-    region = functools.partial(
+    region: Loss = functools.partial(
         _region.dice,
         ignore=ignore,
         activation=activation,
@@ -161,13 +181,8 @@ def dice_focal(
         background=background,
         class_weights=class_weights,
     )
-    positions = functools.partial(
-        _by_activation(activation, _focal.focal, _focal.binary_focal),
-        ignore=ignore,
-        gamma=gamma,
-        alpha=alpha,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
+    positions = _focal_of(
+        activation, ignore, gamma, alpha, class_weights, label_smoothing
     )
     parts = {"dice": (region, dice_weight), "focal": (positions, focal_weight)}
     return _mix.mix(parts)(preds, targets, where=where)
@@ -217,7 +232,7 @@ def generalized_dice_focal(
         >>> print(f"{loss[0]:.4f}")                          # 1/2, plus log(2) / 4
         0.6733
     """
-    region = functools.partial(
+    region: Loss = functools.partial(
         _generalized_dice.generalized_dice,
         ignore=ignore,
         weighting=weighting,
@@ -227,13 +242,8 @@ def generalized_dice_focal(
         background=background,
         class_weights=class_weights,
     )
-    positions = functools.partial(
-        _by_activation(activation, _focal.focal, _focal.binary_focal),
-        ignore=ignore,
-        gamma=gamma,
-        alpha=alpha,
-        class_weights=class_weights,
-        label_smoothing=label_smoothing,
+    positions = _focal_of(
+        activation, ignore, gamma, alpha, class_weights, label_smoothing
     )
     parts = {"dice": (region, dice_weight), "focal": (positions, focal_weight)}
     return _mix.mix(parts)(preds, targets, where=where)

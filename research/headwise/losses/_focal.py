@@ -51,7 +51,8 @@ def focal(
     Conventions: a float alpha weighs channel 0, the background, by 1 - alpha and every
     other by alpha (MONAI's `use_softmax=True`); its scalar is lost there with
     `include_background=False`. Keras' default is alpha = 0.25, here there is none.
-    `class_weights` multiply the values as they are.
+    MONAI means over the classes too, which divides by C. `class_weights` multiply the
+    values as they are.
 
     Args:
         preds, targets, where, ignore, label_smoothing: as in `cross_entropy`.
@@ -109,7 +110,8 @@ def binary_focal(
         t    = (1 - label_smoothing) t + label_smoothing / 2
 
     Without alpha both terms have factor 1. Conventions: those of the paper, MONAI
-    (`FocalLoss`) and optax (`sigmoid_focal_loss`); Keras' default alpha is 0.25.
+    (`FocalLoss`) and optax (`sigmoid_focal_loss`); Keras has alpha = 0.25, which acts with
+    `apply_class_balancing=True` only.
 
     Args:
         preds, targets, where, ignore: as in `binary_cross_entropy`.
