@@ -115,7 +115,7 @@ def dice_ce(
         background=background,
         class_weights=class_weights,
     )
-    positions = functools.partial(
+    positions: Loss = functools.partial(
         of_positions,
         ignore=ignore,
         class_weights=class_weights,

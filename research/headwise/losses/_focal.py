@@ -110,7 +110,7 @@ def binary_focal(
         t    = (1 - label_smoothing) t + label_smoothing / 2
 
     Without alpha both terms have factor 1. Conventions: those of the paper, MONAI
-    (`FocalLoss`) and optax (`sigmoid_focal_loss`); Keras has alpha = 0.25, which acts with
+    (`FocalLoss`) and optax (`sigmoid_focal_loss`); the alpha of Keras, 0.25, acts with
     `apply_class_balancing=True` only.
 
     Args:
