@@ -1,6 +1,9 @@
 """Settings of every test process: strict, and the names that examples may use."""
 
+import gc
 import os
+import pathlib
+from collections.abc import Iterator
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -23,6 +26,29 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def pytest_configure() -> None:
     """Absl flags are read outside `app.run` here (chex, grain)."""
     flags.FLAGS.mark_as_parsed()
+
+
+_MAPS = pathlib.Path("/proc/self/maps")
+_MANY_MAPS = 20_000
+_seen = 0
+
+
+@pytest.fixture(autouse=True)
+def room_for_programs() -> Iterator[None]:
+    """Forgets compiled programs before the process has as many as Linux lets it map.
+
+    Each holds a few memory maps for good; at 65,530 of them (vm.max_map_count) the
+    compiler crashes, and a worker compiles that much in a quarter of an hour.
+    """
+    yield
+    global _seen
+    _seen += 1
+    if _seen % 10 == 0 and _MAPS.exists():
+        with _MAPS.open("rb") as maps:
+            many = sum(1 for _ in maps) > _MANY_MAPS
+        if many:
+            jax.clear_caches()
+            gc.collect()
 
 
 @pytest.fixture(autouse=True)
