@@ -32,7 +32,7 @@ from matplotlib import ticker
 import headwise as hw
 
 _OUTPUT = flags.DEFINE_string("output", "docs", "Folder of the pictures.")
-_SMOKE = flags.DEFINE_bool("smoke", False, "Few points on every path.")
+_POINTS = flags.DEFINE_integer("points", 97, "On the path of a loss.", lower_bound=2)
 
 Loss = Callable[..., jax.Array]
 
@@ -358,7 +358,7 @@ def main(argv: list[str]) -> None:
     """Draws both pictures."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
-    points = 7 if _SMOKE.value else 97
+    points = _POINTS.value
     groups = {
         "region": [of_rare_structure(*item, points) for item in REGION.items()],
         "position": [of_rare_structure(*item, points) for item in POSITION.items()],

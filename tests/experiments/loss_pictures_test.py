@@ -20,7 +20,7 @@ LEFT_OUT = {"checked", "deep_supervision", "distance_transform", "mix"} | {
 
 @pytest.mark.slow
 def test_pictures(tmp_path):
-    command = [sys.executable, "-m", "experiments.loss_pictures", "--smoke"]
+    command = [sys.executable, "-m", "experiments.loss_pictures", "--points=7"]
     done = subprocess.run(
         [*command, f"--output={tmp_path / 'new'}"], capture_output=True, text=True
     )
