@@ -235,8 +235,8 @@ def _backward(residuals: tuple, cotangents: LabelSums) -> tuple[Array, None]:
     mean = scale * (at(labels, exps) * of_label + _over_channels("sum", exps * g))
     rest = _kept(labels, of_surprise - mean)
     label = is_label(labels, logits.shape[-1])
-    slope = g + rest[..., None] + jnp.where(label, of_label[..., None], 0)
-    slope = p * slope - jnp.where(label, of_surprise[..., None], 0)
+    at_label = p * of_label[..., None] - of_surprise[..., None]
+    slope = p * (g + rest[..., None]) + jnp.where(label, at_label, 0)
     return slope.astype(logits.dtype), None
 
 
