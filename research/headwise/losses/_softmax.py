@@ -20,12 +20,16 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_derivatives import CustomVJPPrimal
+from jax.custom_derivatives import SymbolicZero
 
 from headwise import _numerics
 from headwise.losses import _arrays
 from headwise.typing import Array
 
-_WRITTEN_OUT = 16
+_WRITTEN_OUT = 32
+_LOGIT_WRITTEN_OUT = 15
+"""The logit of a label, which is read once and in no other loop."""
 _BLOCK = 1024
 
 NO_CLASS = -1
@@ -103,9 +107,9 @@ def _over_channels(combine: str, x: Array) -> Array:
     return functools.reduce(add, _channels(x))
 
 
-def at(labels: Array, x: Array) -> Array:
+def at(labels: Array, x: Array, written_out: int = _WRITTEN_OUT) -> Array:
     """Of x [B, *S, C] the channel of each label; 0 where it is no class."""
-    if x.shape[-1] > _WRITTEN_OUT:
+    if x.shape[-1] > written_out:
         place = jnp.clip(labels, 0, x.shape[-1] - 1)[..., None]
         found = jnp.take_along_axis(x, place, -1, mode="promise_in_bounds")[..., 0]
         return jnp.where(labels >= 0, found, 0)
@@ -124,8 +128,10 @@ def is_label(labels: Array, channels: int) -> Array:
     )
 
 
-def _spread(of_class: Array, like: Array) -> Array:
+def _spread(of_class: Array | SymbolicZero, like: Array) -> Array:
     """[B, C] as [B, 1.., C], to go with [B, *S, C]."""
+    if isinstance(of_class, SymbolicZero):
+        return jnp.zeros_like(like)
     batch, channels = of_class.shape
     of_class = of_class.reshape(batch, *(1,) * (like.ndim - 2), channels)
     return jnp.broadcast_to(of_class, like.shape)
@@ -192,7 +198,7 @@ def _forward(logits: Array, labels: Array) -> tuple[LabelSums, tuple]:
     exps = _exponentials(logits, labels, largest)
     total = _over_channels("sum", exps)
     scale = _kept(labels, jnp.where(labels == MASKED, 0, 1 / total))
-    surprise = largest + jnp.log(total) - at(labels, shown)
+    surprise = largest + jnp.log(total) - at(labels, shown, _LOGIT_WRITTEN_OUT)
     surprise = jnp.where(labels >= 0, surprise, 0)
     dtype = exps.dtype
     if channels > _WRITTEN_OUT:
@@ -224,23 +230,37 @@ def _forward(logits: Array, labels: Array) -> tuple[LabelSums, tuple]:
 
 def _backward(residuals: tuple, cotangents: LabelSums) -> tuple[Array, None]:
     # For p of one position and g = dloss/dp: dloss/dlogits = p (g - Σ p g), and p - t
-    # for -log p of the label.
+    # for -log p of the label. What the loss does not use costs nothing.
     logits, labels, largest, scale = residuals
     exps = _exponentials(logits, labels, largest)
     p = exps * scale[..., None]
-    both, preds, squares = (_spread(x, exps) for x in cotangents[:3])
-    of_surprise = jnp.where(labels >= 0, cotangents.surprise, 0)
-    of_label = at(labels, both)
-    g = preds + 2 * p * squares
-    mean = scale * (at(labels, exps) * of_label + _over_channels("sum", exps * g))
-    rest = _kept(labels, of_surprise - mean)
+    g, rest, at_label = jnp.zeros_like(p), jnp.zeros_like(scale), jnp.zeros_like(p)
+    if not _is_zero(cotangents.surprise):
+        rest = jnp.where(labels >= 0, cotangents.surprise, 0)
+        at_label -= rest[..., None]
+    if not all(map(_is_zero, cotangents[:3])):
+        both, preds, squares = (_spread(x, exps) for x in cotangents[:3])
+        of_label = at(labels, both)
+        g = preds + 2 * p * squares
+        mean = scale * (at(labels, exps) * of_label + _over_channels("sum", exps * g))
+        rest = _kept(labels, rest - mean)
+        at_label += p * of_label[..., None]
     label = is_label(labels, logits.shape[-1])
-    at_label = p * of_label[..., None] - of_surprise[..., None]
     slope = p * (g + rest[..., None]) + jnp.where(label, at_label, 0)
     return slope.astype(logits.dtype), None
 
 
-_label_sums.defvjp(_forward, _backward)
+def _is_zero(cotangent: Array | SymbolicZero) -> bool:
+    return isinstance(cotangent, SymbolicZero)
+
+
+def _forward_of(
+    logits: CustomVJPPrimal, labels: CustomVJPPrimal
+) -> tuple[LabelSums, tuple]:
+    return _forward(logits.value, labels.value)
+
+
+_label_sums.defvjp(_forward_of, _backward, symbolic_zeros=True)
 # Outside of jit, too, its loops are compiled once.
 _compiled = jax.jit(_label_sums, inline=True)
 
