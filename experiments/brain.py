@@ -10,7 +10,7 @@ Command:   python -m experiments.main --experiment=brain --sweep --workdir=studi
 Time:      3.5 minutes on two CPU cores (18 trials of 600 steps, and one watched)
 Expected:  Dice of the tissue classes 0.85 at bias=0.01 t1=0.1 tissue=1, and 0.71 at
            equal weights: the bias head disturbs the trunk when it weighs much, and is
-           no better for it (R² 0.07 to 0.11 at any weight; that is not much).
+           no better for it (R² 0.05 to 0.11 at any weight; that is not much).
 Caution:   the grid, the learning rate and STRENGTHS were chosen while looking at the
            held-out patches. Of three grids tried, one (bias 0.01 or 0.3, t1 0.1, 0.3
            or 1) showed no difference in Dice beyond chance (p = 0.19).
