@@ -183,7 +183,7 @@ def contributions(
         ]:
             raise ValueError("update: expected a pytree like the gradients")
         along = [
-            _along(heads, jnp.asarray(u), mine)
+            _products.along(heads, jnp.asarray(u), mine)
             for heads, u, mine in zip(rows, jax.tree.leaves(update), reached)
         ]
     both = (w != 0)[:, None] & (w != 0)[None, :]
@@ -224,14 +224,3 @@ def _reached(
             )
     flags = zip(*(jax.tree.leaves(reaches[name]) for name in names), strict=True)
     return [[h for h, on in enumerate(leaf) if on] for leaf in flags]
-
-
-def _along(heads: Sequence[Array], u: Array, reached: Sequence[int]) -> Array:
-    """[H] inner products with the update."""
-    nothing = jnp.zeros((), _numerics.accumulator(*heads))
-    return jnp.stack(
-        [
-            _products.inner(g, u, nothing.dtype) if h in reached else nothing
-            for h, g in enumerate(heads)
-        ]
-    )
