@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import rich.console
 import rich.progress
@@ -26,6 +25,9 @@ from absl import app
 from absl import flags
 
 import headwise as hw
+from experiments import bench_models
+from experiments.bench_models import Model
+from experiments.bench_models import MODELS
 
 _MODELS = flags.DEFINE_list("models", "mlp,conv2d,conv3d,transformer", "Which models.")
 _HEADS = flags.DEFINE_list("heads", "1,8,16", "Numbers of heads.")
@@ -36,159 +38,6 @@ _FORMS = flags.DEFINE_list(
 )
 _SECONDS = flags.DEFINE_float("seconds", 0.4, "Of measurement for each H.")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print a Markdown table.")
-
-
-class Model(NamedTuple):
-    """A trunk and some equal decoders."""
-
-    trunk: Callable[[dict, jax.Array], jax.Array]
-    decoder: Callable[[dict, jax.Array], jax.Array]
-    params: dict
-    inputs: jax.Array
-
-
-def values_fn(model: Model, params: dict, x: jax.Array) -> dict[str, jax.Array]:
-    """The mean square of each decoder's output minus a constant."""
-    features = model.trunk(params["trunk"], x)
-    return {
-        name: jnp.mean(jnp.square(model.decoder(params[name], features) - i))
-        for i, name in enumerate(sorted(params.keys() - {"trunk"}))
-    }
-
-
-def _model(heads: int, trunk: Any, decoder: Any, make_trunk: Any, make: Any, x: Any):
-    keys = jax.random.split(jax.random.key(0), heads + 1)
-    params = {f"head{i:02}": make(key) for i, key in enumerate(keys[1:])}
-    return Model(trunk, decoder, {"trunk": make_trunk(keys[0])} | params, x)
-
-
-def _weights(key: jax.Array, shapes: dict[str, tuple[int, ...]]) -> dict:
-    """Gaussian, scaled to keep the size of activations; the last axis is the output."""
-    keys = jax.random.split(key, len(shapes))
-    return {
-        name: jax.random.normal(k, shape) / np.sqrt(np.prod(shape[:-1]))
-        for k, (name, shape) in zip(keys, shapes.items(), strict=True)
-    }
-
-
-def mlp(heads: int) -> Model:
-    """Four layers of 512, batch 256; decoders 512 -> 512 -> 1."""
-
-    def trunk(p: dict, x: jax.Array) -> jax.Array:
-        for layer in sorted(p):
-            x = jnp.tanh(x @ p[layer])
-        return x
-
-    def decoder(p: dict, x: jax.Array) -> jax.Array:
-        return jnp.tanh(x @ p["hidden"]) @ p["out"]
-
-    return _model(
-        heads,
-        trunk,
-        decoder,
-        lambda key: _weights(key, {f"layer{i}": (512, 512) for i in range(4)}),
-        lambda key: _weights(key, {"hidden": (512, 512), "out": (512, 1)}),
-        jax.random.normal(jax.random.key(1), (256, 512)),
-    )
-
-
-def conv2d(heads: int) -> Model:
-    """Four 3x3 convolutions, 32 channels, 8 images of 32^2; decoders of two more."""
-    convolve = functools.partial(
-        jax.lax.conv_general_dilated,
-        window_strides=(1, 1),
-        padding="SAME",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-    )
-
-    def trunk(p: dict, x: jax.Array) -> jax.Array:
-        for layer in sorted(p):
-            x = jax.nn.relu(convolve(x, p[layer]))
-        return x
-
-    def decoder(p: dict, x: jax.Array) -> jax.Array:
-        return convolve(jax.nn.relu(convolve(x, p["hidden"])), p["out"])
-
-    widths = [3, 32, 32, 32, 32]
-    shapes = {f"layer{i}": (3, 3, *widths[i : i + 2]) for i in range(4)}
-    return _model(
-        heads,
-        trunk,
-        decoder,
-        lambda key: _weights(key, shapes),
-        lambda key: _weights(key, {"hidden": (3, 3, 32, 32), "out": (1, 1, 32, 2)}),
-        jax.random.normal(jax.random.key(1), (8, 32, 32, 3)),
-    )
-
-
-def conv3d(heads: int) -> Model:
-    """Two 3x3x3 convolutions, 16 channels, 2 volumes of 16^3; decoders of one."""
-    data, kernel = (0, 4, 1, 2, 3), (4, 3, 0, 1, 2)
-    convolve = functools.partial(
-        hw.nn.matmul_convolution,
-        window_strides=(1, 1, 1),
-        padding="SAME",
-        dimension_numbers=jax.lax.ConvDimensionNumbers(data, kernel, data),
-    )
-
-    def trunk(p: dict, x: jax.Array) -> jax.Array:
-        for layer in sorted(p):
-            x = jax.nn.relu(convolve(x, p[layer]))
-        return x
-
-    def decoder(p: dict, x: jax.Array) -> jax.Array:
-        return jax.nn.relu(convolve(x, p["hidden"])) @ p["out"]
-
-    widths = [1, 16, 16]
-    shapes = {f"layer{i}": (3, 3, 3, *widths[i : i + 2]) for i in range(2)}
-    return _model(
-        heads,
-        trunk,
-        decoder,
-        lambda key: _weights(key, shapes),
-        lambda key: _weights(key, {"hidden": (3, 3, 3, 16, 16), "out": (16, 2)}),
-        jax.random.normal(jax.random.key(1), (2, 16, 16, 16, 1)),
-    )
-
-
-def transformer(heads: int) -> Model:
-    """A pre-norm block of width 128, 8 sequences of 64; linear decoders."""
-    width, parts = 128, 4
-
-    def norm(x: jax.Array) -> jax.Array:
-        return jax.nn.standardize(x, axis=-1)
-
-    def trunk(p: dict, x: jax.Array) -> jax.Array:
-        for block in sorted(p):
-            w = p[block]
-            q, k, v = jnp.split(norm(x) @ w["qkv"], 3, axis=-1)
-            split = functools.partial(jnp.reshape, shape=(*x.shape[:2], parts, -1))
-            mixed = jax.nn.dot_product_attention(split(q), split(k), split(v))
-            x = x + mixed.reshape(x.shape) @ w["out"]
-            x = x + jax.nn.gelu(norm(x) @ w["up"]) @ w["down"]
-        return norm(x)
-
-    def decoder(p: dict, x: jax.Array) -> jax.Array:
-        return x @ p["out"]
-
-    shapes: dict[str, tuple[int, ...]] = {
-        "qkv": (width, 3 * width),
-        "out": (width, width),
-        "up": (width, 4 * width),
-        "down": (4 * width, width),
-    }
-
-    def make_trunk(key: jax.Array) -> dict:
-        return {"block": _weights(key, shapes)}
-
-    return _model(
-        heads,
-        trunk,
-        decoder,
-        make_trunk,
-        lambda key: _weights(key, {"out": (width, 16)}),
-        jax.random.normal(jax.random.key(1), (8, 64, width)),
-    )
 
 
 FORMS = [
@@ -203,7 +52,6 @@ FORMS = [
     "step mgda",
     "step contributions",
 ]
-MODELS = {"mlp": mlp, "conv2d": conv2d, "conv3d": conv3d, "transformer": transformer}
 
 
 class Compiled(NamedTuple):
@@ -228,7 +76,7 @@ def compiled(function: Callable, *args: Any) -> Compiled:
 
 def forms(model: Model, wanted: list[str]) -> dict[str, Compiled]:
     """The wanted ways, compiled, on the same model."""
-    f = functools.partial(values_fn, model)
+    f = functools.partial(bench_models.values_fn, model)
     params, x = model.params, model.inputs
     names = sorted(params.keys() - {"trunk"})
 
@@ -279,7 +127,7 @@ def floors(make: Callable[[int], Model]) -> Callable[[int], Floor]:
     one, two = make(1), make(2)
 
     def total(model: Model, params: dict, x: jax.Array) -> jax.Array:
-        return jnp.sum(jnp.stack([*values_fn(model, params, x).values()]))
+        return jnp.sum(jnp.stack([*bench_models.values_fn(model, params, x).values()]))
 
     def count(function: Callable, model: Model) -> float:
         bound = functools.partial(function, model)
