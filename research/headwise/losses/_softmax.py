@@ -5,10 +5,10 @@ sums over the positions and -log p of each label. Both are found without one-hot
 and with one array of the size of the logits, exp(logits - max), which the backward
 pass makes anew.
 
-Channels are few and last, so a loop over positions with the channels written out is
-what compilers vectorise; the sums are taken side by side in one pass, block by block
-(sums of long rows would lose counts). Above `_WRITTEN_OUT` channels the channel axis
-is a vector axis of its own.
+Channels are last. If they are few, a loop over positions with the channels written out
+is what compilers vectorise; the sums are taken side by side in one pass, block by block
+(sums of long rows would lose counts). Above `_WRITTEN_OUT` channels, the channel axis
+is a vector axis of its own, and sums with factors are products of matrices.
 """
 
 import functools
@@ -27,9 +27,7 @@ from headwise import _numerics
 from headwise.losses import _arrays
 from headwise.typing import Array
 
-_WRITTEN_OUT = 32
-_LOGIT_WRITTEN_OUT = 15
-"""The logit of a label, which is read once and in no other loop."""
+_WRITTEN_OUT = 15
 _BLOCK = 1024
 
 NO_CLASS = -1
@@ -107,9 +105,9 @@ def _over_channels(combine: str, x: Array) -> Array:
     return functools.reduce(add, _channels(x))
 
 
-def at(labels: Array, x: Array, written_out: int = _WRITTEN_OUT) -> Array:
+def at(labels: Array, x: Array) -> Array:
     """Of x [B, *S, C] the channel of each label; 0 where it is no class."""
-    if x.shape[-1] > written_out:
+    if x.shape[-1] > _WRITTEN_OUT:
         place = jnp.clip(labels, 0, x.shape[-1] - 1)[..., None]
         found = jnp.take_along_axis(x, place, -1, mode="promise_in_bounds")[..., 0]
         return jnp.where(labels >= 0, found, 0)
@@ -137,6 +135,15 @@ def _spread(of_class: Array | SymbolicZero, like: Array) -> Array:
     return jnp.broadcast_to(of_class, like.shape)
 
 
+def _of_label(labels: Array, of_class: Array | SymbolicZero, like: Array) -> Array:
+    """[B, *S] of [B, C] the entry of each label; 0 where it is no class."""
+    few = like.shape[-1] <= _WRITTEN_OUT
+    if few or isinstance(of_class, SymbolicZero):
+        return at(labels, _spread(of_class, like))
+    found = at(labels.reshape(len(labels), -1), of_class[:, None])
+    return found.reshape(labels.shape)
+
+
 def _block(positions: int) -> int:
     """Length of the blocks that are summed first: a divisor, or a power of 2."""
     if positions <= _BLOCK:
@@ -150,20 +157,13 @@ def _totals(arrays: Sequence[Array]) -> list[Array]:
     """The sums over all but the first axis, in one pass."""
     if _numerics.has_sharding_type(arrays[0]):
         return [jnp.sum(x, tuple(range(1, x.ndim))) for x in arrays]
-    batch, positions = arrays[0].shape[0], math.prod(arrays[0].shape[1:])
-    block = _block(positions)
-
-    def rows(x: Array) -> Array:
-        x = x.reshape(batch, positions)
-        if positions % block:
-            x = jnp.pad(x, ((0, 0), (0, -positions % block)))
-        return x.reshape(batch, -1, block)
 
     def add(one: tuple, other: tuple) -> tuple:
         return tuple(map(operator.add, one, other))
 
     zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
-    partial = lax.reduce(tuple(map(rows, arrays)), zeros, add, (2,))
+    blocks = tuple(_blocks_of(x, x) for x in arrays)
+    partial = lax.reduce(blocks, zeros, add, (2,))
     return [jnp.sum(x, 1) for x in partial]
 
 
@@ -191,6 +191,15 @@ def _label_sums(logits: Array, labels: Array) -> LabelSums:
 
 
 def _forward(logits: Array, labels: Array) -> tuple[LabelSums, tuple]:
+    if logits.shape[-1] > _WRITTEN_OUT:
+        found, largest, scale = _wide_sums(logits, labels)
+    else:
+        found, largest, scale = _written_out_sums(logits, labels)
+    return found, (logits, labels, largest, scale)
+
+
+def _written_out_sums(logits: Array, labels: Array) -> tuple[LabelSums, Array, Array]:
+    """The sums, and of each position the largest logit and 1 / Σ exp(logit - it)."""
     channels = logits.shape[-1]
     shown = visible(logits, labels)
     # p and -log p do not depend on what is subtracted.
@@ -198,34 +207,102 @@ def _forward(logits: Array, labels: Array) -> tuple[LabelSums, tuple]:
     exps = _exponentials(logits, labels, largest)
     total = _over_channels("sum", exps)
     scale = _kept(labels, jnp.where(labels == MASKED, 0, 1 / total))
-    surprise = largest + jnp.log(total) - at(labels, shown, _LOGIT_WRITTEN_OUT)
+    # Not (largest + log) - logit: that would lose the digits of the log.
+    surprise = jnp.log(total) - (at(labels, shown) - largest)
     surprise = jnp.where(labels >= 0, surprise, 0)
-    dtype = exps.dtype
-    if channels > _WRITTEN_OUT:
-        p, axes = exps * scale[..., None], tuple(range(1, labels.ndim))
-        mine = is_label(labels, channels)
-        sums = [
-            jnp.sum(jnp.where(mine, p, 0), axes),
-            jnp.sum(p, axes),
-            jnp.sum(p * p, axes),
-            jnp.sum(mine, axes, dtype=dtype),
-        ]
-    else:
-        each = [x * scale for x in _channels(exps)]
-        here = [labels == c for c in range(channels)]
-        totals = _totals(
-            [jnp.where(is_here, p, 0) for is_here, p in zip(here, each)]
-            + each
-            + [p * p for p in each]
-            + [is_here.astype(dtype) for is_here in here]
-        )
-        sums = [
-            jnp.stack(totals[i : i + channels], -1)
-            for i in range(0, 4 * channels, channels)
-        ]
-    both, preds, squares, volume = sums
-    found = LabelSums(both, preds, squares, volume, surprise)
-    return found, (logits, labels, largest, scale)
+    each = [x * scale for x in _channels(exps)]
+    here = [labels == c for c in range(channels)]
+    totals = _totals(
+        [jnp.where(is_here, p, 0) for is_here, p in zip(here, each)]
+        + each
+        + [p * p for p in each]
+        + [is_here.astype(exps.dtype) for is_here in here]
+    )
+    both, preds, squares, volume = (
+        jnp.stack(totals[i : i + channels], -1)
+        for i in range(0, 4 * channels, channels)
+    )
+    return LabelSums(both, preds, squares, volume, surprise), largest, scale
+
+
+def _wide_sums(logits: Array, labels: Array) -> tuple[LabelSums, Array, Array]:
+    """The same for many channels: their axis is the one that is vectorised."""
+    shown = visible(logits, labels)
+    largest = lax.stop_gradient(jnp.max(shown, -1))
+    exps = jnp.exp(shown - largest[..., None])
+    total = jnp.sum(exps, -1)
+    scale = jnp.where(labels == MASKED, 0, 1 / total)
+    of_label = _below_largest(logits, labels, largest)
+    channels = logits.shape[-1]
+    found = LabelSums(
+        both=_sums_by_label(jnp.exp(of_label) * scale, labels, channels),
+        preds=_weighted_sums(scale, exps),
+        squares=_weighted_sums(scale * scale, exps * exps),
+        volume=_sums_by_label(jnp.ones_like(scale), labels, channels),
+        surprise=jnp.where(labels >= 0, jnp.log(total) - of_label, 0),
+    )
+    return found, largest, scale
+
+
+def _below_largest(logits: Array, labels: Array, largest: Array) -> Array:
+    """[B, *S] logit of the label minus the largest; 0 where it is no class."""
+    of_label = at(labels, logits).astype(largest.dtype)
+    return jnp.where(labels >= 0, of_label - largest, 0)
+
+
+def _is_fused(x: Array) -> bool:
+    """Whether a sum over positions may be left to the compiler, factors and all.
+
+    Those for CPUs are 50 times slower at that than at a product of matrices.
+    """
+    return _numerics.has_sharding_type(x) or jax.default_backend() != "cpu"
+
+
+def _weighted_sums(weights: Array, x: Array) -> Array:
+    """[B, C] sums of weights [B, *S] times x [B, *S, C]."""
+    if _is_fused(x):
+        return jnp.sum(weights[..., None] * x, tuple(range(1, weights.ndim)))
+    w = _blocks_of(weights, weights)
+    parts = jnp.einsum("bnk,bnkc->bnc", w, _blocks_of(weights, x), precision="highest")
+    return jnp.sum(parts, 1)
+
+
+def _along_channels(x: Array, of_class: Array | SymbolicZero) -> Array:
+    """[B, *S] sums over the channels of x [B, *S, C] times what is [B, C]."""
+    if isinstance(of_class, SymbolicZero):
+        return jnp.zeros_like(x[..., 0])
+    if _is_fused(x):
+        return jnp.sum(x * _spread(of_class, x), -1)
+    flat = x.reshape(len(x), -1, x.shape[-1])
+    found = jnp.einsum("bnc,bc->bn", flat, of_class, precision="highest")
+    return found.reshape(x.shape[:-1])
+
+
+def _sums_by_label(x: Array, labels: Array, channels: int) -> Array:
+    """[B, C] sums of x [B, *S] over the positions with each label."""
+    if _is_fused(labels):
+        mine = jnp.where(is_label(labels, channels), x[..., None], 0)
+        return jnp.sum(mine, tuple(range(1, labels.ndim)))
+    # A row for every block of every example; what has no class has its own channel.
+    place = _blocks_of(labels, jnp.where(labels < 0, channels, labels))
+    batch, blocks, _ = place.shape
+    row = jnp.arange(batch * blocks, dtype=jnp.int32).reshape(batch, blocks, 1)
+    place = (row * (channels + 1) + place).reshape(-1)
+    parts = jnp.zeros(batch * blocks * (channels + 1), x.dtype)
+    values = _blocks_of(labels, x).reshape(-1)
+    parts = parts.at[place].add(values, mode="promise_in_bounds")
+    return jnp.sum(parts.reshape(batch, blocks, -1), 1)[:, :channels]
+
+
+def _blocks_of(positions: Array, x: Array) -> Array:
+    """[B, *S, ...] -> [B, blocks, positions of a block, ...]."""
+    batch, count = positions.shape[0], math.prod(positions.shape[1:])
+    rest = x.shape[positions.ndim :]
+    block = _block(count)
+    x = x.reshape(batch, count, *rest)
+    if count % block:
+        x = jnp.pad(x, ((0, 0), (0, -count % block)) + ((0, 0),) * len(rest))
+    return x.reshape(batch, -1, block, *rest)
 
 
 def _backward(residuals: tuple, cotangents: LabelSums) -> tuple[Array, None]:
@@ -239,11 +316,18 @@ def _backward(residuals: tuple, cotangents: LabelSums) -> tuple[Array, None]:
         rest = jnp.where(labels >= 0, cotangents.surprise, 0)
         at_label -= rest[..., None]
     if not all(map(_is_zero, cotangents[:3])):
-        both, preds, squares = (_spread(x, exps) for x in cotangents[:3])
-        of_label = at(labels, both)
+        _, preds, squares = (_spread(x, exps) for x in cotangents[:3])
         g = preds + 2 * p * squares
-        mean = scale * (at(labels, exps) * of_label + _over_channels("sum", exps * g))
-        rest = _kept(labels, rest - mean)
+        of_label = _of_label(labels, cotangents.both, exps)
+        if logits.shape[-1] > _WRITTEN_OUT:
+            mine = jnp.exp(_below_largest(logits, labels, largest))
+            total = _along_channels(exps, cotangents.preds) + 2 * scale * (
+                _along_channels(exps * exps, cotangents.squares)
+            )
+        else:
+            mine = at(labels, exps)
+            total = _over_channels("sum", exps * g)
+        rest = _kept(labels, rest - scale * (mine * of_label + total))
         at_label += p * of_label[..., None]
     label = is_label(labels, logits.shape[-1])
     slope = p * (g + rest[..., None]) + jnp.where(label, at_label, 0)
