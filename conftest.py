@@ -9,8 +9,10 @@ from collections.abc import Iterator
 # Compiled programs are kept from run to run and shared by the workers: compiling is
 # most of the time that the tests take. Keys hold the program, its options and the
 # version of the compiler.
-_COMPILED = pathlib.Path(__file__).parent / ".pytest_cache" / "compiled"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_COMPILED / platform.node()))
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(pathlib.Path(__file__).parent / ".pytest_cache/compiled" / platform.node()),
+)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
