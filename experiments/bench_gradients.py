@@ -6,10 +6,13 @@
 The floor is the arithmetic that no exact method can avoid: one forward pass, and for
 each head one backward pass over exactly the path that leads to it. It is counted by XLA
 on programs that do just that. All forms of a block run side by side, round after round,
-and the best round counts, so that ratios hold on a busy machine.
+and the best round counts, so that ratios hold on a busy machine. Freed memory stays
+with the process (`keep_memory`).
 """
 
+import ctypes
 import functools
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +39,7 @@ _FORMS = flags.DEFINE_list(
     "plain backward,jacrev,head_grads,head_gramian,step mgda",
     "Which forms.",
 )
-_SECONDS = flags.DEFINE_float("seconds", 0.4, "Of measurement for each H.")
+_SECONDS = flags.DEFINE_float("seconds", 1.0, "Of measurement for each H.")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print a Markdown table.")
 
 
@@ -151,6 +154,18 @@ def floors(make: Callable[[int], Model]) -> Callable[[int], Floor]:
     return floor
 
 
+def keep_memory() -> None:
+    """Tells glibc to keep freed memory instead of giving it back to the kernel.
+
+    Otherwise large results cost page faults in every call or in none, as the sizes of
+    earlier ones had it, which changes times by half.
+    """
+    if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):
+        trim_threshold, mmap_max = -1, -4
+        ctypes.CDLL(None).mallopt(mmap_max, 0)
+        ctypes.CDLL(None).mallopt(trim_threshold, 2**31 - 1)
+
+
 def best_times(ways: dict[str, Compiled], seconds: float) -> dict[str, float]:
     """Seconds of the best round, the ways taking turns for about so long in all."""
     best = dict.fromkeys(ways, float("inf"))
@@ -231,6 +246,7 @@ def main(argv: list[str]) -> None:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise app.UsageError(f"--{flag}: expected some of {known}, got {unknown}")
+    keep_memory()
     heads = [int(h) for h in _HEADS.value]
     device = jax.devices()[0]
     print(f"jax {jax.__version__} on {device.device_kind}\n")

@@ -1,6 +1,5 @@
 """Inner products of long arrays."""
 
-import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,9 +12,6 @@ from headwise.typing import Array
 PAIRWISE_SIZE = 2**16
 PAIRWISE_HEADS = 16
 """Gradients at least so long, of at most so many heads, are multiplied pair by pair."""
-
-_SHORT, _LONG = 32, 1024
-"""Lengths of a last axis that is summed first."""
 
 
 def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Array:
@@ -54,26 +50,20 @@ def cross(rows: Sequence[Array], others: Sequence[Array]) -> Array:
 def along(rows: Sequence[Array], u: Array, reached: Sequence[int]) -> Array:
     """H arrays of one shape -> [H] inner products with u, at least float32.
 
-    Only those of the heads `reached` are read; the others are known to be 0. All are
-    summed side by side, so that u is made and read once.
+    Only those of the heads `reached` are read; the others are known to be 0.
     """
     dtype = _numerics.accumulator(*rows)
-    zero = jnp.zeros((), dtype).real
     mine = [rows[h] for h in reached]
-    # Along the last axis nothing moves between devices and few terms are in one sum.
-    short = u.ndim > 1 and _SHORT <= u.shape[-1] <= _LONG
-    if not mine or not short or _numerics.has_sharding_type(u):
+    found = [jnp.zeros((), dtype).real] * len(rows)
+    if not mine or u.size >= PAIRWISE_SIZE or _numerics.has_sharding_type(u):
         sums = [inner(g, u, dtype) for g in mine]
     else:
-        terms = tuple((g.astype(dtype) * u.astype(dtype).conj()).real for g in mine)
-        partial = lax.reduce(terms, (zero,) * len(mine), _add, (u.ndim - 1,))
-        sums = [jnp.sum(x) for x in partial]
-    found = dict(zip(reached, sums, strict=True))
-    return jnp.stack([found.get(h, zero) for h in range(len(rows))])
-
-
-def _add(one: tuple[Array, ...], other: tuple[Array, ...]) -> tuple[Array, ...]:
-    return tuple(map(operator.add, one, other))
+        matrix = jnp.stack([jnp.ravel(g) for g in mine]).astype(dtype)
+        u = jnp.ravel(u).astype(dtype).conj()
+        sums = list(jnp.matmul(matrix, u, precision=lax.Precision.HIGHEST).real)
+    for h, x in zip(reached, sums, strict=True):
+        found[h] = x
+    return jnp.stack(found)
 
 
 def inner(a: Array, b: Array, dtype: Any) -> Array:
