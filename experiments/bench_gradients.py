@@ -167,10 +167,10 @@ def keep_memory() -> None:
 
 
 def best_times(ways: dict[str, Compiled], seconds: float) -> dict[str, float]:
-    """Seconds of the best round, the ways taking turns for about so long in all."""
+    """Seconds of the best round, the ways taking turns for so long, or six rounds."""
     best = dict.fromkeys(ways, float("inf"))
     end, rounds = time.perf_counter() + seconds, 0
-    while rounds < 2 or time.perf_counter() < end:
+    while rounds < 6 or time.perf_counter() < end:
         for name, way in ways.items():
             start = time.perf_counter()
             jax.block_until_ready(way.run(*way.args))
