@@ -1,10 +1,13 @@
 """Arithmetic that is safe at the edges: no NaN from 0 / 0, float32 accumulation."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from headwise.typing import Array
+from headwise.typing import PyTree
 
 
 def accumulator(*arrays: Array) -> jnp.dtype:
@@ -61,6 +64,28 @@ def has_sharding_type(array: Array) -> bool:
     """
     mesh = getattr(getattr(jax.typeof(array), "sharding", None), "mesh", None)
     return mesh is not None and not mesh.empty and bool(mesh.explicit_axes)
+
+
+def alike(tree: PyTree, *others: PyTree) -> PyTree:
+    """The arrays with a type that differs between the same devices as all others.
+
+    Inside of `jax.shard_map` the first state of a loop must have the type of the later
+    ones; zeros do not differ between devices.
+    """
+    arrays = [x for x in jax.tree.leaves((tree, others)) if hasattr(x, "dtype")]
+    axes = frozenset[str]().union(*(varying_axes(jax.typeof(x)) for x in arrays))
+
+    def vary(x: Array) -> Array:
+        missing = tuple(sorted(axes - varying_axes(jax.typeof(x))))
+        return lax.pcast(x, missing, to="varying") if missing else x
+
+    return jax.tree.map(vary, tree)
+
+
+def varying_axes(type_of_array: Any) -> frozenset[str]:
+    """The axes of a mesh along which a type says that its arrays differ."""
+    of_axes = getattr(type_of_array, "manual_axis_type", None)
+    return frozenset() if of_axes is None else of_axes.varying
 
 
 def safe_power(base: Array, exponent: float | Array) -> Array:

@@ -158,18 +158,7 @@ def test_shard_map_inside_the_model():
     np.testing.assert_allclose(gram, _programs.gramian(expected), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(
-            True,
-            marks=pytest.mark.xfail(
-                strict=True, reason="the transposed parts know of no axis of a mesh"
-            ),
-        ),
-        False,
-    ],
-)
+@pytest.mark.parametrize("check", [True, False])
 def test_gradients_inside_shard_map(check):
     """Every device takes the gradients on its shard; their mean is over the batch."""
     mesh = Mesh(devices(), ("batch",))

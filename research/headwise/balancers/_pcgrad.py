@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from headwise import _numerics
 from headwise.balancers import _from_gram
 from headwise.balancers import _types
 from headwise.typing import Array
@@ -97,6 +98,7 @@ def operate(
         return parts, seen
 
     start = jnp.diag(jnp.where(active, lengths / scale, 0.0))
-    parts, memory = jax.lax.fori_loop(0, heads, visit, (start, memory))
+    first = _numerics.alike((start, memory), unit, active)
+    parts, memory = jax.lax.fori_loop(0, heads, visit, first)
     weights = jnp.sum(parts, axis=0) * (scale / lengths)
     return jnp.where(active, weights, present.astype(gram.dtype)), memory

@@ -134,7 +134,7 @@ def sdmgrad(
             v = momentum * v + jnp.matmul(scaled, mixed, precision=precise)
             return solvers.project_simplex(w - learning_rate * v, present), v
 
-        first = (w, jnp.zeros_like(w))
+        first = _numerics.alike((w, jnp.zeros_like(w)), scaled, present)
         w, _ = jax.lax.fori_loop(0, iterations, step, first)
         return w, (w + regularization * u) / (1 + regularization)
 

@@ -204,10 +204,15 @@ def _transposed(
     inputs = [v for v in taken if v not in linear.known and v not in produced]
     function = _linear.function([*known, *inputs], outputs, kept)
     arrays = [linear.known[v] for v in known]
-    transpose = jax.linear_transpose(
-        lambda *tangents: function(*arrays, *tangents),
-        *(_linear.struct(v) for v in inputs),
-    )
+
+    def forward(*tangents: Array) -> list[Array]:
+        return function(*arrays, *tangents)
+
+    if not any(_numerics.varying_axes(v.aval) for v in inputs):
+        transpose = jax.linear_transpose(forward, *map(_linear.struct, inputs))
+        return inputs, reached, transpose
+    # `linear_transpose` takes no types that differ between devices.
+    _, transpose = jax.vjp(forward, *map(_linear.zeros, inputs))
     return inputs, reached, transpose
 
 

@@ -20,8 +20,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend import core
 
+from headwise import _numerics
 from headwise.gradients import _dependence
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -156,12 +158,15 @@ def struct(v: Var) -> jax.ShapeDtypeStruct:
     """Shape, dtype and what its type says of sharding, for a transposition."""
     sharding = getattr(v.aval, "sharding", None)
     mesh = getattr(sharding, "mesh", None)
-    known = {}
-    if mesh is not None and not mesh.empty:
-        known["sharding"] = sharding
-    if getattr(v.aval, "vma", None):
-        known["vma"] = v.aval.vma
+    known = {} if mesh is None or mesh.empty else {"sharding": sharding}
     return jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, **known)
+
+
+def zeros(v: Var) -> Array:
+    """Zeros of the variable's shape and type, differing between the same devices."""
+    found = jnp.zeros(v.aval.shape, v.aval.dtype)
+    axes = tuple(sorted(_numerics.varying_axes(v.aval)))
+    return lax.pcast(found, axes, to="varying") if axes else found
 
 
 def nbytes(v: Var) -> int:

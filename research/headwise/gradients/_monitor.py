@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _numerics
 from headwise.gradients import _contributions
 from headwise.gradients import _head_grads
 from headwise.gradients import _routing
@@ -60,17 +61,21 @@ def monitor(
         weights: Mapping[str, Array] | Array | None = None,
         update: PyTree | None = None,
     ) -> _contributions.Contributions:
+        given = (params, args, weights, update)
+
         def sample() -> _contributions.Contributions:
             grads = transform(params, *args)[1]
             found = _routing.routing(values_fn, params, *args, has_aux=has_aux)
-            return _contributions.contributions(
+            report = _contributions.contributions(
                 grads, weights, update, depth, found.reaches
             )
+            return _numerics.alike(report, given)
 
         def skip() -> _contributions.Contributions:
-            return jax.tree.map(
+            nothing = jax.tree.map(
                 lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(sample)
             )
+            return _numerics.alike(nothing, given)
 
         return lax.cond(jnp.asarray(step) % every == 0, sample, skip)
 

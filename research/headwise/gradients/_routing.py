@@ -189,8 +189,11 @@ def routing(
         return plain(p, *inner_args, **inner_kwargs)[0]
 
     def backward(p: PyTree, arrays: list, cotangents: dict) -> PyTree:
-        _, pullback = jax.vjp(lambda p: value(p, arrays), p)
-        return pullback(cotangents)[0]
+        values, pullback = jax.vjp(lambda p: value(p, arrays), p)
+        # Of the values' own type, which may differ between devices (shard_map).
+        return pullback(
+            {n: cotangents[n] + jnp.zeros_like(v) for n, v in values.items()}
+        )[0]
 
     arrays = [leaves[i] for i in traced]
     shapes = jax.eval_shape(value, params, arrays)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _numerics
 from headwise.solvers import _box_qp
 from headwise.typing import Array
 
@@ -93,6 +94,7 @@ def fair(gram: Array, alpha: Array | float = 1.0) -> Array:
         return ~state.done & (state.rounds < ITERATIONS)
 
     first = _Search(jnp.ones(heads, dtype), jnp.asarray(0), jnp.asarray(False))
+    first = _numerics.alike(first, held)
     u = lax.stop_gradient(lax.while_loop(going, step, first).u)
     # One more step, outside of the loop, carries the derivatives.
     move = newton(u, unit, pull, power)

@@ -191,4 +191,4 @@ def _optimum(
     def going(state: _Tableau) -> Array:
         return ~state.done & (state.pivots < 6 * size)
 
-    return lax.while_loop(going, step, start)
+    return lax.while_loop(going, step, _numerics.alike(start, price, allowed))

@@ -244,7 +244,8 @@ def balanced_grad(
         elif balancer.due is None or needs_rows:
             outcome = by_gradients()
         else:
-            outcome = _when_due(balancer.due(state), by_gradients, by_values)
+            given = (params, args, state)
+            outcome = _when_due(balancer.due(state), by_gradients, by_values, given)
         info = Info(
             values=dict(values),
             weights=dict(zip(names, outcome.weights, strict=True)),
@@ -280,6 +281,7 @@ def _accumulated(
     batch = _cut("microbatches", parts, batch)
     shapes = jax.eval_shape(one, jax.tree.map(lambda a: a[0], batch))[0]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, _numerics.accumulator(x)), shapes)
+    zeros = _numerics.alike(zeros, params, batch)
     total, aux = lax.scan(add, zeros, batch)
     values, rows = jax.tree.map(
         lambda x, like: (x / parts).astype(like.dtype), total, shapes
@@ -381,17 +383,21 @@ def _weighted_sum(
 
 
 def _when_due(
-    due: Array, refresh: Callable[[], _Outcome], keep: Callable[[], _Outcome]
+    due: Array,
+    refresh: Callable[[], _Outcome],
+    keep: Callable[[], _Outcome],
+    given: PyTree,
 ) -> _Outcome:
     """One of the two; between two refreshes the gramian is NaN."""
 
     def fresh() -> _Outcome:
-        return refresh()._replace(grads=None)
+        return _numerics.alike(refresh()._replace(grads=None), given)
 
     shape = jax.eval_shape(fresh)
 
     def kept() -> _Outcome:
         nothing = [jnp.full(x.shape, jnp.nan, x.dtype) for x in shape[3:5]]
-        return keep()._replace(gramian=nothing[0], conflicts=nothing[1])
+        outcome = keep()._replace(gramian=nothing[0], conflicts=nothing[1])
+        return _numerics.alike(outcome, given)
 
     return lax.cond(due, fresh, kept)

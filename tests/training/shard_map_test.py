@@ -1,0 +1,125 @@
+"""Balanced steps on every device's own part of the batch, inside `jax.shard_map`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec
+
+import headwise as hw
+
+NAMES = ("a", "b")
+DEVICES = 4
+
+
+def values_fn(params, x):
+    h = jnp.tanh(x @ params["A"])
+    return {
+        "a": jnp.mean((h @ params["B"]) ** 2),
+        "b": jnp.mean(jnp.abs(h @ params["C"] - 1)),
+    }
+
+
+@pytest.fixture
+def model():
+    keys = jax.random.split(jax.random.key(0), 4)
+    shapes = {"A": (3, 4), "B": (4, 2), "C": (4, 2)}
+    params = {n: jax.random.normal(k, s) for k, (n, s) in zip(keys, shapes.items())}
+    return params, jax.random.normal(keys[3], (24, 3))
+
+
+def varying(tree):
+    return jax.tree.map(lambda x: jax.lax.pcast(x, "batch", to="varying"), tree)
+
+
+def on_devices(function, x):
+    """The mean over the devices of what the function makes of its part."""
+    mesh = Mesh(jax.devices()[:DEVICES], ("batch",))
+    batch, whole = PartitionSpec("batch"), PartitionSpec()
+    f = jax.shard_map(
+        lambda x: jax.lax.pmean(function(x), "batch"),
+        mesh=mesh,
+        in_specs=batch,
+        out_specs=whole,
+    )
+    return jax.jit(f)(x)
+
+
+def one_by_one(function, x):
+    parts = [jax.jit(function)(part) for part in jnp.split(x, DEVICES)]
+    return jax.tree.map(lambda *leaves: sum(leaves) / DEVICES, *parts)
+
+
+def assert_same(got, expected):
+    for one, other in zip(jax.tree.leaves(got), jax.tree.leaves(expected)):
+        # The same operations in float32, a mean of four.
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+BALANCERS = {
+    # A loop each: the QP, the LP, the fairness search, projections, k-means.
+    "mgda": hw.balancers.mgda(),
+    "cagrad": hw.balancers.cagrad(),
+    "epo": hw.balancers.epo({"a": 1.0, "b": 2.0}),
+    "nash_mtl": hw.balancers.nash_mtl(),
+    "pcgrad": hw.balancers.pcgrad(),
+    "sdmgrad": hw.balancers.sdmgrad(),
+    "go4align": hw.balancers.go4align(),
+    # Branches, and gradients.
+    "every": hw.balancers.every(2, hw.balancers.upgrad()),
+    "db_mtl": hw.balancers.db_mtl(),
+}
+
+
+@pytest.mark.parametrize("name", BALANCERS)
+def test_balanced_gradients(name, model):
+    params, x = model
+    balancer = BALANCERS[name]
+    state = balancer.init(NAMES, params)
+    f = hw.balanced_grad(values_fn, balancer)
+
+    def gradient(x, vary=lambda tree: tree):
+        key = jax.random.key(0)
+        return f(vary(params), vary(state), x, key=key, step=0)[0]
+
+    got = on_devices(lambda x: gradient(x, varying), x)
+    assert_same(got, one_by_one(gradient, x))
+
+
+def test_step_with_contributions_and_microbatches(model):
+    params, x = model
+    optimizer, balancer = optax.adam(1e-2), hw.balancers.mgda()
+    state = hw.training.init_state(NAMES, params, optimizer, balancer)
+    step = hw.training.make_step(
+        values_fn, optimizer, balancer, contributions=2, microbatches=2
+    )
+
+    def after(x, vary=lambda tree: tree):
+        new, info = step(vary(state), x)
+        return new.params, info.contributions.norm
+
+    got = on_devices(lambda x: after(x, varying), x)
+    assert_same(got, one_by_one(after, x))
+
+
+@pytest.mark.parametrize("channels", [3, 20])
+@pytest.mark.parametrize("name", ["dice", "dice_ce", "cldice", "hausdorff"])
+def test_losses(name, channels):
+    rng = np.random.default_rng(0)
+    logits = jnp.array(rng.normal(size=(4, 5, channels)), jnp.float32)
+    labels = jnp.array(rng.integers(0, channels, (4, 5)))
+    arrays = jnp.concatenate([logits, labels[..., None].astype(jnp.float32)], -1)
+
+    def mean(arrays):
+        loss = getattr(hw.losses, name)
+        preds, targets = arrays[..., :-1], arrays[..., -1].astype(jnp.int32)
+        return jnp.mean(loss(preds, targets, activation=jax.nn.softmax))
+
+    assert_same(on_devices(mean, arrays), mean(arrays))
+
+    def slope(arrays):
+        return jax.grad(mean)(arrays)[..., :-1]
+
+    assert_same(on_devices(slope, arrays), one_by_one(slope, arrays))
