@@ -66,6 +66,22 @@ def along(rows: Sequence[Array], u: Array, reached: Sequence[int]) -> Array:
     return jnp.stack(found)
 
 
+def weighted_sum(
+    weights: Array, rows: Sequence[Array], reached: Sequence[int]
+) -> Array:
+    """Σ weight * row over the heads `reached`, summed in float32 at least.
+
+    A head of weight 0 counts for nothing, even if its row is NaN.
+    """
+    dtype = _numerics.accumulator(*rows)
+    parts = [
+        _numerics.drop_zero_weight(weights[h].astype(dtype), rows[h].astype(dtype))
+        for h in reached
+    ]
+    total = sum(parts[1:], parts[0]) if parts else jnp.zeros_like(rows[0])
+    return total.astype(jnp.result_type(*rows))
+
+
 def inner(a: Array, b: Array, dtype: Any) -> Array:
     """Re <a, b> over all entries, summed in `dtype`."""
     return jnp.sum((a.astype(dtype) * b.astype(dtype).conj()).real)

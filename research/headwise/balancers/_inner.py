@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _numerics
+from headwise import _products
 from headwise.balancers import _types
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -47,12 +48,8 @@ def weighted_sum(weights: Array, signals: _types.Signals) -> PyTree:
     rows = [signals.grads[name] for name in sorted(signals.grads)]
 
     def leaf(*heads: Array) -> Array:
-        dtype = _numerics.accumulator(*map(jnp.asarray, heads))
-        parts = [
-            _numerics.drop_zero_weight(weights[h].astype(dtype), g.astype(dtype))
-            for h, g in enumerate(map(jnp.asarray, heads))
-        ]
-        return sum(parts[1:], parts[0]).astype(jnp.result_type(*heads))
+        arrays = list(map(jnp.asarray, heads))
+        return _products.weighted_sum(weights, arrays, range(len(heads)))
 
     return jax.tree.map(leaf, *rows)
 

@@ -368,18 +368,12 @@ def _weighted_sum(
     rows: Sequence[Sequence[Array]],
     reached: Sequence[Sequence[bool]],
 ) -> list[Array]:
-    """Σ w g; a head of weight 0 counts for nothing, even if its gradient is NaN."""
-
-    def leaf(heads: Sequence[Array], flags: Sequence[bool]) -> Array:
-        parts = [
-            _numerics.drop_zero_weight(weights[h].astype(g.dtype), g)
-            for h, (g, on) in enumerate(zip(heads, flags, strict=True))
-            if on
-        ]
-        return sum(parts[1:], parts[0]) if parts else jnp.zeros_like(heads[0])
-
+    """Σ w g for every leaf, from the heads that reach it."""
     by_leaf = zip(zip(*rows, strict=True), zip(*reached, strict=True), strict=True)
-    return [leaf(heads, flags) for heads, flags in by_leaf]
+    return [
+        _products.weighted_sum(weights, heads, [h for h, on in enumerate(flags) if on])
+        for heads, flags in by_leaf
+    ]
 
 
 def _when_due(
