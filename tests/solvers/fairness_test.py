@@ -127,3 +127,11 @@ def test_every_kind_is_met():
 def test_not_square(shape):
     with pytest.raises(ValueError, match=r"gram: expected \[H, H\], got shape"):
         hw.solvers.fair(jnp.ones(shape))
+
+
+def test_a_singular_hessian_ends_the_search():
+    """Outside of jit this one met an infinite step in its last round."""
+    gram = np.float32(sample("conflicting", 8)[19])
+    w = np.asarray(hw.solvers.fair(gram, 5.0), np.float64)
+    assert np.isfinite(w).all()
+    assert (w > 0).all()

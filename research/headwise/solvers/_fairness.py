@@ -76,7 +76,9 @@ def fair(gram: Array, alpha: Array | float = 1.0) -> Array:
         right = jnp.where(active, (pull * utility - along) / scale, 0.0)
         move = _box_qp.solver(hessian)(right) / scale
         weight = jnp.where(active, pull * u, 1.0)
-        return jnp.where(active, move / weight, 0.0)
+        relative = jnp.where(active, move / weight, 0.0)
+        # Where there is no solution the Hessian may be singular: the search ends.
+        return jnp.where(jnp.all(jnp.isfinite(relative)), relative, 0.0)
 
     held = lax.stop_gradient((unit, pull, power))
 
