@@ -92,6 +92,25 @@ def test_what_a_head_does_not_reach_is_not_read(with_update):
         hw.contributions(grads, reaches=reaches | {"y1": True})
 
 
+def test_a_module_of_one_head_is_all_its_own_if_it_moves():
+    """By the formula, w <g, u> over itself; without a look at the gradient."""
+    grads = make_grads()
+    reaches = {n: jax.tree.map(lambda g: bool(np.any(g)), grads[n]) for n in grads}
+    update = jax.tree.map(lambda g: -3.0 * g, grads["y1"])
+    against = jax.tree.map(lambda g: -g, update)
+    frozen = update | {"c": {"w": np.zeros(3, np.float32)}}
+    for u, share in ((update, 1.0), (against, 1.0), (frozen, 0.0)):
+        c = hw.contributions(grads, WEIGHTS, u, reaches=reaches)
+        np.testing.assert_array_equal(c.share[0], [share, 0.0, 0.0])
+    c = hw.contributions(grads, WEIGHTS | {"y1": 0.0}, update, reaches=reaches)
+    np.testing.assert_array_equal(c.share[0], [0.0, 0.0, 0.0])
+    still = {"c": {"w": np.zeros(3, np.float32)}}
+    c = hw.contributions(
+        grads | {"y1": grads["y1"] | still}, WEIGHTS, update, reaches=reaches
+    )
+    np.testing.assert_array_equal(c.share[0], [0.0, 0.0, 0.0])
+
+
 @pytest.mark.parametrize("scale", [1e-10, 1e10])
 def test_shares_do_not_depend_on_the_scale(scale):
     c = contributions(make_grads(scale=scale), WEIGHTS)

@@ -182,10 +182,7 @@ def contributions(
             jnp.shape(g) for g in jax.tree.leaves(first)
         ]:
             raise ValueError("update: expected a pytree like the gradients")
-        along = [
-            _products.along(heads, jnp.asarray(u), mine)
-            for heads, u, mine in zip(rows, jax.tree.leaves(update), reached)
-        ]
+        updates = list(map(jnp.asarray, jax.tree.leaves(update)))
     both = (w != 0)[:, None] & (w != 0)[None, :]
     of_leaf = _trees.modules(first, depth)
     modules = tuple(dict.fromkeys(of_leaf))
@@ -198,8 +195,17 @@ def contributions(
         if update is None:
             moving = jnp.where(both, gram[-1], jnp.zeros_like(gram[-1]))
             pull.append(jnp.matmul(moving, w, precision="highest"))
+            continue
+        heads = sorted({h for i in mine for h in reached[i]})
+        if len(heads) == 1:
+            # All of the update is this head's, wherever it lies along the gradient.
+            (h,) = heads
+            moves = jnp.any(jnp.stack([jnp.any(updates[i] != 0) for i in mine]))
+            moves = moves & (gram[-1][h, h] != 0)
+            pull.append(jnp.zeros_like(gram[-1][0]).at[h].set(moves))
         else:
-            pull.append(jnp.asarray(sum(along[i] for i in mine)))
+            each = [_products.along(rows[i], updates[i], reached[i]) for i in mine]
+            pull.append(jnp.asarray(sum(each)))
     grams = jnp.stack(gram)
     weighted = _numerics.drop_zero_weight(w[None, :], jnp.stack(pull))
     total = jnp.sum(weighted, axis=1, keepdims=True)
