@@ -38,9 +38,10 @@ SHAPES = [
     (1, 2 * 1031, 3),
     (2, 2053, 2),
     (2, 30, 15),
-    (3, 16),
+    (2, 30, 16),
+    (3, 17),
     (2, 30, 33),
-    (2, 48, 64, 16),
+    (2, 48, 64, 17),
     (1, 2 * 1031, 20),
     (2, 2053, 17),
 ]
@@ -127,7 +128,7 @@ def test_volume_of_512_cubed():
     assert np.isfinite(steepest)
 
 
-@pytest.mark.parametrize("channels", [3, 15, 16, 40])
+@pytest.mark.parametrize("channels", [3, 15, 16, 17, 40])
 def test_extreme_logits_and_labels_of_no_class(channels):
     """Where all logits are -1e4, exp(0 - max) would overflow."""
     rng = np.random.default_rng(4)
@@ -150,7 +151,7 @@ def test_extreme_logits_and_labels_of_no_class(channels):
     assert not np.any(np.asarray(slope)[masked])
 
 
-@pytest.mark.parametrize("channels", [4, 8, 15, 16, 32, 64, 118])
+@pytest.mark.parametrize("channels", [4, 8, 15, 16, 17, 19, 32, 64, 118])
 def test_memory_is_at_most_1_25_logits(channels):
     """Softmax, integer labels: value and gradient."""
     logits = jax.ShapeDtypeStruct((2, 32, 32, 32, channels), jnp.float32)
@@ -172,8 +173,7 @@ def test_memory_is_at_most_1_25_logits(channels):
         )
         compiled = gradient.lower(logits, labels).compile()
         used = compiled.memory_analysis().temp_size_in_bytes / size
-        # Dice of 16 channels is at 1.252.
-        assert round(used, 2) <= 1.25, (name, used)
+        assert used <= 1.25, (name, used)
 
 
 def test_fused_dice_equals_dice_of_probabilities():

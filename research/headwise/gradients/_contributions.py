@@ -128,7 +128,8 @@ def contributions(
     total along u comes from head h. Give the optimiser's own step as `update` to see
     the shares of the update that was applied (Adam rescales every parameter).
     A head of weight 0 has share 0 and changes no other share, even if its gradient
-    is NaN.
+    is NaN. A module that one head alone reaches is that head's share, 1, if both its
+    gradient and the update are not 0.
 
     Args:
         grads: {name: pytree like the parameters}, as `hw.head_grads` returns.

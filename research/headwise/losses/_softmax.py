@@ -27,7 +27,9 @@ from headwise import _numerics
 from headwise.losses import _arrays
 from headwise.typing import Array
 
-_WRITTEN_OUT = 15
+_WRITTEN_OUT = 16
+_LOGIT_WRITTEN_OUT = 15
+"""The logit of a label, which is read once and in no other loop."""
 _BLOCK = 1024
 
 NO_CLASS = -1
@@ -105,9 +107,9 @@ def _over_channels(combine: str, x: Array) -> Array:
     return functools.reduce(add, _channels(x))
 
 
-def at(labels: Array, x: Array) -> Array:
+def at(labels: Array, x: Array, written_out: int = _WRITTEN_OUT) -> Array:
     """Of x [B, *S, C] the channel of each label; 0 where it is no class."""
-    if x.shape[-1] > _WRITTEN_OUT:
+    if x.shape[-1] > written_out:
         place = jnp.clip(labels, 0, x.shape[-1] - 1)[..., None]
         found = jnp.take_along_axis(x, place, -1, mode="promise_in_bounds")[..., 0]
         return jnp.where(labels >= 0, found, 0)
@@ -208,7 +210,7 @@ def _written_out_sums(logits: Array, labels: Array) -> tuple[LabelSums, Array, A
     total = _over_channels("sum", exps)
     scale = _kept(labels, jnp.where(labels == MASKED, 0, 1 / total))
     # Not (largest + log) - logit: that would lose the digits of the log.
-    surprise = jnp.log(total) - (at(labels, shown) - largest)
+    surprise = jnp.log(total) - (at(labels, shown, _LOGIT_WRITTEN_OUT) - largest)
     surprise = jnp.where(labels >= 0, surprise, 0)
     each = [x * scale for x in _channels(exps)]
     here = [labels == c for c in range(channels)]

@@ -237,7 +237,7 @@ def active_set(broken: Callable[[Array], tuple[Array, Array]], start: Array) -> 
         jnp.asarray(0),
         jnp.asarray(False),
     )
-    first = _numerics.alike(first, broken(first.status))
+    first = _numerics.alike(first, jax.eval_shape(broken, first.status))
     return lax.while_loop(lambda s: ~s.done & (s.rounds < cap), step, first).status
 
 
