@@ -7,8 +7,20 @@ import pytest
 
 from headwise import _products
 
-# On both sides of what is stacked.
-SHAPES = [(), (7,), (300, 1), (3, 3, 8, 32), (_products.PAIRWISE_SIZE // 8, 8)]
+LONG = _products.PAIRWISE_SIZE
+SHORTEST, LONGEST = _products.TOGETHER_ROWS
+# On both sides of what is stacked, and of what one loop reduces.
+SHAPES = [
+    (),
+    (7,),
+    (300, 1),
+    (3, 3, 8, 32),
+    (LONG // 8, 8),
+    (LONG // SHORTEST, SHORTEST),
+    (3, LONG // 1024, LONGEST),
+    (LONG // 2048, 2048),
+    (LONG,),
+]
 
 
 def draw(shape, dtype, count=3):
@@ -39,6 +51,26 @@ def test_along_does_not_read_what_is_not_reached():
     rows[1] = jnp.full((4, 64), jnp.nan)
     assert jnp.all(jnp.isfinite(_products.along(rows, u, [0, 2])))
     np.testing.assert_array_equal(_products.along(rows, u, []), np.zeros(3))
+
+
+@pytest.mark.parametrize("shape", [(7,), (LONG // 64, 64), (LONG,)])
+def test_nonzero(shape):
+    zeros, ones = np.zeros(shape, np.float32), np.ones(shape, np.float32)
+    last, nan = zeros.copy(), zeros.copy()
+    last.flat[-1] = -2e-38  # Almost the smallest normal number.
+    nan.flat[3] = np.nan
+    # More than are reduced together, with others in between.
+    arrays = [zeros, last, np.zeros(2), nan, ones, -zeros] * 8
+    got = jax.jit(_products.nonzero)(arrays)
+    assert list(map(bool, got)) == [False, True, False, True, True, False] * 8
+    assert _products.nonzero([]) == []
+
+
+def test_long_sums_do_not_lose_small_terms():
+    """One long column of sums: a float32 sum one by one would stop at 2^24."""
+    ones = jnp.ones((2**18, 128))
+    got = jax.jit(lambda g: _products.along([g, g], g, [0, 1]))(ones)
+    np.testing.assert_array_equal(got, [2.0**25] * 2)
 
 
 def test_along_under_vmap():

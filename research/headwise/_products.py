@@ -1,8 +1,11 @@
 """Inner products of long arrays."""
 
+import operator
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -12,6 +15,9 @@ from headwise.typing import Array
 PAIRWISE_SIZE = 2**16
 PAIRWISE_HEADS = 16
 """Gradients at least so long, of at most so many heads, are multiplied pair by pair."""
+
+TOGETHER_ROWS = (2**5, 2**10)
+"""Bounds of the last axis of arrays that one loop reduces together, entry by entry."""
 
 
 def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Array:
@@ -55,7 +61,10 @@ def along(rows: Sequence[Array], u: Array, reached: Sequence[int]) -> Array:
     dtype = _numerics.accumulator(*rows)
     mine = [rows[h] for h in reached]
     found = [jnp.zeros((), dtype).real] * len(rows)
-    if not mine or u.size >= PAIRWISE_SIZE or _numerics.has_sharding_type(u):
+    if mine and _in_one_loop(u):
+        terms = [(g.astype(dtype) * u.astype(dtype).conj()).real for g in mine]
+        sums = [jnp.sum(x) for x in _reduced_together(terms, 0.0, operator.add)]
+    elif not mine or u.size >= PAIRWISE_SIZE or _numerics.has_sharding_type(u):
         sums = [inner(g, u, dtype) for g in mine]
     else:
         matrix = jnp.stack([jnp.ravel(g) for g in mine]).astype(dtype)
@@ -64,6 +73,48 @@ def along(rows: Sequence[Array], u: Array, reached: Sequence[int]) -> Array:
     for h, x in zip(reached, sums, strict=True):
         found[h] = x
     return jnp.stack(found)
+
+
+def nonzero(arrays: Sequence[Array]) -> list[Array]:
+    """For each array whether it has an entry that is not 0, NaN included."""
+    found = [jnp.zeros((), bool)] * len(arrays)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, array in enumerate(arrays):
+        if _in_one_loop(array):
+            groups.setdefault(array.shape, []).append(i)
+        else:
+            found[i] = jnp.any(array != 0)
+    for same in groups.values():
+        for start in range(0, len(same), PAIRWISE_HEADS):
+            part = same[start : start + PAIRWISE_HEADS]
+            terms = [arrays[i] != 0 for i in part]
+            ors = _reduced_together(terms, False, operator.or_)
+            for i, x in zip(part, ors, strict=True):
+                found[i] = jnp.any(x)
+    return found
+
+
+def _in_one_loop(array: Array) -> bool:
+    """Whether reducing arrays like this one together is faster: long ones, on CPU."""
+    if array.size < PAIRWISE_SIZE or _numerics.has_sharding_type(array):
+        return False
+    least, most = TOGETHER_ROWS
+    return jax.default_backend() == "cpu" and least <= array.shape[-1] <= most
+
+
+def _reduced_together(
+    terms: Sequence[Array], zero: Any, combine: Callable[[Array, Array], Array]
+) -> Sequence[Array]:
+    """Arrays of one shape, each reduced over its last axis.
+
+    XLA on CPU makes one loop of it, with all that leads to the terms; reduced one by
+    one they may be stored first.
+    """
+    alike = _numerics.alike(tuple(terms))
+    zeros = _numerics.alike(tuple(jnp.asarray(zero, x.dtype) for x in alike), alike)
+    return lax.reduce(
+        alike, zeros, lambda a, b: tuple(map(combine, a, b)), (terms[0].ndim - 1,)
+    )
 
 
 def weighted_sum(

@@ -104,6 +104,31 @@ def test_step_with_contributions_and_microbatches(model):
     assert_same(got, one_by_one(after, x))
 
 
+def test_contributions_of_long_leaves(model):
+    """Those that are reduced together in one loop."""
+    x = model[1]
+    keys = jax.random.split(jax.random.key(1), 2)
+    params = {
+        "A": jax.random.normal(keys[0], (3, 256)),
+        "B": jax.random.normal(keys[1], (256, 256)),
+        "C": jnp.ones((256, 256)),
+    }
+
+    def two(params, x):
+        h = jnp.tanh(jnp.tanh(x @ params["A"]) @ params["B"])
+        return {"a": jnp.mean(h @ params["C"]), "b": jnp.mean(h**2)}
+
+    reaches = hw.routing(two, params, x).reaches
+
+    def shares(x, vary=lambda tree: tree):
+        _, grads = hw.head_grads(two)(vary(params), x)
+        update = grads["a"]
+        return hw.contributions(grads, update=update, depth=1, reaches=reaches).share
+
+    got = on_devices(lambda x: shares(x, varying), x)
+    assert_same(got, one_by_one(shares, x))
+
+
 @pytest.mark.parametrize("channels", [3, 20])
 @pytest.mark.parametrize("name", ["dice", "dice_ce", "cldice", "hausdorff"])
 def test_losses(name, channels):

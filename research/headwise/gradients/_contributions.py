@@ -187,9 +187,14 @@ def contributions(
     both = (w != 0)[:, None] & (w != 0)[None, :]
     of_leaf = _trees.modules(first, depth)
     modules = tuple(dict.fromkeys(of_leaf))
+    leaves = [[i for i, name in enumerate(of_leaf) if name == m] for m in modules]
+    alone = [i for mine in leaves if len(_union(reached, mine)) == 1 for i in mine]
+    moves: dict[int, Array] = {}
+    if update is not None:
+        found = _products.nonzero([updates[i] for i in alone])
+        moves = dict(zip(alone, found, strict=True))
     gram, pull = [], []
-    for module in modules:
-        mine = [i for i, name in enumerate(of_leaf) if name == module]
+    for mine in leaves:
         gram.append(
             jnp.asarray(sum(_products.products(rows[i], reached[i]) for i in mine))
         )
@@ -197,13 +202,12 @@ def contributions(
             moving = jnp.where(both, gram[-1], jnp.zeros_like(gram[-1]))
             pull.append(jnp.matmul(moving, w, precision="highest"))
             continue
-        heads = sorted({h for i in mine for h in reached[i]})
-        if len(heads) == 1:
+        if mine[0] in moves:
             # All of the update is this head's, wherever it lies along the gradient.
-            (h,) = heads
-            moves = jnp.any(jnp.stack([jnp.any(updates[i] != 0) for i in mine]))
-            moves = moves & (gram[-1][h, h] != 0)
-            pull.append(jnp.zeros_like(gram[-1][0]).at[h].set(moves))
+            (h,) = _union(reached, mine)
+            moving = jnp.any(jnp.stack([moves[i] for i in mine]))
+            moving = moving & (gram[-1][h, h] != 0)
+            pull.append(jnp.zeros_like(gram[-1][0]).at[h].set(moving))
         else:
             each = [_products.along(rows[i], updates[i], reached[i]) for i in mine]
             pull.append(jnp.asarray(sum(each)))
@@ -217,6 +221,11 @@ def contributions(
         share=_numerics.safe_divide(weighted, total, 0.0),
         cosine=_gramian.cosines(grams),
     )
+
+
+def _union(reached: Sequence[Sequence[int]], leaves: Sequence[int]) -> set[int]:
+    """The heads that reach one of these leaves."""
+    return {h for i in leaves for h in reached[i]}
 
 
 def _reached(
