@@ -262,25 +262,26 @@ def test_state_is_a_named_tuple_and_stays_as_it_is(name):
 
     @jax.jit
     def loop(state):
-        def body(state, step):
+        def refresh(step, state, _):
             decision, state = balancer.update(signals._replace(step=step), state)
             return state, decision.weights
 
-        state, weights = jax.lax.scan(body, state, jnp.arange(4))
+        def keep(step, state, weights):
+            return state, weights
 
-        def keep(s):
-            return s
+        def body(carry, step):
+            carry = jax.lax.cond(step < 4, refresh, keep, step, *carry)
+            return carry, carry[1]
 
-        def move(s):
-            return balancer.update(signals, s)[1]
-
-        return jax.lax.cond(weights[0, 0] > 1e9, keep, move, state), weights
+        (state, _), weights = jax.lax.scan(body, (state, jnp.zeros(3)), jnp.arange(5))
+        return state, weights
 
     after, weights = loop(state)
     assert shapes(after) == shapes(state)
     for step in range(4):
         decision, state = update(signals._replace(step=jnp.int32(step)), state)
         assert_same(weights[step], decision.weights, 1e-5)  # float32, fused or not
+    np.testing.assert_array_equal(weights[4], weights[3])
 
 
 @every_balancer
