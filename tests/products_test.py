@@ -69,8 +69,9 @@ def test_nonzero(shape):
 def test_long_sums_do_not_lose_small_terms():
     """One long column of sums: a float32 sum one by one would stop at 2^24."""
     ones = jnp.ones((2**18, 128))
-    got = jax.jit(lambda g: _products.along([g, g], g, [0, 1]))(ones)
-    np.testing.assert_array_equal(got, [2.0**25] * 2)
+    heads = 20  # More than one loop takes.
+    got = jax.jit(lambda g: _products.along([g] * heads, g, range(heads)))(ones)
+    np.testing.assert_array_equal(got, [2.0**25] * heads)
 
 
 def test_along_under_vmap():

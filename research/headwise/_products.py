@@ -17,7 +17,7 @@ PAIRWISE_HEADS = 16
 """Gradients at least so long, of at most so many heads, are multiplied pair by pair."""
 
 TOGETHER_ROWS = (2**5, 2**10)
-"""Bounds of the last axis of arrays that one loop reduces together, entry by entry."""
+"""Least and greatest last axis of arrays that one loop reduces side by side."""
 
 
 def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Array:
@@ -85,12 +85,10 @@ def nonzero(arrays: Sequence[Array]) -> list[Array]:
         else:
             found[i] = jnp.any(array != 0)
     for same in groups.values():
-        for start in range(0, len(same), PAIRWISE_HEADS):
-            part = same[start : start + PAIRWISE_HEADS]
-            terms = [arrays[i] != 0 for i in part]
-            ors = _reduced_together(terms, False, operator.or_)
-            for i, x in zip(part, ors, strict=True):
-                found[i] = jnp.any(x)
+        terms = [arrays[i] != 0 for i in same]
+        ors = _reduced_together(terms, False, operator.or_)
+        for i, x in zip(same, ors, strict=True):
+            found[i] = jnp.any(x)
     return found
 
 
@@ -104,17 +102,19 @@ def _in_one_loop(array: Array) -> bool:
 
 def _reduced_together(
     terms: Sequence[Array], zero: Any, combine: Callable[[Array, Array], Array]
-) -> Sequence[Array]:
+) -> list[Array]:
     """Arrays of one shape, each reduced over its last axis.
 
-    XLA on CPU makes one loop of it, with all that leads to the terms; reduced one by
-    one they may be stored first.
+    XLA on CPU makes one loop of up to 16, with all that leads to the terms; reduced one
+    by one they may be stored first.
     """
+    if len(terms) > PAIRWISE_HEADS:
+        rest = _reduced_together(terms[PAIRWISE_HEADS:], zero, combine)
+        return _reduced_together(terms[:PAIRWISE_HEADS], zero, combine) + rest
     alike = _numerics.alike(tuple(terms))
     zeros = _numerics.alike(tuple(jnp.asarray(zero, x.dtype) for x in alike), alike)
-    return lax.reduce(
-        alike, zeros, lambda a, b: tuple(map(combine, a, b)), (terms[0].ndim - 1,)
-    )
+    last = (terms[0].ndim - 1,)
+    return list(lax.reduce(alike, zeros, lambda a, b: tuple(map(combine, a, b)), last))
 
 
 def weighted_sum(
