@@ -139,7 +139,7 @@ class Backward:
             own: [H] other weights, for the leaves flagged as private.
             private: flags, one for every leaf of the parameters; given with `own`.
         """
-        cut = _cut.cut(self.linear)
+        cut = _cut.cut(self.linear, by_head=False)
         starts = self._starts(cut, ordered=True)
         total = _cut.leaves(cut, _cut.shared(cut, _cut.weighted(weights, starts)))
         if own is None or private is None:

@@ -13,6 +13,7 @@ from jax.extend import core
 
 from headwise import _numerics
 from headwise.gradients import _linear
+from headwise.gradients import _weight_products
 from headwise.typing import Array
 
 Var: TypeAlias = Any
@@ -48,6 +49,8 @@ class Part(NamedTuple):
     outputs: tuple[Var, ...]
     pull: Callable[[Cotangents], Cotangents]
     """Cotangents of its outputs to those of its inputs, for the outputs given."""
+    stacks: bool = True
+    """Whether cotangents of several heads may be pulled back as a stack."""
 
 
 class Cut(NamedTuple):
@@ -83,6 +86,7 @@ def cut(
     linear: _linear.Linear,
     flags: Sequence[bool] | None = None,
     large: int | None = None,
+    by_head: bool = True,
 ) -> Cut:
     """Transposes the linear program part by part.
 
@@ -92,6 +96,7 @@ def cut(
             left out of the shared parts. None means all.
         large: end a part of the shared program wherever a parameter of this many bytes
             or more is used, so that its gradient is complete early.
+        by_head: every head will go through the shared parts, not one weighted sum.
     """
     groups: dict[int, list] = {}
     for eqn, heads in zip(linear.equations, linear.groups, strict=True):
@@ -100,8 +105,10 @@ def cut(
     ordered = sorted(groups, key=lambda heads: -heads.bit_count())
     blocks: list[tuple[int, list]] = []
     for heads in ordered:
-        if heads.bit_count() == 1 or large is None:
+        if heads.bit_count() == 1 or not by_head:
             blocks.append((heads, groups[heads]))
+        elif large is None:
+            blocks += [(heads, b) for b in _products_apart(groups[heads], linear)]
         else:
             blocks += [(heads, b) for b in _blocks(groups[heads], linear, large)]
     used = {v for v in linear.values if v is not None}
@@ -115,8 +122,12 @@ def cut(
             if v not in linear.known and v not in set(produced)
         )
         used |= set(inputs)
-        pull = _pullback(linear, equations)
-        parts.append(Part(heads, inputs, outputs, pull))
+        if by_head and heads.bit_count() > 1 and _are_products(equations, linear):
+            pull = _weight_products.pullback(linear, equations)
+            parts.append(Part(heads, inputs, outputs, pull, stacks=False))
+        else:
+            pull = _pullback(linear, equations)
+            parts.append(Part(heads, inputs, outputs, pull))
     shared = [part for part in parts if part.heads.bit_count() > 1]
     if flags is not None:
         shared = _leading_to(
@@ -145,6 +156,17 @@ def _only(inputs: tuple[Var, ...], pull: Callable) -> Callable:
         return {v: ct for v, ct in pull(cotangents).items() if v in inputs}
 
     return some
+
+
+def _are_products(equations: Sequence[Any], linear: _linear.Linear) -> bool:
+    return all(_weight_products.is_weight_product(linear, eqn) for eqn in equations)
+
+
+def _products_apart(equations: Sequence[Any], linear: _linear.Linear) -> list[list]:
+    """Products of activations with parameters one by one, then all else."""
+    apart = [[eqn] for eqn in equations if _are_products([eqn], linear)]
+    others = [eqn for eqn in equations if [eqn] not in apart]
+    return [block for block in (*apart, others) if block]
 
 
 def _blocks(equations: Sequence[Any], linear: _linear.Linear, large: int) -> list[list]:
@@ -301,7 +323,7 @@ def rows(
         given = {v: now.pop(v) for v in part.outputs if v in now}
         heads = sorted({h for of_head in given.values() for h in of_head})
         everywhere = all(len(of_head) == len(heads) for of_head in given.values())
-        if batched and len(heads) > 1 and everywhere:
+        if batched and part.stacks and len(heads) > 1 and everywhere:
             stacks = {v: jnp.stack([g[h] for h in heads]) for v, g in given.items()}
             found = _pull_stacks(part, stacks)
             for i, h in enumerate(heads):

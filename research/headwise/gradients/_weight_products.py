@@ -1,0 +1,77 @@
+"""Products of known activations with a parameter, transposed for many heads.
+
+The gradient of a dense layer's matrix is the transposed activations times what comes
+back. XLA on CPU reads the activations across in each of these products; where many
+heads share them it is faster to turn them once.
+"""
+
+from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax import lax
+
+from headwise import _numerics
+from headwise.gradients import _linear
+from headwise.typing import Array
+
+
+def is_weight_product(linear: _linear.Linear, eqn: Any) -> bool:
+    """Whether it is activations times a parameter, on CPU, in one dtype."""
+    if eqn.primitive.name != "dot_general" or jax.default_backend() != "cpu":
+        return False
+    x, w = eqn.invars
+    if x not in linear.known or w not in linear.params:
+        return False
+    dtypes = {v.aval.dtype for v in (x, w, *eqn.outvars)}
+    batch = eqn.params["dimension_numbers"][1]
+    precision = eqn.params["precision"]
+    return (
+        len(dtypes) == 1
+        and not batch[0]
+        and (precision is None or precision[0] == precision[1])
+        and not _numerics.has_sharding_type(linear.known[x])
+    )
+
+
+def pullback(linear: _linear.Linear, equations: Sequence[Any]) -> Callable:
+    """The transpose of weight products: from results to parameters."""
+    turned: dict[Any, Array] = {}
+
+    def pull(cotangents: dict[Any, Array]) -> dict[Any, Array]:
+        found: dict[Any, Array] = {}
+        for eqn in reversed(equations):
+            (out,) = eqn.outvars
+            if out not in cotangents:
+                continue
+            if out not in turned:
+                turned[out] = _turned(linear.known[eqn.invars[0]], eqn)
+            w = eqn.invars[1]
+            ct = _gradient(turned[out], cotangents[out], eqn)
+            found[w] = found[w] + ct if w in found else ct
+        return found
+
+    return pull
+
+
+def _turned(x: Array, eqn: Any) -> Array:
+    """The activations, contracted axes first."""
+    (contracted, _), _ = eqn.params["dimension_numbers"]
+    free = [i for i in range(x.ndim) if i not in contracted]
+    return lax.optimization_barrier(lax.transpose(x, (*contracted, *free)))
+
+
+def _gradient(turned: Array, ct: Array, eqn: Any) -> Array:
+    """Of the parameter, axes in its order."""
+    (_, contracted), _ = eqn.params["dimension_numbers"]
+    first = len(contracted)
+    count = turned.ndim - first
+    axes = tuple(range(first, turned.ndim)), tuple(range(count))
+    found = lax.dot_general(
+        turned, ct, (axes, ((), ())), precision=eqn.params["precision"]
+    )
+    w = eqn.invars[1].aval
+    free = [i for i in range(w.ndim) if i not in contracted]
+    order = (*contracted, *free)
+    return lax.transpose(found, tuple(order.index(i) for i in range(w.ndim)))
