@@ -21,6 +21,9 @@ from headwise.typing import PyTree
 ROWS = ("auto", "sequential", "batched")
 """Ways through the shared part for gradients, and with "lockstep" for a gramian."""
 
+STACKED_SIZE = 2**18
+"""Where a parameter has more entries, heads go one by one on CPU."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Backward:
@@ -66,11 +69,15 @@ class Backward:
         """Whether the heads go through the shared part as a stack.
 
         "auto" stacks on accelerators, and on CPU where the shared part multiplies
-        stacks of matrices anyway (attention); docs/head_gradients.md has the figures.
+        stacks of matrices anyway (attention) and its parameters are small;
+        docs/head_gradients.md has the figures.
         """
-        if method == "auto":
-            return jax.default_backend() != "cpu" or self.linear.has_batched_products
-        return method == "batched"
+        if method != "auto":
+            return method == "batched"
+        if jax.default_backend() != "cpu":
+            return True
+        small = self.linear.largest_factor <= STACKED_SIZE
+        return small and self.linear.has_batched_products
 
     def rows(
         self, method: str = "auto", flags: Sequence[bool] | None = None

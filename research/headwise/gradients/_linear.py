@@ -59,11 +59,24 @@ class Linear(NamedTuple):
     @property
     def has_batched_products(self) -> bool:
         """Is there a product of stacks of matrices in the shared part?"""
-        return any(
-            _batched_product(eqn)
-            for eqn, group in zip(self.equations, self.groups, strict=True)
-            if group.bit_count() > 1
+        return any(_batched_product(eqn) for eqn in self._shared())
+
+    @property
+    def largest_factor(self) -> int:
+        """Entries of the largest parameter that the shared part multiplies as it is."""
+        params = set(self.params)
+        factors = (
+            v.aval.size
+            for eqn in self._shared()
+            if eqn.primitive.name == "dot_general"
+            for v in variables(eqn.invars)
+            if v in params
         )
+        return max(factors, default=0)
+
+    def _shared(self) -> list[Any]:
+        pairs = zip(self.equations, self.groups, strict=True)
+        return [eqn for eqn, group in pairs if group.bit_count() > 1]
 
 
 def _batched_product(eqn: Any) -> bool:
