@@ -136,9 +136,9 @@ def conv3d(heads: int) -> Model:
     )
 
 
-def transformer(heads: int) -> Model:
+def transformer(heads: int, width: int = 128) -> Model:
     """A pre-norm block of width 128, 8 sequences of 64; linear decoders."""
-    width, parts = 128, 4
+    parts = 4
 
     def norm(x: jax.Array) -> jax.Array:
         return jax.nn.standardize(x, axis=-1)
@@ -176,10 +176,16 @@ def transformer(heads: int) -> Model:
     )
 
 
+def transformer_wide(heads: int) -> Model:
+    """A pre-norm block of width 512, 8 sequences of 64; linear decoders."""
+    return transformer(heads, width=512)
+
+
 MODELS = {
     "mlp": mlp,
     "mlp_deep": mlp_deep,
     "conv2d": conv2d,
     "conv3d": conv3d,
     "transformer": transformer,
+    "transformer_wide": transformer_wide,
 }

@@ -104,8 +104,9 @@ def head_grads(
         method: how the heads go through the shared part. "sequential": one after the
             other, in hardly more memory than a plain backward pass needs. "batched":
             stacked, so that there are fewer and larger operations, but H cotangents of
-            every activation. "auto": batched on accelerators and where the model has
-            batched products (attention); docs/head_gradients.md has the measurements.
+            every activation. "auto": batched on accelerators, and on CPU where the
+            model has batched products (attention) and multiplies by no parameter of
+            more than 2^18 entries; docs/head_gradients.md has the measurements.
 
     Returns:
         A function of the same arguments that returns `(values, grads)`, or
