@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
 
 from headwise import _products
 
@@ -64,6 +66,20 @@ def test_nonzero(shape):
     got = jax.jit(_products.nonzero)(arrays)
     assert list(map(bool, got)) == [False, True, False, True, True, False] * 8
     assert _products.nonzero([]) == []
+
+
+@pytest.mark.parametrize("spec", [("d",), (None, "d")])
+def test_split_over_devices(spec):
+    u, *rows = draw((256, 512), jnp.float32)
+    one = _products.along(rows, u, [0, 2])
+    mesh = jax.make_mesh((4,), ("d",))
+    split = NamedSharding(mesh, PartitionSpec(*spec))
+    u, *rows = jax.device_put([u, *rows], split)
+    got = jax.jit(_products.along, static_argnums=2)(rows, u, (0, 2))
+    # Float32 sums of 131072 products of size 1, in another order.
+    np.testing.assert_allclose(got, one, rtol=1e-5, atol=1e-6 * np.sqrt(u.size))
+    zero = jax.device_put(jnp.zeros(u.shape), split)
+    assert list(map(bool, jax.jit(_products.nonzero)([u, zero]))) == [True, False]
 
 
 def test_long_sums_do_not_lose_small_terms():

@@ -188,13 +188,15 @@ def contributions(
     of_leaf = _trees.modules(first, depth)
     modules = tuple(dict.fromkeys(of_leaf))
     leaves = [[i for i, name in enumerate(of_leaf) if name == m] for m in modules]
-    alone = [i for mine in leaves if len(_union(reached, mine)) == 1 for i in mine]
+    owners = [sorted({h for i in mine for h in reached[i]}) for mine in leaves]
     moves: dict[int, Array] = {}
     if update is not None:
+        pairs = zip(leaves, owners, strict=True)
+        alone = [i for mine, heads in pairs if len(heads) == 1 for i in mine]
         found = _products.nonzero([updates[i] for i in alone])
         moves = dict(zip(alone, found, strict=True))
     gram, pull = [], []
-    for mine in leaves:
+    for mine, heads in zip(leaves, owners, strict=True):
         gram.append(
             jnp.asarray(sum(_products.products(rows[i], reached[i]) for i in mine))
         )
@@ -202,9 +204,9 @@ def contributions(
             moving = jnp.where(both, gram[-1], jnp.zeros_like(gram[-1]))
             pull.append(jnp.matmul(moving, w, precision="highest"))
             continue
-        if mine[0] in moves:
+        if len(heads) == 1:
             # All of the update is this head's, wherever it lies along the gradient.
-            (h,) = _union(reached, mine)
+            (h,) = heads
             moving = jnp.any(jnp.stack([moves[i] for i in mine]))
             moving = moving & (gram[-1][h, h] != 0)
             pull.append(jnp.zeros_like(gram[-1][0]).at[h].set(moving))
@@ -221,11 +223,6 @@ def contributions(
         share=_numerics.safe_divide(weighted, total, 0.0),
         cosine=_gramian.cosines(grams),
     )
-
-
-def _union(reached: Sequence[Sequence[int]], leaves: Sequence[int]) -> set[int]:
-    """The heads that reach one of these leaves."""
-    return {h for i in leaves for h in reached[i]}
 
 
 def _reached(

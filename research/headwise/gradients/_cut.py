@@ -122,12 +122,14 @@ def cut(
             if v not in linear.known and v not in set(produced)
         )
         used |= set(inputs)
-        if by_head and heads.bit_count() > 1 and _are_products(equations, linear):
-            pull = _weight_products.pullback(linear, equations)
-            parts.append(Part(heads, inputs, outputs, pull, stacks=False))
-        else:
-            pull = _pullback(linear, equations)
-            parts.append(Part(heads, inputs, outputs, pull))
+        products = (
+            by_head
+            and heads.bit_count() > 1
+            and all(_weight_products.is_weight_product(linear, e) for e in equations)
+        )
+        transpose = _weight_products.pullback if products else _pullback
+        pull = transpose(linear, equations)
+        parts.append(Part(heads, inputs, outputs, pull, stacks=not products))
     shared = [part for part in parts if part.heads.bit_count() > 1]
     if flags is not None:
         shared = _leading_to(
@@ -158,15 +160,16 @@ def _only(inputs: tuple[Var, ...], pull: Callable) -> Callable:
     return some
 
 
-def _are_products(equations: Sequence[Any], linear: _linear.Linear) -> bool:
-    return all(_weight_products.is_weight_product(linear, eqn) for eqn in equations)
-
-
 def _products_apart(equations: Sequence[Any], linear: _linear.Linear) -> list[list]:
     """Products of activations with parameters one by one, then all else."""
-    apart = [[eqn] for eqn in equations if _are_products([eqn], linear)]
-    others = [eqn for eqn in equations if [eqn] not in apart]
-    return [block for block in (*apart, others) if block]
+    apart: list[list] = []
+    others: list = []
+    for eqn in equations:
+        if _weight_products.is_weight_product(linear, eqn):
+            apart.append([eqn])
+        else:
+            others.append(eqn)
+    return [*apart, others] if others else apart
 
 
 def _blocks(equations: Sequence[Any], linear: _linear.Linear, large: int) -> list[list]:
