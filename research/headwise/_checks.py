@@ -4,12 +4,16 @@ Values are never inspected here, only names, shapes, dtypes and structure, so ev
 check costs nothing inside `jax.jit`.
 """
 
+import math
+import numbers
+import operator
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 def listing(names: Iterable[Any]) -> str:
@@ -42,6 +46,10 @@ def known_names(argument: str, known: Iterable[str], got: Iterable[str]) -> None
 
 def head_names(argument: str, names: Iterable[Any]) -> tuple[str, ...]:
     """The names, sorted; raises unless they are distinct non-empty strings."""
+    if isinstance(names, str):
+        raise TypeError(
+            f"{argument}: expected a sequence of names of heads, got the str {names!r}"
+        )
     names = list(names)
     for name in names:
         if not isinstance(name, str) or not name:
@@ -90,3 +98,62 @@ def choice(argument: str, options: Sequence[Any], got: Any) -> None:
     """Raises ValueError unless `got` is one of the options."""
     if got not in options:
         raise ValueError(f"{argument}: expected one of {list(options)}, got {got!r}")
+
+
+def positive_int(argument: str, got: Any) -> int:
+    """`got` as an int; raises ValueError unless it is one of at least 1."""
+    return _least_int(argument, got, 1, "a positive int")
+
+
+def nonnegative_int(argument: str, got: Any) -> int:
+    """`got` as an int; raises ValueError unless it is one of at least 0."""
+    return _least_int(argument, got, 0, "an int >= 0")
+
+
+def positive(argument: str, got: Any) -> None:
+    """Raises ValueError for a number that is not > 0 and finite; see `is_static`."""
+    _in_range(argument, got, "a positive number", lambda x: 0 < x < math.inf)
+
+
+def nonnegative(argument: str, got: Any) -> None:
+    """Raises ValueError for a number below 0, inf or NaN; see `is_static`."""
+    _in_range(argument, got, "a number >= 0", lambda x: 0 <= x < math.inf)
+
+
+def fraction(argument: str, got: Any) -> None:
+    """Raises ValueError for a number that is not in [0, 1]; see `is_static`."""
+    _in_range(argument, got, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+
+
+def boolean(argument: str, got: Any) -> None:
+    """Raises TypeError unless `got` is True or False."""
+    if not isinstance(got, bool | np.bool_):
+        raise TypeError(f"{argument}: expected True or False, got {got!r}")
+
+
+def function(argument: str, got: Any) -> None:
+    """Raises TypeError unless `got` can be called."""
+    if not callable(got):
+        raise TypeError(f"{argument}: expected a callable, got {type(got).__name__}")
+
+
+def is_static(got: Any) -> bool:
+    """Whether a number is one of Python or NumPy: arrays of JAX may be traced."""
+    return isinstance(got, numbers.Real | np.number | np.bool_)
+
+
+def _least_int(argument: str, got: Any, least: int, expected: str) -> int:
+    try:
+        number = operator.index(got)
+    except TypeError:
+        number = None
+    if number is None or number < least or isinstance(got, bool | np.bool_):
+        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
+    return number
+
+
+def _in_range(argument: str, got: Any, expected: str, inside: Any) -> None:
+    if isinstance(got, str | bool | np.bool_) or got is None:
+        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
+    if is_static(got) and not inside(got):
+        raise ValueError(f"{argument}: expected {expected}, got {got!r}")

@@ -62,7 +62,80 @@ from headwise.balancers._upgrad import upgrad
 from headwise.balancers._uw_so import uw_so
 from headwise.balancers._warm_up import warm_up
 
+FROM_VALUES = (
+    "constant",
+    "cosmos",
+    "dwa",
+    "equal",
+    "famo",
+    "gls",
+    "go4align",
+    "imtl_l",
+    "ldc",
+    "p_norm",
+    "pbi",
+    "random_weighting",
+    "relobralo",
+    "scalarization",
+    "scheduled",
+    "softadapt",
+    "stch",
+    "stch_set",
+    "tchebycheff",
+    "uncertainty",
+    "uw_so",
+)
+"""Factories of balancers that look at the values alone."""
+
+FROM_GRAMIAN = (
+    "aligned_mtl",
+    "cagrad",
+    "config",
+    "dualproj",
+    "epo",
+    "fairgrad",
+    "gradnorm",
+    "gradvac",
+    "imtl",
+    "imtl_g",
+    "krum",
+    "mgda",
+    "modo",
+    "nash_mtl",
+    "pcd",
+    "pcgrad",
+    "pmgda",
+    "sdmgrad",
+    "upgrad",
+)
+"""Factories of balancers that look at the gradients' inner products."""
+
+FROM_GRADIENTS = (
+    "db_mtl",
+    "excess_mtl",
+    "graddrop",
+    "moco",
+    "trimmed_mean",
+)
+"""Factories of balancers that look at the gradients themselves."""
+
+WRAPPERS = (
+    "clipped",
+    "cr_mogm",
+    "every",
+    "fallback",
+    "rescaled",
+    "smoothed",
+    "warm_up",
+    "with_preferences",
+)
+"""Factories that change what another balancer answers."""
+
 __all__ = (
+    "FROM_GRADIENTS",
+    "FROM_GRAMIAN",
+    "FROM_VALUES",
+    "WRAPPERS",
     "Balancer",
     "Decision",
     "Signals",

@@ -1,0 +1,67 @@
+"""The checks that every layer uses: what passes, and the words of what does not."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from headwise import _checks
+
+
+@pytest.mark.parametrize("got", [1, 7, np.int32(3), np.uint8(1)])
+def test_positive_ints_come_back_as_ints(got):
+    found = _checks.positive_int("k", got)
+    assert type(found) is int
+    assert found == got
+
+
+@pytest.mark.parametrize("got", [0, -1, 2.5, 2.0, "2", None, True, np.float32(2)])
+def test_what_is_no_positive_int(got):
+    with pytest.raises(ValueError, match=r"^k: expected a positive int, got "):
+        _checks.positive_int("k", got)
+
+
+def test_zero_is_a_nonnegative_int():
+    assert _checks.nonnegative_int("steps", 0) == 0
+    with pytest.raises(ValueError, match=r"steps: expected an int >= 0, got -1"):
+        _checks.nonnegative_int("steps", -1)
+
+
+@pytest.mark.parametrize(
+    ("check", "good", "bad"),
+    [
+        (_checks.positive, [1e-30, 2, np.float32(0.5)], [0, -1.0, np.inf, np.nan]),
+        (_checks.nonnegative, [0, 0.0, np.float64(3)], [-1e-9, np.inf, np.nan]),
+        (_checks.fraction, [0, 1, 0.3], [-0.1, 1.5, np.nan]),
+    ],
+)
+def test_ranges_of_numbers(check, good, bad):
+    for got in good:
+        check("c", got)
+        check("c", jnp.asarray(got))
+    for got in [*bad, None, "0.5", True]:
+        with pytest.raises(ValueError, match=r"^c: expected a .*, got "):
+            check("c", got)
+
+
+def test_traced_numbers_are_not_looked_at():
+    @jax.jit
+    def f(x):
+        _checks.positive("x", x)
+        return x
+
+    assert f(-1.0) == -1.0
+
+
+def test_flags_and_functions():
+    _checks.boolean("on", False)
+    _checks.function("f", len)
+    with pytest.raises(TypeError, match=r"on: expected True or False, got 1"):
+        _checks.boolean("on", 1)
+    with pytest.raises(TypeError, match=r"f: expected a callable, got int"):
+        _checks.function("f", 3)
+
+
+def test_a_string_is_no_sequence_of_names():
+    with pytest.raises(TypeError, match=r"names: expected a sequence.*'seg'"):
+        _checks.head_names("names", "seg")
