@@ -2,28 +2,57 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
+TESTS = $(BIN)/python -m pytest -n auto --dist=loadfile
 
-.PHONY: demo test test-fast lint clean
+.PHONY: demo test test-fast expected lint wheel matrix oldest newest clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
 
 test: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -n auto --dist=loadfile
+	$(TESTS) --cov --cov-report=term:skip-covered
 
 test-fast: $(VENV)/dev.installed
-	$(BIN)/python -m pytest -n auto --dist=loadfile -m "not slow"
+	$(TESTS) -m "not slow"
+
+# Runs every experiment whole and asserts the numbers that it promises.
+expected: $(VENV)/demo.installed
+	$(BIN)/python -m experiments.harness.expected
 
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# A wheel, installed where nothing else is, runs the README's code.
+wheel: $(VENV)/dev.installed
+	rm -rf build dist $(VENV)/bare
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir=dist .
+	$(PYTHON) -m venv $(VENV)/bare
+	$(VENV)/bare/bin/python -m pip install --quiet dist/headwise-*.whl
+	$(VENV)/bare/bin/python -I .ci/use_wheel.py .
+
+# The fast tests on both ends of what setup.cfg allows: OLD with the least versions, NEW
+# with the newest.
+OLD ?= python3.11
+NEW ?= python3.13
+matrix: oldest newest
+
+oldest:
+	$(OLD) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --upgrade pip uv
+	$(MAKE) test-fast PYTHON=$(OLD) VENV=$(VENV)-oldest INSTALL="$(VENV)-oldest/bin/uv \
+		pip install --resolution=lowest-direct --python=$(VENV)-oldest/bin/python"
+
+newest:
+	$(MAKE) test-fast PYTHON=$(NEW) VENV=$(VENV)-newest
+
+INSTALL = $(BIN)/python -m pip install
 $(VENV)/%.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet -e ".[$*]"
+	$(INSTALL) --quiet -e ".[$*]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist research/*.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist research/*.egg-info .*_cache .coverage*

@@ -1,19 +1,22 @@
-"""The rules of the house, read from the sources: imports go down, names are explained.
+"""The rules of the house, read from the sources: imports go down, files stay small.
 
-Layers from the bottom: base, losses, the layers that know heads, what composes them.
+docs/architecture.md draws the floors; this is where they are enforced.
 """
 
 import ast
-import importlib
-import inspect
+import configparser
 import pathlib
 import re
+import sys
 
 import pytest
 
 import headwise
+from tests import _imports
 
-ROOT = pathlib.Path(headwise.__file__).parent
+LIBRARY = pathlib.Path(headwise.__file__).parent
+ROOT = pathlib.Path(__file__).parents[1]
+
 BASE = {
     "typing",
     "_axes",
@@ -25,95 +28,98 @@ BASE = {
     "_reduction",
     "_text",
     "_trees",
+    "_version",
 }
-MIDDLE = {"balancers", "data", "gradients", "losses", "nn", "objective"}
 
 # What each layer may import of the library, beside itself and the base.
 ALLOWED = {
     "losses": set(),
     "metrics": set(),
     "data": set(),
-    "nn": {"losses"},
+    "nn": set(),
     "objective": set(),
+    "solvers": set(),
+    "pareto": set(),
     "gradients": set(),
     "balancers": {"solvers"},
-    "pareto": set(),
-    "solvers": set(),
-    "training": MIDDLE | {"solvers"},
-    "sweeps": MIDDLE,
+    "training": {"balancers", "gradients", "solvers"},
+    "sweeps": set(),
     "reports": {"pareto", "gradients"},  # it shows what these two compute
 }
 
-FORBIDDEN = ("experiments", "launch", "tests", "conftest")
-PRIVATE_JAX = re.compile(r"^jax(lib)?(\.\w+)*\.(_\w+|interpreters|lib)\b")
-
-# Public names whose docstring has no example, each with the reason.
-WITHOUT_EXAMPLE: dict[str, str] = {
-    "balancers.Decision": "made by balancers; the example is that of Balancer",
-    "balancers.Signals": "made by balanced_grad; the example is that of Balancer",
-    "metrics.AngleHistogram": "made by normal_angles, which has the example",
-    "metrics.DepthErrors": "made by depth_errors, which has the example",
-    "gradients.Contributions": "made by contributions, which has the example",
-    "gradients.Routing": "made by routing, which has the example",
-    "data.BrainVolumes": "a record of arrays; the function that makes it has one",
-    "data.Digits": "a record of arrays; the function that makes it has one",
-    "data.Mni152": "a record of arrays; the function that makes it has one",
-    "data.MultiMnist": "a record of arrays; the function that makes it has one",
-    "data.Yeast": "a record of arrays; the function that makes it has one",
-    "reports.front_picture": "a picture",
-    "reports.weights_picture": "a picture",
-    "training.BilevelDecision": "made by methods; the example is that of BilevelMethod",
-    "training.BilevelInfo": "made by make_bilevel_step, which has the example",
-    "training.BilevelProblem": "made by make_bilevel_step, which has the example",
-    "training.BilevelState": "made by init_bilevel_state, which has the example",
-    "training.Info": "made by balanced_grad, which has the example",
-    "training.NonFiniteError": "raised by fit",
-    "training.StepInfo": "made by make_step, which has the example",
-    "training.TrainState": "made by make_step, which has the example",
-    "training.WorkdirError": "raised by claim_workdir, which has the example",
+# A layer in folders: which folders of its own layer each may import.
+FOLDERS = {
+    "balancers/_core": set(),
+    "balancers/_values": {"_core"},
+    "balancers/_gramian": {"_core"},
+    "balancers/_gradients": {"_core"},
+    "balancers/_wrappers": {"_core"},
 }
 
+# The porch: which folders and files of it each may import, beside the library.
+PORCH = {
+    "experiments/harness": set(),
+    "experiments/tasks": {"experiments.harness"},
+    "experiments/template.py": {"experiments.harness"},
+    "experiments/main.py": {"experiments.harness"},
+    "experiments/studies": {"experiments.harness", "experiments.tasks"},
+    "experiments/benchmarks": {"experiments.harness", "experiments.tasks"},
+    "launch": {"experiments.harness"},
+}
 
-def imported(source, package):
-    """[(line, absolute dotted name)] of every import, also those inside functions.
+ENGINE_ROOM = {
+    "losses",
+    "objective",
+    "gradients",
+    "solvers",
+    "balancers",
+    "training",
+}
 
-    `from a import b` counts as a.b; a relative import is resolved in `package`.
-    """
-    found = []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name) for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            parts = package.split(".")
-            start = parts[: len(parts) - node.level + 1] if node.level else []
-            module = ".".join([*start, *filter(None, [node.module])])
-            found += [(node.lineno, f"{module}.{alias.name}") for alias in node.names]
-    return found
+PRIVATE_JAX = re.compile(r"^jax(lib)?(\.\w+)*\.(_\w+|interpreters|lib)\b")
+OUTSIDE = ("experiments", "launch", "tests", "conftest")
 
 
-def attributes(source):
-    """[(line, dotted name)] of every chain of attributes, such as jax._src.core."""
-    return [
-        (node.lineno, ast.unparse(node))
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.Attribute)
-    ]
+def needed():
+    """Packages that are installed with the library, by the names of their modules."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    lines = config["options"]["install_requires"].split()
+    names = {re.split(r"[<>=]", line)[0] for line in lines}
+    return {"orbax" if name == "orbax-checkpoint" else name for name in names}
+
+
+NEEDED = needed()
+OPTIONAL = {
+    "absl",
+    "chex",
+    "grain",
+    "matplotlib",
+    "moocore",
+    "tensorboardX",
+}
 
 
 def violations(source, path):
     """The broken rules in one file of the library, as texts.
 
-    `path` is relative to the library: `balancers/_mgda.py`.
+    `path` is relative to the library: `balancers/_gramian/_mgda.py`.
     """
     parts = pathlib.PurePosixPath(path).parts
     layer = parts[0] if len(parts) > 1 else parts[0].removesuffix(".py")
-    package = ".".join(["headwise", *parts[:-1]])
+    folder = "/".join(parts[:2]) if len(parts) > 2 else ""
     broken = []
-    for line, name in imported(source, package):
+    for line, name, at_once in _imports.imports(
+        source, ".".join(["headwise", *parts[:-1]])
+    ):
         where = f"{path}:{line}: {name}"
         top, *rest = name.split(".")
-        if top in FORBIDDEN:
+        if top in OUTSIDE:
             broken.append(f"{where}: the library stands on its own")
+        if top in OPTIONAL and at_once:
+            broken.append(f"{where}: an extra is imported where it is needed")
+        if name.startswith("scipy.stats") and at_once:
+            broken.append(f"{where}: slow to import, so only where it is needed")
         if top == "flax" and layer != "nn":
             broken.append(f"{where}: flax is imported in nn only")
         if PRIVATE_JAX.match(name):
@@ -126,32 +132,111 @@ def violations(source, path):
             broken.append(f"{where}: {layer} may not import {target}")
         elif target != layer and any(part.startswith("_") for part in rest[1:]):
             broken.append(f"{where}: private to {target}")
-    for line, name in attributes(source):
+        elif target == layer and folder and len(rest) > 1:
+            inner = FOLDERS.get(folder, set()) | {parts[1]}
+            if rest[1] not in inner:
+                broken.append(f"{where}: {folder} may not import {rest[1]}")
+    for line, name in _imports.attributes(source):
         if PRIVATE_JAX.match(name):
             broken.append(f"{path}:{line}: {name}: private to jax")
     return broken
 
 
-def sources():
-    return sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))
+def porch_violations(source, path):
+    """The broken rules in one file of experiments/ or launch/, as texts."""
+    parts = pathlib.PurePosixPath(path).parts
+    home = next((p for p in PORCH if path == p or path.startswith(p + "/")), None)
+    if home is None:
+        return [] if parts[-1] == "__init__.py" else [f"{path}: no room for it"]
+    own = home.removesuffix(".py").replace("/", ".")
+    broken = []
+    for line, name, _ in _imports.imports(source, ".".join(parts[:-1])):
+        where = f"{path}:{line}: {name}"
+        top, *rest = name.split(".")
+        if top == "headwise" and any(part.startswith("_") for part in rest):
+            broken.append(f"{where}: private to the library")
+        inside = any(f"{name}.".startswith(f"{a}.") for a in PORCH[home] | {own})
+        if top in ("experiments", "launch", "tests") and not inside:
+            broken.append(f"{where}: {home} may not import it")
+    return broken
 
 
-def packages():
-    return sorted(path.parent.name for path in ROOT.glob("*/__init__.py"))
+def library():
+    return sorted(p.relative_to(LIBRARY).as_posix() for p in LIBRARY.rglob("*.py"))
+
+
+def porch():
+    return sorted(
+        path.relative_to(ROOT).as_posix()
+        for top in ("experiments", "launch")
+        for path in (ROOT / top).rglob("*.py")
+    )
 
 
 def test_every_layer_has_its_rule():
-    assert set(packages()) <= set(ALLOWED)
-    files = {path.stem for path in ROOT.glob("*.py")} - {"__init__"}
-    assert files <= BASE
+    assert {path.parent.name for path in LIBRARY.glob("*/__init__.py")} == set(ALLOWED)
+    assert {path.stem for path in LIBRARY.glob("*.py")} - {"__init__"} == BASE
+    folders = {p.parent.relative_to(LIBRARY).as_posix() for p in LIBRARY.glob("*/*/*")}
+    assert {f for f in folders if "__pycache__" not in f} == set(FOLDERS)
 
 
-@pytest.mark.parametrize("path", sources())
-def test_file(path):
-    source = (ROOT / path).read_text()
+@pytest.mark.parametrize("path", library())
+def test_file_of_the_library(path):
+    source = (LIBRARY / path).read_text()
     assert violations(source, path) == []
+    limit = 250 if path.split("/")[0] in ENGINE_ROOM else 400
+    assert len(source.splitlines()) <= limit
+    assert ast.get_docstring(ast.parse(source)), "a file says what its idea is"
+
+
+@pytest.mark.parametrize("path", porch())
+def test_file_of_the_porch(path):
+    source = (ROOT / path).read_text()
+    assert porch_violations(source, path) == []
     assert len(source.splitlines()) <= 400
     assert ast.get_docstring(ast.parse(source)), "a file says what its idea is"
+
+
+def test_files_of_tests_stay_small():
+    sizes = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text().splitlines())
+        for path in (ROOT / "tests").rglob("*.py")
+    }
+    assert {path: lines for path, lines in sizes.items() if lines > 400} == {}
+
+
+def modules():
+    """{module of the library: modules of it that it imports at once}."""
+    names = {
+        ".".join(["headwise", *pathlib.PurePosixPath(path).with_suffix("").parts])
+        for path in library()
+    }
+    edges = {}
+    for path in library():
+        parts = pathlib.PurePosixPath(path).parts
+        name = ".".join(["headwise", *parts[:-1], parts[-1].removesuffix(".py")])
+        source = (LIBRARY / path).read_text()
+        edges[name] = set()
+        for got in _imports.imports(source, ".".join(["headwise", *parts[:-1]])):
+            if not got.at_once:
+                continue
+            whole, parent = got.name, got.name.rpartition(".")[0]
+            for target in (whole, f"{whole}.__init__", parent, f"{parent}.__init__"):
+                if target in names:
+                    edges[name].add(target)
+                    break
+    return edges
+
+
+def test_no_module_imports_itself_in_a_ring():
+    edges = modules()
+    assert sum(map(len, edges.values())) > 300
+    assert _imports.cycle(edges) == []
+
+
+def test_rings_are_seen():
+    assert _imports.cycle({"a": {"b"}, "b": {"c"}, "c": set()}) == []
+    assert _imports.cycle({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c", "b"]
 
 
 @pytest.mark.parametrize(
@@ -162,8 +247,21 @@ def test_file(path):
         ("balancers/_x.py", "def f():\n    import headwise.gradients", "gradients"),
         ("balancers/_x.py", "from ..gradients import gramian", "import gradients"),
         ("balancers/_x.py", "import headwise as hw", "may not import headwise"),
+        (
+            "balancers/_values/_x.py",
+            "from headwise.balancers._gramian import _mgda",
+            "may not import _gramian",
+        ),
+        (
+            "balancers/_core/_x.py",
+            "from headwise.balancers import _wrappers",
+            "may not import _wrappers",
+        ),
         ("objective/_x.py", "from headwise.losses import dice", "import losses"),
+        ("nn/_x.py", "from headwise import losses", "import losses"),
         ("sweeps/_x.py", "from headwise import training", "import training"),
+        ("sweeps/_x.py", "from headwise import balancers", "import balancers"),
+        ("training/_x.py", "from headwise import objective", "import objective"),
         ("losses/_x.py", "from headwise import objective", "import objective"),
         ("reports/_x.py", "from headwise import sweeps", "import sweeps"),
         ("_trees.py", "from headwise import losses", "import losses"),
@@ -175,6 +273,9 @@ def test_file(path):
         ("sweeps/_x.py", "from experiments import sweep_two", "stands on its own"),
         ("sweeps/_x.py", "import launch.slurm", "stands on its own"),
         ("training/_x.py", "from headwise.balancers import _mgda", "private to"),
+        ("reports/_x.py", "import matplotlib.pyplot as plt", "an extra is imported"),
+        ("data/_x.py", "if True:\n    import grain", "an extra is imported"),
+        ("sweeps/_x.py", "from scipy.stats import qmc", "slow to import"),
     ],
 )
 def test_the_checker_finds_planted_violations(path, source, words):
@@ -186,13 +287,18 @@ def test_the_checker_finds_planted_violations(path, source, words):
     [
         ("balancers/_x.py", "from headwise.balancers import _types\nimport jax.numpy"),
         (
+            "balancers/_gramian/_x.py",
+            "from headwise.balancers._core import _types\nfrom headwise import solvers",
+        ),
+        (
             "balancers/_x.py",
             "from headwise import _checks\nfrom headwise.typing import A",
         ),
         ("gradients/_x.py", "from jax.extend import core\nimport numpy as np"),
-        ("training/_x.py", "from headwise import balancers, objective"),
+        ("training/_x.py", "from headwise import balancers, gradients"),
         ("nn/_x.py", "from flax import nnx"),
         ("reports/_x.py", "from headwise import pareto"),
+        ("reports/_x.py", "def draw():\n    import matplotlib.pyplot as plt"),
         ("__init__.py", "from headwise import training as training"),
     ],
 )
@@ -200,60 +306,31 @@ def test_the_checker_lets_the_rest_pass(path, source):
     assert violations(source, path) == []
 
 
-def undocumented(layer, module):
-    """Public names of a layer without docstring, or without example and excuse."""
-    missing = []
-    for name in module.__all__:
-        thing = getattr(module, name)
-        if not (inspect.isfunction(thing) or inspect.isclass(thing)):
-            continue
-        text = inspect.getdoc(thing) or ""
-        # A NamedTuple or dataclass without docstring gets one made from its fields.
-        if not text or text.startswith(f"{name}("):
-            missing.append(f"{layer}.{name}: no docstring")
-        elif ">>> " not in text and f"{layer}.{name}" not in WITHOUT_EXAMPLE:
-            missing.append(f"{layer}.{name}: no example")
-    return missing
+@pytest.mark.parametrize(
+    ("path", "source", "words"),
+    [
+        ("experiments/x.py", "import headwise as hw", "no room for it"),
+        ("experiments/harness/x.py", "import experiments.tasks.brain", "may not"),
+        ("experiments/tasks/x.py", "from experiments import main", "may not import"),
+        ("experiments/tasks/x.py", "from experiments.tasks import brain", None),
+        ("experiments/studies/x.py", "from experiments.benchmarks import a", "may not"),
+        ("launch/x.py", "from experiments.tasks import brain", "may not import it"),
+        ("launch/x.py", "from experiments.harness import spec", None),
+        ("launch/x.py", "from headwise.sweeps import _records", "private to"),
+        ("launch/x.py", "from tests import _pages", "may not import it"),
+    ],
+)
+def test_the_checker_of_the_porch(path, source, words):
+    broken = porch_violations(source, path)
+    assert (broken == []) if words is None else any(words in b for b in broken), broken
 
 
-@pytest.mark.parametrize("layer", packages())
-def test_public_names_are_explained_with_an_example(layer):
-    module = importlib.import_module(f"headwise.{layer}")
-    assert undocumented(layer, module) == []
-    assert len(set(module.__all__)) == len(module.__all__)
-    # What a layer shows beside its modules is in __all__, and so is explained.
-    shown = {
-        name
-        for name, thing in vars(module).items()
-        if not name.startswith("_") and not inspect.ismodule(thing)
+def test_what_the_library_imports_is_what_it_installs():
+    outside = {
+        got.name.split(".")[0]
+        for path in library()
+        for got in _imports.imports((LIBRARY / path).read_text(), "headwise")
     }
-    assert shown <= set(module.__all__)
-
-
-def test_the_allow_list_is_not_longer_than_needed():
-    for entry in WITHOUT_EXAMPLE:
-        layer, name = entry.split(".")
-        thing = getattr(importlib.import_module(f"headwise.{layer}"), name)
-        assert ">>> " not in inspect.getdoc(thing), f"{entry} has an example by now"
-
-
-def test_the_explanation_checker_finds_what_is_missing():
-    class Planted:
-        """Says something."""
-
-    def shown():
-        """An example.
-
-        >>> 1
-        1
-        """
-
-    def silent():
-        pass
-
-    class Layer:
-        __all__ = ("Planted", "shown", "silent")
-
-    Layer.Planted, Layer.shown, Layer.silent = Planted, shown, silent
-    found = undocumented("x", Layer)
-    assert found == ["x.Planted: no example", "x.silent: no docstring"]
+    outside -= {*sys.stdlib_module_names, "headwise"}
+    assert outside - OPTIONAL == NEEDED
+    assert OPTIONAL - outside == {"absl", "chex"}  # of the porch and of the tests

@@ -1,9 +1,23 @@
 """Headwise: multi-task training for JAX.
 
-Heads have losses, losses have weights, and every head's gradient can be seen.
-"""
+A model has heads, heads have losses, losses have weights, and every head's gradient can
+be seen. From the bottom up:
 
-from importlib import metadata as _metadata
+========================= ==========================================================
+`hw.losses`, `hw.metrics` arrays to unreduced values; to sums over a stream
+`hw.Objective`            named heads to raw values and the weighted total
+`hw.head_grads`, ...      what each head does to every parameter (`hw.gradients`)
+`hw.balancers`            `(init, update)` pairs that weigh the heads
+`hw.balanced_grad`        the gradient to apply, as a balancer decides
+`hw.training`             the compiled step, and a loop on top of it
+`hw.sweeps`               a training for every weighting and seed
+`hw.pareto`, `hw.reports` fronts; tables and pictures
+`hw.nn`, `hw.data`        Flax NNX parts; data sets from inside pip packages
+`hw.solvers`              small convex programs inside the compiled step
+========================= ==========================================================
+
+`help(hw.head_grads)` and so on: every public name has shapes, formula and an example.
+"""
 
 from headwise import balancers as balancers
 from headwise import data as data
@@ -17,6 +31,7 @@ from headwise import reports as reports
 from headwise import solvers as solvers
 from headwise import sweeps as sweeps
 from headwise import training as training
+from headwise._version import __version__ as __version__
 from headwise.balancers import Balancer as Balancer
 from headwise.balancers import Decision as Decision
 from headwise.balancers import Signals as Signals
@@ -32,7 +47,32 @@ from headwise.objective import named as named
 from headwise.objective import Objective as Objective
 from headwise.training import balanced_grad as balanced_grad
 
-try:
-    __version__ = _metadata.version("headwise")
-except _metadata.PackageNotFoundError:  # a checkout on the path, not installed
-    __version__ = "0.1.0"
+__all__ = (
+    "Balancer",
+    "Decision",
+    "Objective",
+    "Signals",
+    "__version__",
+    "affinity",
+    "balanced_grad",
+    "balancers",
+    "contributions",
+    "cosines",
+    "data",
+    "gradients",
+    "gramian",
+    "group_heads",
+    "head_grads",
+    "head_gramian",
+    "losses",
+    "metrics",
+    "named",
+    "nn",
+    "objective",
+    "pareto",
+    "reports",
+    "routing",
+    "solvers",
+    "sweeps",
+    "training",
+)
