@@ -1,0 +1,45 @@
+"""What the package says of itself agrees: versions, the page on PyPI, what is shown."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import headwise as hw
+from tests import _pages
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+def pypi_page():
+    """The long description, as a build of the package computes it."""
+    command = [sys.executable, "setup.py", "--quiet", "--long-description"]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_one_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"\nversion: {hw.__version__}\n" in citation
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert re.findall(r"^## \[?(\d[\d.]*)", changes, re.MULTILINE)[0] == hw.__version__
+
+
+def test_links_on_pypi_are_whole_and_lead_to_files():
+    page = pypi_page()
+    assert _pages.links(page) == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert page.count("](https://") >= len(_pages.links(readme)) > 10
+    for view, path in re.findall(r"headwise/(raw|blob)/main/([^)]+)\)", page):
+        assert (ROOT / path).exists(), path
+        assert (view == "raw") == path.endswith(".png"), path
+
+
+def test_everything_shown_is_listed():
+    listed = set(hw.__all__)
+    assert listed <= set(dir(hw))
+    shown = {name for name in vars(hw) if not name.startswith("_")} - {"typing"}
+    assert shown <= listed
+    for name in ("head_grads", "balancers", "training"):
+        assert f"hw.{name}" in (hw.__doc__ or "")
