@@ -25,6 +25,8 @@ BASE = {
     "_files",
     "_numerics",
     "_products",
+    "_provenance",
+    "_records",
     "_reduction",
     "_text",
     "_trees",
