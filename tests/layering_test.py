@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 BASE = {
     "typing",
-    "_axes",
+    "_figures",
     "_checks",
     "_distance",
     "_files",

@@ -170,8 +170,12 @@ def identity(record: Mapping[str, Any]) -> str:
         >>> print(hw.sweeps.identity(trial | {"settings": {"lr": 0.003}}))
         [{"a": 0.1, "b": 1}, 0, {"lr": 0.003}]
     """
-    parts = [record["weights"], record["seed"], record.get("settings") or {}]
-    return json.dumps(_canonical(parts), sort_keys=True)
+    return canonical([record["weights"], record["seed"], record.get("settings") or {}])
+
+
+def canonical(value: Any) -> str:
+    """A value as JSON: the same text for equal values, another for others."""
+    return json.dumps(_exact(value), sort_keys=True)
 
 
 def _file(path: str | os.PathLike) -> pathlib.Path:
@@ -191,12 +195,12 @@ def _is_record(line: Mapping[str, Any]) -> bool:
     )
 
 
-def _canonical(tree: Any) -> Any:
+def _exact(tree: Any) -> Any:
     """Whole floats as ints: 1.0 and 1 are the same weight, and both stay exact."""
     if isinstance(tree, Mapping):
-        return {name: _canonical(value) for name, value in tree.items()}
+        return {name: _exact(value) for name, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return [_canonical(value) for value in tree]
+        return [_exact(value) for value in tree]
     if isinstance(tree, float) and tree.is_integer():
         return int(tree)
     return tree

@@ -65,10 +65,10 @@ class MetricsWriter:
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
+    pairs = []
     for name, value in record.items():
         if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{name}/")
+            pairs += _flat(value, f"{prefix}{name}/")
         else:
-            found.append((prefix + name, value))
-    return found
+            pairs.append((prefix + name, value))
+    return pairs
