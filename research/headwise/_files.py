@@ -1,5 +1,6 @@
 """Files that a killed process leaves whole: written at once, or line after line."""
 
+import io
 import json
 import os
 import pathlib
@@ -42,15 +43,30 @@ def append_lines(
     """
     data = "".join(json_line(line) for line in lines).encode()
     with path.open("a+b", buffering=0) as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                data = b"\n" + data
-        written = file.write(data)
-        if written != len(data):
-            raise OSError(f"{path}: {written} of {len(data)} bytes written: disk full?")
+        whole = _is_start_of_line(file, file.seek(0, os.SEEK_END))
+        start = _append(file, data if whole else b"\n" + data)
+        if whole and not _is_start_of_line(file, start):
+            # Since we looked, another process was killed in the middle of its line.
+            _append(file, b"\n" + data)
         if durable:
             os.fsync(file.fileno())
+
+
+def _is_start_of_line(file: io.FileIO, position: int) -> bool:
+    if position == 0:
+        return True
+    file.seek(position - 1)
+    return file.read(1) == b"\n"
+
+
+def _append(file: io.FileIO, data: bytes) -> int:
+    """Adds bytes by one write and returns where they begin."""
+    written = file.write(data)
+    if written != len(data):
+        raise OSError(
+            f"{file.name!r}: {written} of {len(data)} bytes written: disk full?"
+        )
+    return file.tell() - written
 
 
 def read_lines(

@@ -1,5 +1,6 @@
 """Records: what they hold, what tells trials apart, a file that nothing can spoil."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -148,55 +149,79 @@ def test_the_last_record_of_a_trial_counts(tmp_path):
 APPENDS = """
 import sys
 import headwise as hw
-folder, name = sys.argv[1:]
+folder, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 made = hw.sweeps.made_with(device=False)
-for seed in range(10**9):
-    # Long enough that a write is many pages, which a kill can tear.
-    padding = {f"m{i}": seed / 3 for i in range(20_000)}
+# Long enough that a write is many pages, which a kill can tear.
+metrics = {f"m{i}": i / 3 for i in range(10_000)}
+for seed in range(count):
     record = hw.sweeps.record(
-        {"a": 1.0}, seed, padding, settings={"by": name}, made_with=made
+        {"a": 1.0}, seed, metrics, settings={"by": name}, made_with=made
     )
     hw.sweeps.append(folder, record)
     print(seed, flush=True)
 """
 
 
-def appending(folder, name):
+def appending(folder, name, count):
+    """A process that appends records and says which are done."""
     return subprocess.Popen(
-        [sys.executable, "-c", APPENDS, str(folder), name],
+        [sys.executable, "-c", APPENDS, str(folder), name, str(count)],
         stdout=subprocess.PIPE,
         env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": "research"},
         text=True,
     )
 
 
-def said(process):
-    """Seeds that a process had appended when it was killed."""
-    return [int(line) for line in process.stdout.read().split("\n")[:-1]]
-
-
 @pytest.mark.filterwarnings("ignore:.*skipped:UserWarning")
-def test_kills_lose_no_finished_record_of_two_processes(tmp_path):
-    """Twice two processes that append at the same time, killed at some moment."""
-    for turn in range(2):
-        processes = {f"{turn}{i}": appending(tmp_path, f"{turn}{i}") for i in "ab"}
+def test_three_processes_of_which_two_are_killed_lose_no_record(tmp_path):
+    counts = {"killed first": 10**9, "killed later": 10**9, "ends": 10}
+    processes = {n: appending(tmp_path, n, count) for n, count in counts.items()}
+    done = {}
+    with contextlib.ExitStack() as stack:
         for process in processes.values():
-            process.stdout.readline()  # both are at it
-        time.sleep(0.2 + 0.13 * turn)
+            stack.enter_context(process)
+            stack.callback(process.kill)
         for process in processes.values():
-            process.kill()
-        done = {name: said(process) for name, process in processes.items()}
-        for process in processes.values():
-            process.wait()
-            process.stdout.close()
-        found = {name: [] for name in processes}
-        for one in hw.sweeps.read(tmp_path):
-            if one["settings"]["by"] in found:
-                found[one["settings"]["by"]].append(one["seed"])
-                assert one["metrics"]["m19999"] == one["seed"] / 3
-        for name, seeds in found.items():
-            # One more may have been written that was not said any more.
-            assert seeds == list(range(len(seeds)))
-            assert len(seeds) >= 1 + len(done[name]), name
-        hw.sweeps.append(tmp_path, record(settings={"by": "after"}, seed=turn))
-        assert hw.sweeps.read(tmp_path)[-1]["seed"] == turn
+            assert process.stdout.readline() == "0\n"  # all are at it
+        for name, process in processes.items():
+            time.sleep(0.1)
+            if name != "ends":
+                process.kill()
+            done[name] = 1 + process.stdout.read().count("\n")
+    hw.sweeps.append(tmp_path, record(settings={"by": "after"}))
+    seeds = {name: [] for name in (*processes, "after")}
+    for one in hw.sweeps.read(tmp_path):
+        seeds[one["settings"]["by"]].append(one["seed"])
+    assert seeds.pop("after") == [0]
+    assert seeds["ends"] == list(range(10))
+    for name, each in seeds.items():
+        # One more may have been written that was not said any more.
+        assert each == list(range(len(each)))
+        assert len(each) - done[name] in (0, 1), name
+
+
+FILLS_THE_DISK = """
+import resource, sys
+import headwise as hw
+record = hw.sweeps.record({"a": 1.0}, 7, {f"m{i}": i / 3 for i in range(1000)})
+resource.setrlimit(resource.RLIMIT_FSIZE, (6000, 6000))
+try:
+    hw.sweeps.append(sys.argv[1], record)
+except OSError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_said_and_costs_no_other_record(tmp_path):
+    hw.sweeps.append(tmp_path, record(seed=0))
+    done = subprocess.run(
+        [sys.executable, "-c", FILLS_THE_DISK, str(tmp_path)],
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": "research"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "bytes written: disk full?" in done.stdout
+    hw.sweeps.append(tmp_path, record(seed=1))
+    with pytest.warns(UserWarning, match="trials.jsonl: line 2 skipped"):
+        assert hw.sweeps.read(tmp_path) == [record(seed=0), record(seed=1)]
