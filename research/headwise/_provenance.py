@@ -11,7 +11,9 @@ from typing import Any
 
 import jax
 
-_PACKAGES = ("headwise", "jax", "jaxlib", "flax", "optax", "numpy")
+from headwise import _version
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def made_with(*, device: bool = True) -> dict[str, Any]:
@@ -57,15 +59,18 @@ def _device() -> dict[str, Any]:
 def _of_process() -> dict[str, Any]:
     """What stays the same while a process runs, also if files change meanwhile."""
     return {
-        "versions": {name: _version(name) for name in _PACKAGES}
-        | {"python": platform.python_version()},
+        "versions": {
+            "headwise": _version.__version__,
+            **{name: _installed(name) for name in _PACKAGES},
+            "python": platform.python_version(),
+        },
         "revision": revision(pathlib.Path(__file__)),
         "platform": platform.platform(),
         "host": platform.node(),
     }
 
 
-def _version(package: str) -> str | None:
+def _installed(package: str) -> str | None:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -196,11 +196,13 @@ def _is_record(line: Mapping[str, Any]) -> bool:
 
 
 def _exact(tree: Any) -> Any:
-    """Whole floats as ints: 1.0 and 1 are the same weight, and both stay exact."""
+    """Python's numbers, whole floats as ints: 1.0 and 1 are the same weight."""
     if isinstance(tree, Mapping):
         return {name: _exact(value) for name, value in tree.items()}
     if isinstance(tree, list | tuple):
         return [_exact(value) for value in tree]
+    if np.shape(tree) == () and hasattr(tree, "item"):
+        tree = tree.item()
     if isinstance(tree, float) and tree.is_integer():
         return int(tree)
     return tree

@@ -100,6 +100,9 @@ def test_identity_is_of_weights_seed_and_settings_at_full_precision():
     ]
     assert len({one, *others}) == 6
     assert name({}, 2**53) != name({}, 2**53 + 1)
+    made = record(np.float32(0.1), settings={"lr": jnp.float32(0.1), "n": (1, 2)})
+    same = name({"a": np.float32(0.1)}, 0, {"lr": np.float32(0.1), "n": [1, 2]})
+    assert hw.sweeps.identity(made) == same
     older = {"weights": {"a": 1.0}, "seed": 0}
     assert hw.sweeps.identity(older) == hw.sweeps.identity(record())
 

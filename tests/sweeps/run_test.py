@@ -73,6 +73,33 @@ def test_finished_trials_are_not_run_again(tmp_path):
 
 
 @pytest.mark.parametrize("batched", [False, True])
+def test_settings_tell_trials_apart_and_nothing_is_rewritten(batched, tmp_path):
+    def sweep(rate):
+        return hw.sweeps.run(
+            train,
+            DESIGN,
+            settings={"lr": np.float32(rate), "note": "x"},
+            folder=tmp_path,
+            batched=batched,
+            progress=False,
+        )
+
+    path = tmp_path / "trials.jsonl"
+    path.write_text('{"of": "a later version"}\n')
+    with pytest.warns(UserWarning, match="line 1 skipped"):
+        first = sweep(0.1)
+        text = path.read_text()
+        assert sweep(0.1) == first
+        assert path.read_text() == text
+        second = sweep(0.2)
+        assert path.read_text().startswith(text)
+        assert hw.sweeps.read(tmp_path) == first + second
+    assert [r["settings"]["lr"] for r in second] == [float(np.float32(0.2))] * 3
+    assert {r["mode"] for r in first} == {"vmap" if batched else "loop"}
+    assert first[0]["made_with"]["versions"]["jax"] == jax.__version__
+
+
+@pytest.mark.parametrize("batched", [False, True])
 def test_a_trial_that_diverges_harms_no_other(batched, tmp_path):
     def may_diverge(weights, seed):
         return {"m": jnp.log(weights["b"] - 0.75)}
@@ -95,6 +122,7 @@ def test_a_trial_that_stops_on_nan_is_recorded():
 
     records = hw.sweeps.run(stops, DESIGN, progress=False)
     assert records[0]["error"] == "step 17: the gradient is not finite"
+    assert [r["stopped"] for r in records] == [17, None, None]
     assert [r["finite"] for r in records] == [False, True, True]
 
 
