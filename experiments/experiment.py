@@ -173,7 +173,7 @@ def show_heads(
 
 def sweep(
     experiment: Experiment, steps: int, seeds: Sequence[int], folder: pathlib.Path
-) -> list[dict[str, Any]]:
+) -> list[hw.sweeps.Record]:
     """Trains every weighting with every seed in one compiled program."""
     optimizer = experiment.optimizer(steps)
     # The weights are data in the balancer's state: one step serves all trials.
@@ -219,7 +219,7 @@ def sweep(
 
 
 def show_sweep(
-    experiment: Experiment, records: list[dict[str, Any]], folder: pathlib.Path
+    experiment: Experiment, records: Sequence[Mapping[str, Any]], folder: pathlib.Path
 ) -> None:
     """Prints and draws the trade-off: table, verdict in words, two pictures."""
     import matplotlib.pyplot as plt
@@ -242,7 +242,7 @@ def show_sweep(
 
 
 def best_weights(
-    experiment: Experiment, records: list[dict[str, Any]]
+    experiment: Experiment, records: Sequence[Mapping[str, Any]]
 ) -> dict[str, float]:
     """The weighting with the best mean of the experiment's first metric."""
     metric, more = next(iter(experiment.higher.items()))

@@ -27,6 +27,20 @@ def test_zero_is_a_nonnegative_int():
         _checks.nonnegative_int("steps", -1)
 
 
+def test_ints_of_any_sign_and_distinct_ones():
+    assert _checks.integer("seed", np.int64(-3)) == -3
+    assert _checks.distinct_ints("seeds", (1, np.int32(0))) == [1, 0]
+    assert _checks.distinct_ints("seeds", range(3)) == [0, 1, 2]
+    for bad in (0.5, 1.0, True, "1", None):
+        with pytest.raises(ValueError, match=r"^seed: expected an int, got "):
+            _checks.integer("seed", bad)
+        with pytest.raises(ValueError, match=r"^seeds\[1\]: expected an int, got "):
+            _checks.distinct_ints("seeds", [7, bad])
+    for bad in ([], [2, 2]):
+        with pytest.raises(ValueError, match=r"seeds: expected one or more distinct"):
+            _checks.distinct_ints("seeds", bad)
+
+
 @pytest.mark.parametrize(
     ("check", "good", "bad"),
     [

@@ -19,12 +19,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 BASE = {
     "typing",
-    "_axes",
+    "_figures",
     "_checks",
     "_distance",
     "_files",
     "_numerics",
     "_products",
+    "_provenance",
+    "_records",
     "_reduction",
     "_text",
     "_trees",

@@ -110,6 +110,21 @@ def nonnegative_int(argument: str, got: Any) -> int:
     return _least_int(argument, got, 0, "an int >= 0")
 
 
+def integer(argument: str, got: Any) -> int:
+    """`got` as an int; raises ValueError unless it is one."""
+    return _least_int(argument, got, -math.inf, "an int")
+
+
+def distinct_ints(argument: str, got: Iterable[Any]) -> list[int]:
+    """`got` as ints; raises ValueError unless it is one or more, all different."""
+    numbers = [integer(f"{argument}[{i}]", number) for i, number in enumerate(got)]
+    if not numbers or len(set(numbers)) != len(numbers):
+        raise ValueError(
+            f"{argument}: expected one or more distinct ints, got {numbers}"
+        )
+    return numbers
+
+
 def positive(argument: str, got: Any) -> None:
     """Raises ValueError for a number that is not > 0 and finite; see `is_static`."""
     _in_range(argument, got, "a positive number", lambda x: 0 < x < math.inf)
@@ -142,7 +157,7 @@ def is_static(got: Any) -> bool:
     return isinstance(got, numbers.Real | np.number | np.bool_)
 
 
-def _least_int(argument: str, got: Any, least: int, expected: str) -> int:
+def _least_int(argument: str, got: Any, least: float, expected: str) -> int:
     try:
         number = operator.index(got)
     except TypeError:

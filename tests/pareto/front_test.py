@@ -54,6 +54,12 @@ def test_front_names_wrong_flags(higher):
         hw.pareto.front([[1, 2, 3]], higher)
 
 
+@pytest.mark.parametrize("higher", [0.5, [True, 1, False], "yes"])
+def test_front_takes_no_numbers_for_flags(higher):
+    with pytest.raises(TypeError, match="higher: expected True or False"):
+        hw.pareto.front([[1, 2, 3]], higher)
+
+
 @pytest.mark.parametrize("points", [[1, 2], 3.0, [[[1, 2]]]])
 def test_points_must_be_a_table(points):
     with pytest.raises(ValueError, match=r"points: expected \[N, M\], got shape"):

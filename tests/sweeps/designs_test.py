@@ -20,7 +20,9 @@ def test_simplex_is_the_whole_lattice(heads, levels):
 
 
 def test_interior_drops_no_head():
-    table = np.stack(list(hw.sweeps.simplex("abc", 6, interior=True).values()), axis=1)
+    table = np.stack(
+        list(hw.sweeps.simplex(["a", "b", "c"], 6, interior=True).values()), axis=1
+    )
     assert len(table) == math.comb(5, 2)
     assert (table > 0).all()
 
@@ -37,16 +39,18 @@ def test_log_grid_is_geometric_and_fixes_equal_ends():
 
 
 def test_dirichlet_has_the_moments_of_the_distribution():
-    table = np.stack(list(hw.sweeps.dirichlet("abc", 4000, seed=1).values()), axis=1)
+    table = np.stack(
+        list(hw.sweeps.dirichlet(["a", "b", "c"], 4000, seed=1).values()), axis=1
+    )
     np.testing.assert_allclose(table.sum(axis=1), 1.0, rtol=1e-5)
     # Uniform on the simplex: mean 1/3, variance 2/36; four standard errors
     np.testing.assert_allclose(
         table.mean(axis=0), 1 / 3, atol=4 * (1 / 18 / 4000) ** 0.5
     )
     np.testing.assert_allclose(table.var(axis=0), 1 / 18, rtol=0.1)
-    middle = hw.sweeps.dirichlet("abc", 4000, seed=1, concentration=50.0)
+    middle = hw.sweeps.dirichlet(["a", "b", "c"], 4000, seed=1, concentration=50.0)
     assert middle["a"].var() < 0.01
-    again = hw.sweeps.dirichlet("abc", 4000, seed=1)
+    again = hw.sweeps.dirichlet(["a", "b", "c"], 4000, seed=1)
     np.testing.assert_array_equal(again["b"], table[:, 1])
 
 
@@ -70,10 +74,20 @@ def test_sobol_fills_every_decade(count):
         (lambda: hw.sweeps.log_grid({"a": (1, 2)}, 1), "points: expected 2 or more"),
         (lambda: hw.sweeps.simplex(["a", "a"], 2), r"duplicate names \['a'\]"),
         (lambda: hw.sweeps.simplex(["a", "b"], 1, interior=True), "expected 2 or more"),
-        (lambda: hw.sweeps.dirichlet(["a", "b"], 0), "count: expected 1 or more"),
+        (lambda: hw.sweeps.dirichlet(["a", "b"], 0), "count: expected a positive int"),
+        (lambda: hw.sweeps.sobol({"a": (1, 2)}, 2.5), "count: expected a positive int"),
+        (
+            lambda: hw.sweeps.sobol({"a": (1, 2)}, 4, seed=-1),
+            "seed: expected an int >= 0, got -1",
+        ),
+        (lambda: hw.sweeps.log_grid({"a": (1, 2)}, 3.0), "points: expected a positive"),
+        (lambda: hw.sweeps.sobol({"a": (1, math.inf)}, 4), r"ranges\['a'\]\[1\].*inf"),
+        (lambda: hw.sweeps.simplex(["a", "b"], 2.0), "levels: expected a positive int"),
+        (lambda: hw.sweeps.simplex(["a"], 2, interior=1), "interior: expected True or"),
+        (lambda: hw.sweeps.rows({"a": [1, math.nan]}), r"design\['a'\]: .*finite"),
         (
             lambda: hw.sweeps.dirichlet(["a", "b"], 3, concentration=0),
-            "concentration: expected > 0, got 0",
+            "concentration: expected a positive number, got 0",
         ),
         (lambda: hw.sweeps.sobol({"a": (-1, 1)}, 4), r"ranges\['a'\].*positive"),
         (lambda: hw.sweeps.rows({"a": [1], "b": [1, 2]}), "as many weights a head"),

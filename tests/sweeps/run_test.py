@@ -64,15 +64,39 @@ def test_finished_trials_are_not_run_again(tmp_path):
     path = tmp_path / "trials.jsonl"
     path.write_text(path.read_text() + '{"weights": {"a": 1.0, "b"')  # killed here
     wide = {"a": [1.0, 1.0], "b": [0.1, 0.7]}
-    records = hw.sweeps.run(counted, wide, (0, 1), folder=tmp_path, progress=False)
+    with pytest.warns(UserWarning, match="trials.jsonl: line 2 skipped"):
+        records = hw.sweeps.run(counted, wide, (0, 1), folder=tmp_path, progress=False)
     assert len(records) == 4
     assert len(calls) == len(set(calls)) == 4
-    assert hw.sweeps.read_trials(tmp_path) == [
-        records[0],
-        records[1],
-        records[2],
-        records[3],
-    ]
+    with pytest.warns(UserWarning, match="trials.jsonl: line 2 skipped"):
+        assert hw.sweeps.read_trials(tmp_path) == records
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_settings_tell_trials_apart_and_nothing_is_rewritten(batched, tmp_path):
+    def sweep(rate):
+        return hw.sweeps.run(
+            train,
+            DESIGN,
+            settings={"lr": np.float32(rate), "note": "x"},
+            folder=tmp_path,
+            batched=batched,
+            progress=False,
+        )
+
+    path = tmp_path / "trials.jsonl"
+    path.write_text('{"of": "a later version"}\n')
+    with pytest.warns(UserWarning, match="line 1 skipped"):
+        first = sweep(0.1)
+        text = path.read_text()
+        assert sweep(0.1) == first
+        assert path.read_text() == text
+        second = sweep(0.2)
+        assert path.read_text().startswith(text)
+        assert hw.sweeps.read(tmp_path) == first + second
+    assert [r["settings"]["lr"] for r in second] == [float(np.float32(0.2))] * 3
+    assert {r["mode"] for r in first} == {"vmap" if batched else "loop"}
+    assert first[0]["made_with"]["versions"]["jax"] == jax.__version__
 
 
 @pytest.mark.parametrize("batched", [False, True])
@@ -98,6 +122,7 @@ def test_a_trial_that_stops_on_nan_is_recorded():
 
     records = hw.sweeps.run(stops, DESIGN, progress=False)
     assert records[0]["error"] == "step 17: the gradient is not finite"
+    assert [r["stopped"] for r in records] == [17, None, None]
     assert [r["finite"] for r in records] == [False, True, True]
 
 
@@ -111,7 +136,7 @@ def test_a_metric_that_is_no_scalar_is_named(batched):
     def per_class(weights, seed):
         return {"dice": {"each": jnp.ones(3) * weights["a"]}}
 
-    text = r"scalar for metrics\['dice'\]\['each'\], got shape \(3,\)"
+    text = r"metrics\['dice'\]\['each'\]: expected a scalar, got shape \(3,\)"
     with pytest.raises(ValueError, match=text):
         hw.sweeps.run(per_class, DESIGN, batched=batched, progress=False)
 

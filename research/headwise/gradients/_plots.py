@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from headwise import _axes
+from headwise import _figures
 
 
 def _colours(names: tuple[str, ...]) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
     modules = r.by_module(depth)
     rows = max(len(modules), len(r.names))
     if ax is None:
-        ax = _axes.new_axes(7.0, 0.8 + 0.42 * rows)
+        ax = _figures.new_axes(7.0, 0.8 + 0.42 * rows)
     colours = _colours(r.names)
     left = dict(zip(r.names, np.linspace(0, -(rows - 1), len(r.names) + 2)[1:-1]))
     right = dict(zip(modules, np.linspace(0, -(rows - 1), len(modules))))
@@ -69,7 +69,7 @@ def contributions(c: Any, ax: Any = None) -> Any:
     """Stacked bars of the shares of the update; the norm is written into the bar."""
     share, norm = np.asarray(c.share), np.asarray(c.norm)
     if ax is None:
-        ax = _axes.new_axes(7.5, 1.2 + 0.36 * len(c.modules))
+        ax = _figures.new_axes(7.5, 1.2 + 0.36 * len(c.modules))
     y = np.arange(len(c.modules))[::-1]
     ahead, behind = np.zeros(len(y)), np.zeros(len(y))
     colours = _colours(c.names)

@@ -27,13 +27,16 @@ def front(points: Any, higher: Sequence[bool] | bool = False) -> np.ndarray:
         [N] bool. Equal points are all on it or all off it.
 
     Raises:
-        ValueError: `points` is not [N, M], or the number of flags is not M.
+        ValueError: `points` is not [N, M], or the number of flags is not M. TypeError:
+            a flag is neither True nor False.
 
     Example:
         >>> hw.pareto.front([[1, 4], [2, 2], [4, 1], [3, 3]])
         array([ True,  True,  True, False])
     """
     table = _points("points", points)
+    for flag in np.ravel(np.asarray(higher, object)):
+        _checks.boolean("higher", flag)
     flags = np.asarray(higher, bool)
     if flags.shape not in ((), table.shape[1:]):
         raise ValueError(

@@ -3,7 +3,7 @@
 from headwise.reports._contributions import mean_contributions
 from headwise.reports._pictures import front_picture
 from headwise.reports._pictures import weights_picture
-from headwise.reports._tables import summary
+from headwise.reports._summary import summary
 from headwise.reports._tables import sweep_table
 from headwise.reports._verdict import verdict
 

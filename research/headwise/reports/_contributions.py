@@ -34,16 +34,16 @@ def mean_contributions(history: Iterable[Mapping[str, Any]]) -> gradients.Contri
         >>> print(c.modules, c.share, c.conflict)
         ('trunk',) [[0.75 0.25]] [-0.5]
     """
-    found = [r["contributions"] for r in history if r.get("contributions")]
-    if not found:
+    known = [r["contributions"] for r in history if r.get("contributions")]
+    if not known:
         raise ValueError("history: expected records with contributions, got none")
-    modules = tuple(found[0])
-    names = tuple(name for name in found[0][modules[0]] if name != "cosine")
+    modules = tuple(known[0])
+    names = tuple(name for name in known[0][modules[0]] if name != "cosine")
 
     def mean(*path: str) -> float:
         values = []
-        for record in found:
-            value: Any = record
+        for contributions in known:
+            value: Any = contributions
             for part in path:
                 value = value[part]
             values.append(np.nan if value is None else value)

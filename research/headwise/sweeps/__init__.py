@@ -1,5 +1,11 @@
-"""Sweeps: designs of loss weights, and trials that share one compiled program."""
+"""Sweeps: designs of loss weights, trials that share one program, their records."""
 
+from headwise._provenance import made_with
+from headwise._records import append
+from headwise._records import identity
+from headwise._records import read
+from headwise._records import Record
+from headwise._records import record
 from headwise.sweeps._designs import dirichlet
 from headwise.sweeps._designs import grid
 from headwise.sweeps._designs import log_grid
@@ -10,10 +16,16 @@ from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
 
 __all__ = (
+    "Record",
+    "append",
     "dirichlet",
     "grid",
+    "identity",
     "log_grid",
+    "made_with",
+    "read",
     "read_trials",
+    "record",
     "rows",
     "run",
     "simplex",

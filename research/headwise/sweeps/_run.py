@@ -1,9 +1,6 @@
 """Runs all trials of a sweep, keeps what is done, survives trials that diverge."""
 
-import json
-import math
 import os
-import pathlib
 import time
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -15,7 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import rich.progress
 
-from headwise import _files
+from headwise import _checks
+from headwise import _provenance
+from headwise import _records
 from headwise.sweeps import _designs
 
 Train = Callable[[dict[str, jax.Array], jax.Array], Mapping[str, Any]]
@@ -26,10 +25,11 @@ def run(
     design: Mapping[str, Sequence[float] | np.ndarray],
     seeds: Sequence[int] = (0,),
     *,
+    settings: Mapping[str, Any] | None = None,
     folder: str | os.PathLike | None = None,
     batched: bool = False,
     progress: bool = True,
-) -> list[dict[str, Any]]:
+) -> list[_records.Record]:
     """Trains once for every weighting and seed.
 
     The weights reach `train` as arrays, so that a step which takes them as data
@@ -43,20 +43,22 @@ def run(
             scalar}` (may be nested). Pure and traceable if `batched`.
         design: {name: [K]}, of `hw.sweeps.grid`, `simplex`, ...
         seeds: S distinct ints; every weighting is trained with each.
+        settings: {name: value} of all else that decides what comes out (learning
+            rate, steps, ...): written into each record, and trials with others are
+            other trials.
         folder: every finished trial is a line of `trials.jsonl` there, written at
             once; trials found in it are not run again. None keeps nothing.
         batched: one program for all trials, instead of one trial after the other.
         progress: show a bar (on a terminal).
 
     Returns:
-        K * S records in the order of the design, seeds innermost: {"weights", "seed",
-        "metrics", "finite", "seconds", "error"}. A trial whose metrics are not
-        finite, or that raises `FloatingPointError` (as `hw.training.fit` does), has
-        `finite` False; the others go on.
+        K * S `Record`s in the order of the design, seeds innermost. A trial whose
+        metrics are not finite, or that raises `FloatingPointError` (as
+        `hw.training.fit` does), has `finite` False; the others go on.
 
     Raises:
-        ValueError: duplicate seeds, a design whose heads differ in length, or a metric
-            that is not a scalar (it is named).
+        ValueError: seeds that are no distinct ints, a design whose heads differ in
+            length, or a metric that is not a scalar (it is named).
 
     Example:
         >>> def train(weights, seed):
@@ -67,25 +69,25 @@ def run(
         {'a': 1.0, 'b': 1.0} {'best_x': 0.5}
         {'a': 1.0, 'b': 3.0} {'best_x': 0.75}
     """
-    seeds = [int(seed) for seed in seeds]
-    if not seeds or len(set(seeds)) != len(seeds):
-        raise ValueError(f"seeds: expected one or more distinct ints, got {seeds}")
+    _checks.function("train", train)
+    seeds = _checks.distinct_ints("seeds", seeds)
+    _checks.boolean("batched", batched)
+    _checks.boolean("progress", progress)
     trials = [(w, seed) for w in _designs.rows(design) for seed in seeds]
-    path = None
-    done: dict[str, dict[str, Any]] = {}
-    if folder is not None:
-        pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-        path = pathlib.Path(folder) / "trials.jsonl"
-        found = read_trials(path)
-        done = {_identity(r["weights"], r["seed"]): r for r in found}
-        _files.write_records(path, found)  # without a line torn by a kill
-    open_trials = [t for t in trials if _identity(*t) not in done]
+    settings = dict(settings or {})
 
-    def keep(record: dict[str, Any]) -> None:
-        done[_identity(record["weights"], record["seed"])] = record
-        if path is not None:
-            with path.open("a") as file:
-                file.write(json.dumps(record) + "\n")
+    def identity(weights: Mapping[str, float], seed: int) -> str:
+        trial = {"weights": weights, "seed": seed, "settings": settings}
+        return _records.identity(trial)
+
+    kept = [] if folder is None else _records.read(folder)
+    done = {_records.identity(record): record for record in kept}
+    open_trials = [trial for trial in trials if identity(*trial) not in done]
+
+    def keep(*records: _records.Record) -> None:
+        if folder is not None:
+            _records.append(folder, *records)
+        done.update({_records.identity(record): record for record in records})
 
     columns = (
         rich.progress.TextColumn("{task.description}"),
@@ -96,18 +98,17 @@ def run(
     )
     with rich.progress.Progress(*columns, disable=not progress) as bar:
         task = bar.add_task("sweep", total=len(trials))
-        bar.update(task, completed=len(trials) - len(open_trials))
+        before = len(trials) - len(open_trials)
+        bar.update(task, completed=before)
         if batched and open_trials:
-            for record in _together(train, open_trials):
-                keep(record)
+            keep(*_together(train, open_trials, settings))
             bar.update(task, completed=len(trials))
         else:
-            before = len(trials) - len(open_trials)
             for i, (weights, seed) in enumerate(open_trials, start=before + 1):
                 shown = " ".join(f"{n}={w:g}" for n, w in weights.items())
                 shown = f"{shown} seed={seed}"
                 bar.update(task, description=shown)
-                record = _alone(train, weights, seed)
+                record = _alone(train, weights, seed, settings)
                 keep(record)
                 bar.advance(task)
                 if progress and not bar.console.is_terminal:
@@ -115,11 +116,11 @@ def run(
                     state = record["error"] or f"{record['seconds']:.1f} s"
                     print(f"trial {i}/{len(trials)} {shown}: {state}", flush=True)
             bar.update(task, description="sweep")
-    return [done[_identity(*trial)] for trial in trials]
+    return [done[identity(*trial)] for trial in trials]
 
 
-def read_trials(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The finished trials of a study; a torn last line is left out.
+def read_trials(path: str | os.PathLike) -> list[_records.Record]:
+    """The finished trials of a study: an older name of `read`.
 
     Args:
         path: of `trials.jsonl`, or of its folder.
@@ -131,67 +132,41 @@ def read_trials(path: str | os.PathLike) -> list[dict[str, Any]]:
         >>> read_trials("/nowhere")
         []
     """
-    path = pathlib.Path(path)
-    if path.is_dir():
-        path = path / "trials.jsonl"
-    return _files.read_records(path)
+    return _records.read(path)
 
 
-def _identity(weights: Mapping[str, float], seed: int) -> str:
-    return json.dumps([dict(sorted(weights.items())), seed])
+def _alone(
+    train: Train, weights: dict[str, float], seed: int, settings: Mapping[str, Any]
+) -> _records.Record:
+    """Runs one trial; one that raises `FloatingPointError` is recorded with its text.
 
-
-def _plain(tree: Any, path: str = "metrics") -> Any:
-    if isinstance(tree, Mapping):
-        return {n: _plain(value, f"{path}[{n!r}]") for n, value in tree.items()}
-    if np.shape(tree) != ():
-        raise ValueError(
-            f"train: expected a scalar for {path}, got shape {np.shape(tree)}"
-        )
-    return float(tree)
-
-
-def _leaves(tree: Any) -> list[float]:
-    if isinstance(tree, dict):
-        return [x for value in tree.values() for x in _leaves(value)]
-    return [tree]
-
-
-def _json_safe(tree: Any) -> Any:
-    if isinstance(tree, dict):
-        return {name: _json_safe(value) for name, value in tree.items()}
-    return tree if math.isfinite(tree) else None
-
-
-def _result(
-    weights: dict[str, float], seed: int, metrics: Any, seconds: float
-) -> dict[str, Any]:
-    metrics = _plain(metrics)
-    finite = all(math.isfinite(x) for x in _leaves(metrics))
-    return {
-        "weights": weights,
-        "seed": seed,
-        "metrics": _json_safe(metrics),
-        "finite": finite,
-        "seconds": round(seconds, 3),
-        "error": None if finite else "a metric is not finite",
-    }
-
-
-def _alone(train: Train, weights: dict[str, float], seed: int) -> dict[str, Any]:
+    The error of `hw.training.fit` also knows the step at which the trial stopped.
+    """
     start = time.perf_counter()
     arrays = {name: jnp.float32(w) for name, w in weights.items()}
+    metrics, error, stopped = {}, None, None
     try:
         metrics = jax.device_get(train(arrays, jnp.int32(seed)))
-    except FloatingPointError as error:
-        record = _result(weights, seed, {}, time.perf_counter() - start)
-        return record | {"finite": False, "error": str(error)}
-    return _result(weights, seed, metrics, time.perf_counter() - start)
+    except FloatingPointError as raised:
+        error, stopped = str(raised), getattr(raised, "step", None)
+    return _records.record(
+        weights,
+        seed,
+        metrics,
+        settings=settings,
+        stopped=stopped,
+        error=error,
+        seconds=round(time.perf_counter() - start, 3),
+        mode="loop",
+    )
 
 
 def _together(
-    train: Train, trials: list[tuple[dict[str, float], int]]
-) -> list[dict[str, Any]]:
+    train: Train,
+    trials: list[tuple[dict[str, float], int]],
+    settings: Mapping[str, Any],
+) -> list[_records.Record]:
+    """Runs all trials as one program; each is given an equal part of its time."""
     start = time.perf_counter()
     names = list(trials[0][0])
     stacked = {
@@ -200,11 +175,21 @@ def _together(
     }
     seeds = jnp.asarray([seed for _, seed in trials], jnp.int32)
     metrics = jax.device_get(jax.jit(jax.vmap(train))(stacked, seeds))
-    each = (time.perf_counter() - start) / len(trials)
+    seconds = round((time.perf_counter() - start) / len(trials), 3)
+    made_with = _provenance.made_with()
 
     def row(k: int) -> Any:
         return jax.tree.map(lambda x: np.asarray(x)[k], metrics)
 
     return [
-        _result(weights, seed, row(k), each) for k, (weights, seed) in enumerate(trials)
+        _records.record(
+            weights,
+            seed,
+            row(k),
+            settings=settings,
+            seconds=seconds,
+            mode="vmap",
+            made_with=made_with,
+        )
+        for k, (weights, seed) in enumerate(trials)
     ]

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 
+from headwise import _checks
 from headwise.typing import PyTree
 
 
@@ -15,6 +16,9 @@ class Checkpoints:
     Args:
         folder: made if it is not there.
         keep: how many of the newest are kept.
+
+    Raises:
+        ValueError: `keep` is no positive int.
 
     Example:
         >>> import tempfile
@@ -28,6 +32,7 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
+        _checks.positive_int("keep", keep)
         # Imported here: orbax costs every `import headwise` 0.2 s otherwise.
         from orbax.checkpoint import v1 as ocp
 
@@ -79,6 +84,12 @@ class Checkpoints:
 
     def restore(self, like: PyTree) -> PyTree:
         """The newest checkpoint, with structure, dtypes and placement of `like`.
+
+        Args:
+            like: pytree of arrays, such as the first state.
+
+        Returns:
+            The state that was saved.
 
         Raises:
             FileNotFoundError: there is none.

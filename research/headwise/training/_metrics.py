@@ -1,6 +1,5 @@
 """The metrics of a run: one JSON object a line, and TensorBoard events if wanted."""
 
-import json
 import os
 import pathlib
 from collections.abc import Mapping
@@ -10,7 +9,9 @@ from headwise import _files
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
-    """The records of a metrics file, a dict each; a torn last line is left out.
+    """The records of a metrics file, a dict each.
+
+    Lines that are torn or no records are left out, with a warning that names them.
 
     Args:
         path: of `metrics.jsonl`, or of the workdir that holds it.
@@ -25,7 +26,7 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     path = pathlib.Path(path)
     if path.is_dir():
         path = path / "metrics.jsonl"
-    return _files.read_records(path)
+    return _files.read_lines(path, lambda line: isinstance(line.get("step"), int))
 
 
 class MetricsWriter:
@@ -36,11 +37,10 @@ class MetricsWriter:
     """
 
     def __init__(self, workdir: pathlib.Path, step: int):
-        path = workdir / "metrics.jsonl"
-        kept = [r for r in read_metrics(path) if r["step"] <= step]
-        _files.write_records(path, kept)
+        self._path = workdir / "metrics.jsonl"
+        kept = [r for r in read_metrics(self._path) if r["step"] <= step]
+        _files.write_atomically(self._path, "".join(map(_files.json_line, kept)))
         self.history = kept
-        self._file = path.open("a", buffering=1)
         self._events = None
         try:
             from tensorboardX import SummaryWriter
@@ -50,24 +50,25 @@ class MetricsWriter:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Writes {"step": int, name: number or nested dict}."""
-        self._file.write(json.dumps(record) + "\n")
+        # Not durable: a disk may be slower than the steps between two records, and a
+        # run that lost power goes on from a checkpoint anyway.
+        _files.append_lines(self._path, [record], durable=False)
         if self._events is not None:
             for name, value in _flat(record):
                 if name != "step" and isinstance(value, int | float):
                     self._events.add_scalar(name, value, record["step"])
 
     def close(self) -> None:
-        """Flushes and closes the files."""
-        self._file.close()
+        """Closes the events."""
         if self._events is not None:
             self._events.close()
 
 
 def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found = []
+    pairs = []
     for name, value in record.items():
         if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{name}/")
+            pairs += _flat(value, f"{prefix}{name}/")
         else:
-            found.append((prefix + name, value))
-    return found
+            pairs.append((prefix + name, value))
+    return pairs

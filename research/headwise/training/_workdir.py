@@ -50,9 +50,9 @@ def claim_workdir(
     try:
         path.mkdir(parents=True, exist_ok=True)
         if record.exists():
-            found = json.loads(record.read_text())
-            if found != wanted:
-                raise WorkdirError(f"workdir {path}: {_difference(found, wanted)}")
+            owner = json.loads(record.read_text())
+            if owner != wanted:
+                raise WorkdirError(f"workdir {path}: {_difference(owner, wanted)}")
             with tempfile.TemporaryFile(dir=path):
                 return path
         if any(not file.name.startswith(".") for file in path.iterdir()):
@@ -72,10 +72,10 @@ def claim_workdir(
     return path
 
 
-def _difference(found: dict, config: dict) -> str:
+def _difference(owner: dict, config: dict) -> str:
     parts = []
-    for name in sorted(set(found) | set(config)):
-        old, new = found.get(name, "not set"), config.get(name, "not set")
+    for name in sorted(set(owner) | set(config)):
+        old, new = owner.get(name, "not set"), config.get(name, "not set")
         if old != new:
             parts.append(f"{name} was {old}, is {new}")
     return "belongs to another run: " + "; ".join(parts)

@@ -1,0 +1,105 @@
+"""What made a result: versions, revision of the code, devices, host, time."""
+
+import datetime
+import functools
+import os
+import pathlib
+import platform
+import subprocess
+from importlib import metadata
+from typing import Any
+
+import jax
+
+from headwise import _version
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+def made_with(*, device: bool = True) -> dict[str, Any]:
+    """What a result made now was made with: software, machine, time.
+
+    Args:
+        device: whether to ask JAX for its devices. The first question takes them for
+            this process: a process that only starts others says False.
+
+    Returns:
+        {"versions" {package: version, None where not installed}, "revision", "device",
+        "platform", "host", "time"}: `revision` is the git commit of Headwise's own
+        code, with a "+" if files of it were changed since, None outside a checkout;
+        `device` is {"backend", "kind", "count"} or None; `time` is UTC in ISO 8601.
+
+    Example:
+        >>> made = hw.sweeps.made_with()
+        >>> print(made["versions"]["jax"] == jax.__version__, made["device"]["backend"])
+        True cpu
+    """
+    of_process = _of_process()
+    now = datetime.datetime.now(datetime.UTC)
+    return {
+        "versions": dict(of_process["versions"]),
+        "revision": of_process["revision"],
+        "device": _device() if device else None,
+        "platform": of_process["platform"],
+        "host": of_process["host"],
+        "time": now.isoformat(timespec="seconds"),
+    }
+
+
+def _device() -> dict[str, Any]:
+    first, *_ = devices = jax.devices()
+    return {
+        "backend": first.platform,
+        "kind": first.device_kind,
+        "count": len(devices),
+    }
+
+
+@functools.cache
+def _of_process() -> dict[str, Any]:
+    """What stays the same while a process runs, also if files change meanwhile."""
+    return {
+        "versions": {
+            "headwise": _version.__version__,
+            **{name: _installed(name) for name in _PACKAGES},
+            "python": platform.python_version(),
+        },
+        "revision": revision(pathlib.Path(__file__)),
+        "platform": platform.platform(),
+        "host": platform.node(),
+    }
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def revision(file: pathlib.Path) -> str | None:
+    """The commit of a file's checkout, "+" after it if tracked files differ from it.
+
+    None if git does not know the file (installed, even into a folder of another
+    checkout) or is not there.
+    """
+    # Inside a hook git sets GIT_DIR and others, which would lead elsewhere.
+    env = {n: value for n, value in os.environ.items() if not n.startswith("GIT_")}
+    env["GIT_OPTIONAL_LOCKS"] = "0"
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(file.parent), *arguments],
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", file.name)
+        return git("describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+")
+    except (OSError, subprocess.SubprocessError):
+        return None

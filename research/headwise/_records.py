@@ -1,0 +1,254 @@
+"""The record of a trial: what was set, what came out, what it was made with."""
+
+import json
+import math
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+from typing import TypedDict
+
+import numpy as np
+
+from headwise import _checks
+from headwise import _files
+from headwise import _provenance
+
+
+class Record(TypedDict):
+    """What is kept of a trial: a dict, in a file a line of JSON.
+
+    `weights` {head: float}, `seed` and `settings` {name: value} say what was trained:
+    settings are all else that was set or varied (experiment, balancer, steps, ...).
+    `metrics` {name: float or nested dict} is what came out, None for a number that
+    is not finite; `finite` says whether all are and nothing went wrong; `stopped` is
+    the step at which the trial gave up, `error` why, both None for a whole trial.
+    `seconds` it took, `mode` is how it ran (`"loop"`: one after the other; `"vmap"`:
+    all in one program), `made_with` where: `hw.sweeps.made_with`.
+
+    Example:
+        >>> record: hw.sweeps.Record = hw.sweeps.record({"a": 1.0}, 0, {"dice": 0.5})
+        >>> list(record)[:7]
+        ['weights', 'seed', 'settings', 'metrics', 'finite', 'stopped', 'error']
+    """
+
+    weights: dict[str, float]
+    seed: int
+    settings: dict[str, Any]
+    metrics: dict[str, Any]
+    finite: bool
+    stopped: int | None
+    error: str | None
+    seconds: float | None
+    mode: str | None
+    made_with: dict[str, Any]
+
+
+def record(
+    weights: Mapping[str, Any],
+    seed: int,
+    metrics: Mapping[str, Any],
+    *,
+    settings: Mapping[str, Any] | None = None,
+    stopped: int | None = None,
+    error: str | None = None,
+    seconds: float | None = None,
+    mode: str | None = None,
+    made_with: Mapping[str, Any] | None = None,
+) -> Record:
+    """Makes the record of a trial; it is plain JSON.
+
+    Args:
+        weights: {head: scalar}; {} where a balancer chose them alone.
+        seed: int.
+        metrics: {name: scalar}, may be nested; None counts as not finite.
+        settings: {name: value}, all else that was set or varied: str, numbers, bool,
+            None, lists and dicts of them.
+        stopped: step at which the trial gave up.
+        error: why the trial has no (whole) result.
+        seconds: time that it took.
+        mode: how it ran, such as `"loop"` or `"vmap"`.
+        made_with: of `hw.sweeps.made_with`; None asks for it now.
+
+    Returns:
+        `Record`: `finite` is True if every metric is and there is no `error` and no
+        `stopped`.
+
+    Raises:
+        ValueError: a metric or weight that is no scalar, a weight or setting that is
+            not finite. TypeError: a setting that JSON cannot hold.
+
+    Example:
+        >>> record = hw.sweeps.record({"a": 1}, 0, {"m": jnp.inf}, settings={"lr": 0.1})
+        >>> print(record["metrics"], record["finite"], record["error"])
+        {'m': None} False a metric is not finite
+    """
+    plain = _plain("metrics", metrics)
+    if error is None and stopped is None and not _whole(plain):
+        error = "a metric is not finite"
+    return {
+        "weights": {name: _weight(name, w) for name, w in weights.items()},
+        "seed": _checks.integer("seed", seed),
+        "settings": _json_settings(settings or {}),
+        "metrics": plain,
+        "finite": error is None and stopped is None,
+        "stopped": None if stopped is None else int(stopped),
+        "error": error,
+        "seconds": None if seconds is None else float(seconds),
+        "mode": mode,
+        "made_with": dict(_provenance.made_with() if made_with is None else made_with),
+    }
+
+
+def append(path: str | os.PathLike, *records: Record) -> None:
+    """Adds records to a study: a line each, on disk when this returns.
+
+    Several processes may do so at once. Nothing that stands in the file is changed:
+    a last line that a kill has torn stays, and the next begins on a fresh line.
+
+    Args:
+        path: of a study's folder, made if need be, or of a file `*.jsonl`.
+        *records: of `record`; all are written at once.
+
+    Raises:
+        ValueError: something that is no record.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> hw.sweeps.append(folder, hw.sweeps.record({"a": 0.1}, 0, {"dice": 0.5}))
+        >>> [record["metrics"] for record in hw.sweeps.read(folder)]
+        [{'dice': 0.5}]
+    """
+    for one in records:
+        if not _is_record(one):
+            raise ValueError(f"records: expected those of `record`, got {one!r}")
+    file = _file(path)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    _files.append_lines(file, records)
+
+
+def read(path: str | os.PathLike) -> list[Record]:
+    """The records of a study, in the order in which their trials first ended.
+
+    Of a trial that was run twice (the same `identity`) the last record counts. Lines
+    that are torn or no records are left out, with a warning that names them. What
+    older records lack is None or {}.
+
+    Args:
+        path: of a study's folder, or of the file `trials.jsonl`.
+
+    Returns:
+        Records; [] if there is no file.
+
+    Example:
+        >>> hw.sweeps.read("/nowhere")
+        []
+    """
+    missing = {"stopped": None, "error": None, "seconds": None, "mode": None}
+    records: dict[str, Any] = {}
+    for line in _files.read_lines(_file(path), _is_record):
+        whole = missing | {"settings": {}, "made_with": {}} | line
+        ordered = {name: whole.pop(name) for name in Record.__annotations__}
+        records[identity(line)] = ordered | whole
+    return list(records.values())
+
+
+def identity(record: Mapping[str, Any]) -> str:
+    """What tells a trial from all others, as text: weights, seed and settings.
+
+    Numbers count at full precision, their type and the order of names do not.
+
+    Args:
+        record: a `Record`, or a dict with `weights`, `seed` and perhaps `settings`.
+
+    Returns:
+        One line of JSON, the same for the same trial.
+
+    Example:
+        >>> trial = {"weights": {"b": 1.0, "a": 0.1}, "seed": 0}
+        >>> print(hw.sweeps.identity(trial | {"settings": {"lr": 0.003}}))
+        [{"a": 0.1, "b": 1}, 0, {"lr": 0.003}]
+    """
+    return canonical([record["weights"], record["seed"], record.get("settings") or {}])
+
+
+def canonical(value: Any) -> str:
+    """A value as JSON: the same text for equal values, another for others."""
+    return json.dumps(_exact(value), sort_keys=True)
+
+
+def _file(path: str | os.PathLike) -> pathlib.Path:
+    path = pathlib.Path(path)
+    if path.is_file() or (path.suffix == ".jsonl" and not path.is_dir()):
+        return path
+    return path / "trials.jsonl"
+
+
+def _is_record(line: Mapping[str, Any]) -> bool:
+    """Whether a line says which trial it is and what came out, as all ever did."""
+    return (
+        isinstance(line.get("weights"), Mapping)
+        and isinstance(line.get("seed"), int)
+        and isinstance(line.get("metrics"), Mapping)
+        and isinstance(line.get("finite"), bool)
+    )
+
+
+def _exact(tree: Any) -> Any:
+    """Python's numbers, whole floats as ints: 1.0 and 1 are the same weight."""
+    if isinstance(tree, Mapping):
+        return {name: _exact(value) for name, value in tree.items()}
+    if isinstance(tree, list | tuple):
+        return [_exact(value) for value in tree]
+    if np.shape(tree) == () and hasattr(tree, "item"):
+        tree = tree.item()
+    if isinstance(tree, float) and tree.is_integer():
+        return int(tree)
+    return tree
+
+
+def _plain(path: str, tree: Any) -> Any:
+    """Nested dicts of Python floats, None for what is not finite."""
+    if isinstance(tree, Mapping):
+        return {n: _plain(f"{path}[{n!r}]", value) for n, value in tree.items()}
+    if np.shape(tree) != ():
+        raise ValueError(f"{path}: expected a scalar, got shape {np.shape(tree)}")
+    value = math.nan if tree is None else float(tree)
+    return value if math.isfinite(value) else None
+
+
+def _whole(tree: Any) -> bool:
+    if isinstance(tree, dict):
+        return all(_whole(value) for value in tree.values())
+    return tree is not None
+
+
+def _weight(name: str, weight: Any) -> float:
+    plain = _plain(f"weights[{name!r}]", weight)
+    if not isinstance(plain, float):
+        raise ValueError(f"weights[{name!r}]: expected a finite number, got {weight}")
+    return plain
+
+
+def _json_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings as they come back from a file.
+
+    A number of NumPy or JAX is taken as Python's; an error names what JSON cannot hold.
+    """
+
+    def number(value: Any) -> Any:
+        if np.shape(value) == () and hasattr(value, "item"):
+            return value.item()
+        raise TypeError(f"got {type(value).__name__}")
+
+    plain = {}
+    for name, value in settings.items():
+        try:
+            text = json.dumps(value, allow_nan=False, default=number)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"settings[{name!r}]: expected what JSON can hold; {error}"
+            ) from None
+        plain[name] = json.loads(text)
+    return plain
