@@ -27,12 +27,24 @@ def test_zero_is_a_nonnegative_int():
         _checks.nonnegative_int("steps", -1)
 
 
+def test_any_int_is_an_integer():
+    assert [_checks.integer("ignore", got) for got in (-1, np.int64(255))] == [-1, 255]
+    for got in (2.0, "2", None, True):
+        with pytest.raises(ValueError, match=r"^ignore: expected an int, got "):
+            _checks.integer("ignore", got)
+
+
 @pytest.mark.parametrize(
     ("check", "good", "bad"),
     [
         (_checks.positive, [1e-30, 2, np.float32(0.5)], [0, -1.0, np.inf, np.nan]),
         (_checks.nonnegative, [0, 0.0, np.float64(3)], [-1e-9, np.inf, np.nan]),
         (_checks.fraction, [0, 1, 0.3], [-0.1, 1.5, np.nan]),
+        (
+            lambda argument, got: _checks.between(argument, 0, 100, got),
+            [0, 95.0, 100],
+            [-1e-9, 100.1, np.nan],
+        ),
     ],
 )
 def test_ranges_of_numbers(check, good, bad):

@@ -110,6 +110,11 @@ def nonnegative_int(argument: str, got: Any) -> int:
     return _least_int(argument, got, 0, "an int >= 0")
 
 
+def integer(argument: str, got: Any) -> int:
+    """`got` as an int; raises ValueError unless it is one."""
+    return _least_int(argument, got, None, "an int")
+
+
 def positive(argument: str, got: Any) -> None:
     """Raises ValueError for a number that is not > 0 and finite; see `is_static`."""
     _in_range(argument, got, "a positive number", lambda x: 0 < x < math.inf)
@@ -120,9 +125,15 @@ def nonnegative(argument: str, got: Any) -> None:
     _in_range(argument, got, "a number >= 0", lambda x: 0 <= x < math.inf)
 
 
+def between(argument: str, low: float, high: float, got: Any) -> None:
+    """Raises ValueError for a number outside [low, high] or NaN; see `is_static`."""
+    expected = f"a number in [{low}, {high}]"
+    _in_range(argument, got, expected, lambda x: low <= x <= high)
+
+
 def fraction(argument: str, got: Any) -> None:
     """Raises ValueError for a number that is not in [0, 1]; see `is_static`."""
-    _in_range(argument, got, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+    between(argument, 0, 1, got)
 
 
 def boolean(argument: str, got: Any) -> None:
@@ -142,12 +153,13 @@ def is_static(got: Any) -> bool:
     return isinstance(got, numbers.Real | np.number | np.bool_)
 
 
-def _least_int(argument: str, got: Any, least: int, expected: str) -> int:
+def _least_int(argument: str, got: Any, least: int | None, expected: str) -> int:
     try:
         number = operator.index(got)
     except TypeError:
         number = None
-    if number is None or number < least or isinstance(got, bool | np.bool_):
+    below = number is not None and least is not None and number < least
+    if number is None or below or isinstance(got, bool | np.bool_):
         raise ValueError(f"{argument}: expected {expected}, got {got!r}")
     return number
 

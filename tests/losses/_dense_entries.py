@@ -43,7 +43,6 @@ REGRESSION = dict(
     preds=_entry.normal,
     targets=("soft",),
     make_targets=real_targets,
-    result=_entry.per_entry,
 )
 
 ENTRIES = {
@@ -81,7 +80,6 @@ ENTRIES = {
         preds=positive,
         targets=("soft",),
         make_targets=depths,
-        result=_entry.per_example,
         perfect_is_0=True,
     ),
     "gradient_matching": _entry.Entry(
@@ -91,7 +89,6 @@ ENTRIES = {
         preds=_entry.normal,
         targets=("soft",),
         make_targets=real_targets,
-        result=_entry.per_example,
         spatial=True,
         perfect_is_0=True,
     ),
@@ -101,7 +98,6 @@ ENTRIES = {
         preds=_entry.normal,
         targets=("soft",),
         make_targets=vectors,
-        result=_entry.per_position,
     ),
     # The default window of 11 does not fit in the arrays of the battery; ssim_test.py
     # has it.

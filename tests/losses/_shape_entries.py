@@ -75,7 +75,6 @@ ENTRIES = {
             distances=[DISTANCES, np.ones((3, 3)) - np.eye(3)],
         ),
         dict(smooth=(1e-5, 1.0), distances=(DISTANCES, 1.0 - np.eye(3))),
-        result=_entry.per_example,
         perfect_is_0=True,
     ),
     "mcc": _entry.Entry(
@@ -128,7 +127,6 @@ ENTRIES = {
             asymmetric=_entry.FLAGS,
         ),
         dict(smooth=(1e-5, 1.0), weight=(0.5, 0.3), delta=(0.6, 0.7), gamma=(0.5, 0.2)),
-        result=_entry.per_example,
         perfect_is_0=True,
     ),
 }

@@ -101,7 +101,9 @@ def test_big_volumes_lose_no_counts(size, channels):
     rest = [0] * (channels - 1)
     np.testing.assert_allclose(sums.volume[0], [size, *rest], rtol=1e-6)
     np.testing.assert_allclose(sums.preds[0], [size / channels] * channels, rtol=1e-6)
-    np.testing.assert_allclose(sums.both[0], [size / channels, *rest], rtol=1e-6)
+    np.testing.assert_allclose(
+        sums.intersection[0], [size / channels, *rest], rtol=1e-6
+    )
 
 
 @pytest.mark.slow
