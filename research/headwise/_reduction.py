@@ -94,7 +94,10 @@ def _bound(loss: Loss, option: str) -> Any:
 def _without_ignored(
     loss: Loss, preds: PyTree, targets: PyTree, where: Array | None
 ) -> Array | None:
-    """The mask without the positions whose label the loss ignores."""
+    """The mask without the positions whose label the loss ignores.
+
+    They are no part of means either, so the mask has to say so before the loss runs.
+    """
     ignored = ignored_label(loss)
     if ignored is None or not takes_where(loss):
         return where
@@ -218,7 +221,10 @@ def _by_declaration(
 def _by_shapes(
     loss: Loss, preds: PyTree, targets: PyTree, where: Array, shape: tuple[int, ...]
 ) -> Array:
-    """The same for a foreign loss: guessed from the shapes of preds and values."""
+    """The same for a foreign loss: guessed from the shapes of preds and values.
+
+    Nothing is known of it but that it takes `where`.
+    """
     if isinstance(preds, jax.Array) and _fits(where, preds.shape):
         where = align("where", where, preds.shape)
         if _keeps_positions(loss, preds, targets, where, shape):

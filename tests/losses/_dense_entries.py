@@ -27,8 +27,8 @@ def depths(rng, shape, kind):
 
 def vectors(rng, shape, kind):
     """Vectors of any length; some positions have none."""
-    found = rng.random((*shape[:-1], 1)) < 0.8
-    return np.where(found, rng.normal(size=shape), 0).astype(np.float32)
+    known = rng.random((*shape[:-1], 1)) < 0.8
+    return np.where(known, rng.normal(size=shape), 0).astype(np.float32)
 
 
 def images(rng, shape, kind):

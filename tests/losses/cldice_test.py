@@ -64,10 +64,10 @@ def test_equal_hard_masks_have_loss_0(shape, smooth):
 def test_the_skeleton_of_a_bar_is_its_centreline():
     bar = np.zeros((1, 7, 11, 1), np.float32)
     bar[0, 2:5, 2:9] = 1
-    found = np.array(_skeleton.soft_skeleton(jnp.array(bar), None, 3))[0, ..., 0]
+    skeleton = np.array(_skeleton.soft_skeleton(jnp.array(bar), None, 3))[0, ..., 0]
     expected = np.zeros((7, 11), np.float32)
     expected[3, 3:8] = 1  # what one erosion by a cross leaves; it has no inside
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(skeleton, expected)
 
 
 def test_iterations_are_for_wide_structures():

@@ -13,11 +13,8 @@ import pytest
 import headwise as hw
 from headwise import _reduction
 from tests.losses import _draws
-from tests.losses import entries_test
+from tests.losses._families import ENTRIES
 
-ENTRIES = {
-    name: entry for f in entries_test.FAMILIES for name, entry in f.ENTRIES.items()
-}
 every_loss = pytest.mark.parametrize("name", sorted(ENTRIES))
 dice = hw.losses.dice
 

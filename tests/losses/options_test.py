@@ -9,11 +9,7 @@ import pytest
 
 import headwise as hw
 from tests.losses import _draws
-from tests.losses import entries_test
-
-ENTRIES = {
-    name: entry for f in entries_test.FAMILIES for name, entry in f.ENTRIES.items()
-}
+from tests.losses._families import ENTRIES
 
 NOT_POSITIVE = (0.0, -1.0, math.inf, math.nan, "1", None, True)
 NEGATIVE = (-0.5, math.inf, math.nan, "1", True)

@@ -66,8 +66,8 @@ def edges(name):
         # Depth, pictures and vectors alike: no entry is 0.
         v = jnp.linspace(0.5, 1.0, 16 * 16 * 3).reshape(1, 16, 16, 3)
         loss = getattr(hw.losses, name)
-        found = {"perfect": loss(v, v), "masked": loss(v, v[:, ::-1], where=NOWHERE)}
-        return {column: float(jnp.mean(value)) for column, value in found.items()}
+        values = {"perfect": loss(v, v), "masked": loss(v, v[:, ::-1], where=NOWHERE)}
+        return {column: float(jnp.mean(value)) for column, value in values.items()}
     with_classes = "C" in ROWS[name]["returns"]
 
     def of_class(c, p, where=None):
@@ -127,11 +127,11 @@ def test_names_on_the_page_exist():
 
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_edges_are_what_the_library_computes(name):
-    found = edges(name)
+    values = edges(name)
     shown = {column: ROWS[name][column] for column in COLUMNS[3:]}
     shown = {column: float(cell) for column, cell in shown.items() if cell}
-    assert set(shown) == set(found)
-    for column, value in found.items():
+    assert set(shown) == set(values)
+    for column, value in values.items():
         # Three digits are written. A 0 may be off by the rounding of 1 in float32.
         np.testing.assert_allclose(
             value, shown[column], rtol=5e-3, atol=0 if shown[column] else 2e-7

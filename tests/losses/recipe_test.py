@@ -59,9 +59,6 @@ def follow(root, path, text):
         source = export(source, text)
     elif path.endswith("_entries.py"):
         source = source.rstrip().removesuffix("}") + text + "}\n"
-        source = source.replace(
-            "import numpy as np\n", "import numpy as np\n\nimport headwise as hw\n", 1
-        )
     elif text.startswith("|"):
         row = next(x for x in source.splitlines() if x.startswith("| `ssim`"))
         source = source.replace(row, f"{row}\n{text.rstrip()}", 1)

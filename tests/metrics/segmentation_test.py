@@ -26,14 +26,14 @@ def data(shape, seed=0):
 def sets(preds, labels, where, ignore):
     """One example: for every class the sets of positions predicted and labelled."""
     classes = range(preds.shape[-1])
-    found = {c: set() for c in classes}
+    chosen = {c: set() for c in classes}
     true = {c: set() for c in classes}
     for i in np.ndindex(labels.shape):
         if where[i] and labels[i] != ignore:
-            found[int(np.argmax(preds[i]))].add(i)
+            chosen[int(np.argmax(preds[i]))].add(i)
             if labels[i] in true:
                 true[int(labels[i])].add(i)
-    return [(found[c], true[c]) for c in classes]
+    return [(chosen[c], true[c]) for c in classes]
 
 
 def parts(name, p, t):

@@ -59,7 +59,10 @@ def load_digits() -> Digits:
 
 
 def _read_idx(path: str | os.PathLike[str], magic: int, ndim: int) -> np.ndarray:
-    """Reads one IDX file of unsigned bytes: magic, `ndim` sizes, then the bytes."""
+    """Reads one IDX file of unsigned bytes: magic, `ndim` sizes, then the bytes.
+
+    Raises ValueError, with the file named, if there is anything else in it.
+    """
     content = _nifti.read_bytes(path)
     start = 4 * (1 + ndim)
     if len(content) < start:

@@ -25,7 +25,10 @@ def _focal_of(
     class_weights: Array | None,
     label_smoothing: float | Array,
 ) -> Loss:
-    """The focal loss that belongs to the activation, with its options."""
+    """The focal loss that belongs to the activation, with its options.
+
+    Both compounds have it beside their region loss.
+    """
     loss: Loss = functools.partial(
         _dice_ce.by_activation(activation, _focal.focal, _focal.binary_focal),
         ignore=ignore,

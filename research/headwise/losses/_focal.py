@@ -17,7 +17,10 @@ from headwise.typing import Array
 def _class_factors(
     alpha: float | Array | None, class_weights: Array | None, channels: int
 ) -> Array | None:
-    """Alpha times class weights, [C]; a scalar alpha gives channel 0 what is left."""
+    """Alpha times class weights, [C]; None if there is neither.
+
+    A scalar alpha is that of the foreground: channel 0 gets what is left.
+    """
     weights = _options.class_weights_of(class_weights, channels)
     if alpha is None:
         return weights

@@ -92,7 +92,10 @@ def _forward(logits: Array, labels: Array) -> tuple[LabelSums, tuple]:
 
 
 def _written_out_sums(logits: Array, labels: Array) -> tuple[LabelSums, Array, Array]:
-    """The sums, and of each position the largest logit and 1 / Σ exp(logit - it)."""
+    """The sums, and of each position the largest logit and 1 / Σ exp(logit - it).
+
+    Few channels: every sum is one of a loop over the positions, all in one pass.
+    """
     channels = logits.shape[-1]
     shown = visible(logits, labels)
     # p and -log p do not depend on what is subtracted.
@@ -121,7 +124,10 @@ def _written_out_sums(logits: Array, labels: Array) -> tuple[LabelSums, Array, A
 
 
 def _wide_sums(logits: Array, labels: Array) -> tuple[LabelSums, Array, Array]:
-    """The same for many channels: their axis is the one that is vectorised."""
+    """The same for many channels: their axis is the one that is vectorised.
+
+    Sums with factors are products of matrices there, sums by label a scatter.
+    """
     shown = visible(logits, labels)
     largest = lax.stop_gradient(jnp.max(shown, -1))
     exps = jnp.exp(shown - largest[..., None])
@@ -148,8 +154,11 @@ def _below_largest(logits: Array, labels: Array, largest: Array) -> Array:
 
 
 def _backward(residuals: tuple, cotangents: LabelSums) -> tuple[Array, None]:
-    # For p of one position and g = dloss/dp: dloss/dlogits = p (g - Σ p g), and p - t
-    # for -log p of the label. What the loss does not use costs nothing.
+    """Cotangents of the logits, from exponentials that are computed once more.
+
+    For p of one position and g = dloss/dp: dloss/dlogits = p (g - Σ p g), and p - t
+    for -log p of the label. What the loss does not use costs nothing.
+    """
     logits, labels, largest, scale = residuals
     exps = _exponentials(logits, labels, largest)
     p = exps * scale[..., None]

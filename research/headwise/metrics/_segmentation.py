@@ -26,6 +26,10 @@ def _hard_preds(preds: Array) -> Array:
 
 
 def _check(preds: Array, targets: Array) -> None:
+    """Raises unless hard predictions can be read off preds and compared.
+
+    Scores want labels; bool preds want labels or bool targets.
+    """
     if preds.ndim < 2:
         raise ValueError(f"preds: expected [B, *S, C], got shape {preds.shape}")
     if preds.dtype == bool:
@@ -68,6 +72,10 @@ def _count(
     ignore: int | None,
     background: bool,
 ) -> _Counts:
+    """Checks the arguments and counts the positions of each class, [B, C].
+
+    In integers, which are exact where float32 is not.
+    """
     preds, targets = jnp.asarray(preds), jnp.asarray(targets)
     _check(preds, targets)
     _arrays.check_background(background, preds.shape[-1])

@@ -20,7 +20,10 @@ def _are_integers(*arrays: Array) -> bool:
 def _masks(
     preds: Array, targets: Array, num_classes: int | None
 ) -> tuple[Array, Array]:
-    """Both as bool [B, *S, C]; raises if they are no masks or labels that fit."""
+    """Both as bool [B, *S, C], whatever form they were given in.
+
+    Raises if they are no masks, scores or labels that fit each other.
+    """
     if num_classes is not None:
         num_classes = _checks.positive_int("num_classes", num_classes)
         if not _are_integers(preds, targets) or preds.shape != targets.shape:
@@ -72,7 +75,10 @@ def _surfaces(
     spacing: _distance.Spacing,
     background: bool,
 ) -> _Surfaces:
-    """Checks the arguments, and takes surfaces and distances of what counts."""
+    """Checks the arguments; surfaces of what counts, and distances between them.
+
+    Positions become one axis: what follows are sums and percentiles over it.
+    """
     preds, labels = jnp.asarray(preds), jnp.asarray(targets)
     preds, targets = _masks(preds, labels, num_classes)
     counted = _arrays.valid(where, preds.shape)

@@ -164,7 +164,10 @@ def _is_channels_last(lhs: jax.Array, rhs: jax.Array, numbers: Any) -> bool:
 
 
 def _convolve(x, k, strides, pads, stretch, dilation, out, precision, accumulator):
-    """Rows of inputs times a block Toeplitz kernel, summed over the leading taps."""
+    """Rows of inputs times a block Toeplitz kernel, summed over the leading taps.
+
+    The arguments are those of `matmul_convolution`, checked and made explicit.
+    """
     *taps, width, channels, features = k.shape
     rank = len(out)
     *outer, last = range(1, rank + 1)
