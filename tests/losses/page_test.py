@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from headwise import _reduction
 from tests import _pages
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "losses.md"
@@ -23,6 +24,7 @@ SHAPES = {
     "[B, *S]": (1, 16, 16),
     "[B, *S, C]": (1, 16, 16, 3),
 }
+LAYOUTS = dict(zip(("example", "class", "position", "entry"), SHAPES, strict=True))
 LABELS = jnp.zeros((1, 16, 16), int).at[:, 4:12, 4:12].set(1)
 NOWHERE = jnp.zeros(1, bool)
 # exp(-50) is 0 beside 1 in float32, as softmax of logits cut there.
@@ -146,6 +148,12 @@ def test_shapes_are_what_the_library_returns(name):
     else:
         result = of_probabilities(name, jax.nn.one_hot(LABELS, 3))
     assert np.shape(result) == SHAPES[ROWS[name]["returns"]]
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_shapes_are_what_the_losses_declare(name):
+    layout = _reduction.layout_of(getattr(hw.losses, name))
+    assert ROWS[name]["returns"] == LAYOUTS[layout]
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))

@@ -27,7 +27,7 @@ JUDGES = (
     "research/headwise/losses/_peak.py",
     "research/headwise/metrics/_bias.py",
 )
-CHOSEN = "peak or bias or entr or every or losses or metrics or layer or example"
+CHOSEN = "peak_error or bias or entr or every or losses or metrics or layer or example"
 
 
 def steps(heading):
