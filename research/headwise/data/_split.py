@@ -34,9 +34,8 @@ def split(
     """
     if _checks.positive_int("count", count) < 2:
         raise ValueError(f"count: expected at least 2 examples to split, got {count}")
-    _checks.fraction("held_out", held_out)
-    if held_out in (0, 1):
-        raise ValueError(f"held_out: expected a share in (0, 1), got {held_out}")
+    if not (_checks.is_static(held_out) and 0 < held_out < 1):
+        raise ValueError(f"held_out: expected a share in (0, 1), got {held_out!r}")
     order = np.asarray(jax.random.permutation(key, count), np.int32)
     test = min(max(round(held_out * count), 1), count - 1)
     return order[test:], order[:test]

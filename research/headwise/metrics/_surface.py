@@ -280,8 +280,8 @@ def surface_dice(
         Nikolov et al., "Deep learning to achieve clinically applicable segmentation of
         head and neck anatomy for radiotherapy", 2018.
     """
-    limits = _tolerances(tolerance, preds, num_classes)
     s = _surfaces(preds, targets, num_classes, where, ignore, spacing, background)
+    limits = _tolerances(tolerance, preds, num_classes)
     limits = limits[-s.preds.shape[-1] :] * (1 + 1e-6)
     in_preds, in_targets = s.sizes
     reached = (in_preds > 0) & (in_targets > 0)
