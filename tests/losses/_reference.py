@@ -86,11 +86,17 @@ def by_class(
 
 
 def dice(*args, **options):
-    return by_class(lambda s: (2 * s.intersection, s.preds + s.targets), *args, **options)
+    return by_class(
+        lambda s: (2 * s.intersection, s.preds + s.targets), *args, **options
+    )
 
 
 def iou(*args, **options):
-    return by_class(lambda s: (s.intersection, s.preds + s.targets - s.intersection), *args, **options)
+    return by_class(
+        lambda s: (s.intersection, s.preds + s.targets - s.intersection),
+        *args,
+        **options,
+    )
 
 
 def tversky(*args, **options):
