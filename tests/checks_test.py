@@ -47,6 +47,11 @@ def test_ints_of_any_sign_and_distinct_ones():
         (_checks.positive, [1e-30, 2, np.float32(0.5)], [0, -1.0, np.inf, np.nan]),
         (_checks.nonnegative, [0, 0.0, np.float64(3)], [-1e-9, np.inf, np.nan]),
         (_checks.fraction, [0, 1, 0.3], [-0.1, 1.5, np.nan]),
+        (
+            lambda argument, got: _checks.between(argument, 0, 100, got),
+            [0, 95.0, 100],
+            [-1e-9, 100.1, np.nan],
+        ),
     ],
 )
 def test_ranges_of_numbers(check, good, bad):

@@ -135,9 +135,15 @@ def nonnegative(argument: str, got: Any) -> None:
     _in_range(argument, got, "a number >= 0", lambda x: 0 <= x < math.inf)
 
 
+def between(argument: str, low: float, high: float, got: Any) -> None:
+    """Raises ValueError for a number outside [low, high] or NaN; see `is_static`."""
+    expected = f"a number in [{low}, {high}]"
+    _in_range(argument, got, expected, lambda x: low <= x <= high)
+
+
 def fraction(argument: str, got: Any) -> None:
     """Raises ValueError for a number that is not in [0, 1]; see `is_static`."""
-    _in_range(argument, got, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+    between(argument, 0, 1, got)
 
 
 def boolean(argument: str, got: Any) -> None:

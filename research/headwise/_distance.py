@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _checks
 from headwise.typing import Array
 
 Spacing = Sequence[float | Array] | Array | None
@@ -24,6 +25,9 @@ def steps(spacing: Spacing, count: int, dtype: jnp.dtype) -> Array:
     """The spacing [count] of the spatial axes, 1 by default; no gradient passes."""
     if spacing is None:
         return jnp.ones(count, dtype)
+    if isinstance(spacing, tuple | list):
+        for step in spacing:
+            _checks.positive("spacing", step)
     given = jnp.asarray(spacing, dtype)
     if given.shape != (count,):
         raise ValueError(

@@ -1,19 +1,53 @@
 """From a head's loss and its data to one entry an example and position.
 
 The rule is in one place, since `Objective` and `losses.mix` both need it: which
-entries there are, which of them count, and how a mask reaches a loss.
+entries there are, which of them count, and how a mask reaches a loss. The losses of
+the library declare what they return (`values_per`); of others it is guessed from
+parameters and shapes.
 """
 
+import functools
 import inspect
+from collections.abc import Callable
 from collections.abc import Mapping
+from typing import Any
+from typing import Literal
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from headwise import _numerics
 from headwise.typing import Array
 from headwise.typing import Loss
 from headwise.typing import PyTree
+
+Layout = Literal["example", "class", "position", "entry"]
+LossFn = TypeVar("LossFn", bound=Callable[..., Array])
+
+
+def values_per(layout: Layout) -> Callable[[LossFn], LossFn]:
+    """Declares of what a loss returns one value each, and that it masks by itself.
+
+    "example" [B], "class" [B, C], "position" [B, *S], "entry" the shape of preds.
+    With `over_batch=True` the first two have no axis of the batch; `background=False`
+    leaves C - 1 classes. The function stays as it is, but for an attribute
+    `values_per`.
+    """
+
+    def declare(loss: LossFn) -> LossFn:
+        loss.__dict__["values_per"] = layout
+        return loss
+
+    return declare
+
+
+def layout_of(loss: Loss) -> Layout | None:
+    """What a loss declares, through `functools.partial` too; None if it is foreign."""
+    while isinstance(loss, functools.partial):
+        loss = loss.func
+    return getattr(loss, "values_per", None)
 
 
 def _parameters(loss: Loss) -> Mapping[str, inspect.Parameter]:
@@ -24,12 +58,14 @@ def _parameters(loss: Loss) -> Mapping[str, inspect.Parameter]:
 
 
 def takes_where(loss: Loss) -> bool:
-    """Whether the loss masks by itself: it has a keyword-only parameter `where`.
+    """Whether the loss masks by itself: it declares so, or has a keyword-only `where`.
 
     In optax's losses `where` means the classes of one example, to be left out of the
     reduction over `axis`. It is no mask over examples and positions, and is left
     alone: there it is not keyword-only or stands beside a parameter `axis`.
     """
+    if layout_of(loss) is not None:
+        return True
     parameters = _parameters(loss)
     parameter = parameters.get("where")
     if parameter is None or "axis" in parameters:
@@ -43,16 +79,25 @@ def ignored_label(loss: Loss) -> int | None:
     `functools.partial(hw.losses.cross_entropy, ignore=255)` ignores 255; positions
     with that label then do not count in means either.
     """
-    parameter = _parameters(loss).get("ignore")
+    ignored = _bound(loss, "ignore")
+    return int(ignored) if isinstance(ignored, int | np.integer) else None
+
+
+def _bound(loss: Loss, option: str) -> Any:
+    """What a keyword-only option is bound to; None if the loss has no such option."""
+    parameter = _parameters(loss).get(option)
     if parameter is None or parameter.kind is not parameter.KEYWORD_ONLY:
         return None
-    return parameter.default if isinstance(parameter.default, int) else None
+    return parameter.default
 
 
 def _without_ignored(
     loss: Loss, preds: PyTree, targets: PyTree, where: Array | None
 ) -> Array | None:
-    """The mask without the positions whose label the loss ignores."""
+    """The mask without the positions whose label the loss ignores.
+
+    They are no part of means either, so the mask has to say so before the loss runs.
+    """
     ignored = ignored_label(loss)
     if ignored is None or not takes_where(loss):
         return where
@@ -129,7 +174,7 @@ def _keeps_positions(
     return grown.shape[1:2] == (shape[1] + 1,)
 
 
-def _left(
+def _which_count(
     loss: Loss, preds: PyTree, targets: PyTree, where: Array, shape: tuple[int, ...]
 ) -> Array:
     """Which values, of this shape, of a loss that masks by itself hold what counts.
@@ -138,25 +183,63 @@ def _left(
     its positions does.
     """
     preds, targets = jax.tree.map(jnp.asarray, (preds, targets))
+    counts = _by_declaration(loss, preds, where, shape)
+    if counts is None:
+        counts = _by_shapes(loss, preds, targets, where, shape)
+    return jnp.broadcast_to(counts, shape)
+
+
+def _by_declaration(
+    loss: Loss, preds: PyTree, where: Array, shape: tuple[int, ...]
+) -> Array | None:
+    """The mask reduced to what the loss declares that it returns.
+
+    None if it declares nothing, or returned something else: a function that wraps a
+    loss of ours may have its attributes and reduce further.
+    """
+    layout, positions = layout_of(loss), where
+    if layout is None:
+        return None
+    over_batch = layout in ("example", "class") and bool(_bound(loss, "over_batch"))
+    if layout != "example":
+        if not isinstance(preds, jax.Array) or not _fits(where, preds.shape):
+            return None
+        positions = align("where", where, preds.shape)
+    first, ndim = 0 if over_batch else 1, positions.ndim
+    if layout == "example":
+        counts = jnp.any(positions, tuple(range(first, ndim)))
+    elif layout == "class":
+        counts = jnp.any(positions, tuple(range(first, ndim - 1)))
+        if shape and counts.shape[-1] == shape[-1] + 1:  # the background is dropped
+            counts = counts[..., 1:]
+    else:
+        counts = positions if layout == "entry" else jnp.any(positions, -1)
+    fits = counts.ndim == len(shape) and _fits(counts, shape)
+    return counts if fits else None
+
+
+def _by_shapes(
+    loss: Loss, preds: PyTree, targets: PyTree, where: Array, shape: tuple[int, ...]
+) -> Array:
+    """The same for a foreign loss: guessed from the shapes of preds and values.
+
+    Nothing is known of it but that it takes `where`.
+    """
     if isinstance(preds, jax.Array) and _fits(where, preds.shape):
         where = align("where", where, preds.shape)
         if _keeps_positions(loss, preds, targets, where, shape):
-            if len(shape) < preds.ndim:
-                where = jnp.any(where, -1)
-            return jnp.broadcast_to(where, shape)
+            return jnp.any(where, -1) if len(shape) < preds.ndim else where
         if preds.ndim > 1 and len(shape) == 2 and shape[0] == preds.shape[0]:
             of_class = jnp.any(where, tuple(range(1, preds.ndim - 1)))
             if of_class.shape[1] == shape[1] + 1:  # the background is dropped
                 of_class = of_class[:, 1:]
             if of_class.shape[1] in (1, shape[1]):
-                return jnp.broadcast_to(of_class, shape)
+                return of_class
     if where.ndim:
         where = jnp.any(where, tuple(range(1, where.ndim)))
     if not _fits(where, shape):
         where = jnp.any(where)
-    return jnp.broadcast_to(
-        where.reshape(where.shape + (1,) * (len(shape) - where.ndim)), shape
-    )
+    return where.reshape(where.shape + (1,) * (len(shape) - where.ndim))
 
 
 def entries(
@@ -190,7 +273,7 @@ def entries(
     if takes_where(loss):
         values = jnp.asarray(loss(preds, targets, where=where))
         values = values.astype(_numerics.accumulator(values))
-        valid = _left(loss, preds, targets, where, values.shape)
+        valid = _which_count(loss, preds, targets, where, values.shape)
         return jnp.where(valid, values, jnp.zeros_like(values)), valid
     values = jnp.asarray(loss(_hide(preds, where), _hide(targets, where)))
     values = values.astype(_numerics.accumulator(values))

@@ -170,9 +170,9 @@ class VolumesTest(chex.TestCase):
     def test_bad_arguments(self):
         with self.assertRaisesRegex(ValueError, "size.*multiple of 8.*12"):
             data.brain_volumes(_mni(), 12)
-        with self.assertRaisesRegex(ValueError, "size.*>= 1.*0"):
+        with self.assertRaisesRegex(ValueError, "size.*positive int.*0"):
             data.brain_volumes(_mni(), 0)
-        with self.assertRaisesRegex(TypeError, "size.*int.*float"):
+        with self.assertRaisesRegex(ValueError, r"size: expected a positive int, got "):
             data.brain_volumes(_mni(), 16.0)
         with self.assertRaisesRegex(ValueError, "size.*both sides.*160"):
             data.brain_volumes(_mni(), 160)
@@ -239,11 +239,11 @@ class PatchesTest(chex.TestCase):
             (15, 15, 15),
         ]
         for patch, tissue in zip(patches, batch["targets"]["tissue"], strict=True):
-            found = corners
+            places = corners
             for probe in probes:
-                voxels = _mni().t1[tuple((found + probe).T)]
-                found = found[voxels == patch[probe]]
-            blocks = [tuple(slice(i, i + SIZE) for i in corner) for corner in found]
+                voxels = _mni().t1[tuple((places + probe).T)]
+                places = places[voxels == patch[probe]]
+            blocks = [tuple(slice(i, i + SIZE) for i in corner) for corner in places]
             hits = [b for b in blocks if np.array_equal(_mni().t1[b], patch)]
             self.assertNotEmpty(hits)
             expected = np.asarray(volumes.tissue)[hits[0]]
@@ -271,10 +271,15 @@ class PatchesTest(chex.TestCase):
             call(batch_size=1, size=20)
         with self.assertRaisesRegex(ValueError, "size.*at most the 16.*24"):
             call(batch_size=1, size=24)
-        with self.assertRaisesRegex(ValueError, "batch_size.*>= 1.*0"):
+        with self.assertRaisesRegex(ValueError, "batch_size.*positive int.*0"):
             call(batch_size=0)
-        with self.assertRaisesRegex(TypeError, "batch_size.*int.*bool"):
+        with self.assertRaisesRegex(
+            ValueError, "batch_size: expected a positive int, got True"
+        ):
             call(batch_size=True)
+        for strength in ("noise", "bias", "blur"):
+            with self.assertRaisesRegex(ValueError, f"{strength}: expected a number"):
+                call(batch_size=1, **{strength: -0.1})
 
 
 class GridTest(chex.TestCase):

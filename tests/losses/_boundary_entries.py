@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from headwise.losses import _boundary
+import headwise as hw
 from tests.losses import _boundary_reference as reference
 from tests.losses import _entry
 
@@ -18,10 +18,10 @@ TRACED = dict(
 
 ENTRIES = {
     "boundary": _entry.Entry(
-        _boundary.boundary, reference.boundary, OPTIONS, TRACED, spatial=True
+        hw.losses.boundary, reference.boundary, OPTIONS, TRACED, spatial=True
     ),
     "hausdorff": _entry.Entry(
-        _boundary.hausdorff,
+        hw.losses.hausdorff,
         reference.hausdorff,
         OPTIONS | dict(alpha=[2.0, 1.0, 0.5, 3.0], log=_entry.FLAGS),
         TRACED | dict(alpha=(2.0, 1.3)),

@@ -4,10 +4,7 @@ import functools
 
 import numpy as np
 
-from headwise.losses import _depth
-from headwise.losses import _normals
-from headwise.losses import _regression
-from headwise.losses import _ssim
+import headwise as hw
 from tests.losses import _dense_reference as reference
 from tests.losses import _entry
 
@@ -30,8 +27,8 @@ def depths(rng, shape, kind):
 
 def vectors(rng, shape, kind):
     """Vectors of any length; some positions have none."""
-    found = rng.random((*shape[:-1], 1)) < 0.8
-    return np.where(found, rng.normal(size=shape), 0).astype(np.float32)
+    known = rng.random((*shape[:-1], 1)) < 0.8
+    return np.where(known, rng.normal(size=shape), 0).astype(np.float32)
 
 
 def images(rng, shape, kind):
@@ -43,18 +40,17 @@ REGRESSION = dict(
     preds=_entry.normal,
     targets=("soft",),
     make_targets=real_targets,
-    result=_entry.per_entry,
 )
 
 ENTRIES = {
     "absolute_error": _entry.Entry(
-        _regression.absolute_error, reference.absolute_error, **REGRESSION
+        hw.losses.absolute_error, reference.absolute_error, **REGRESSION
     ),
     "squared_error": _entry.Entry(
-        _regression.squared_error, reference.squared_error, **REGRESSION
+        hw.losses.squared_error, reference.squared_error, **REGRESSION
     ),
     "huber": _entry.Entry(
-        _regression.huber,
+        hw.losses.huber,
         reference.huber,
         options=dict(delta=[0.3, 1.0, 5.0]),
         traced=dict(delta=(0.3, 2.0)),
@@ -63,14 +59,14 @@ ENTRIES = {
     # The rule for c is a constant for the gradient, not for finite differences: it is
     # drawn in dense_test.py.
     "berhu": _entry.Entry(
-        _depth.berhu,
+        hw.losses.berhu,
         reference.berhu,
         options=dict(threshold=[0.3, 1.0, 5.0]),
         traced=dict(threshold=(0.3, 2.0)),
         **REGRESSION,
     ),
     "scale_invariant_log": _entry.Entry(
-        _depth.scale_invariant_log,
+        hw.losses.scale_invariant_log,
         reference.scale_invariant_log,
         options=dict(
             variance_focus=[0.0, 0.5, 0.85],
@@ -81,32 +77,29 @@ ENTRIES = {
         preds=positive,
         targets=("soft",),
         make_targets=depths,
-        result=_entry.per_example,
         perfect_is_0=True,
     ),
     "gradient_matching": _entry.Entry(
-        _depth.gradient_matching,
+        hw.losses.gradient_matching,
         reference.gradient_matching,
         options=dict(scales=[1, 2, 4]),
         preds=_entry.normal,
         targets=("soft",),
         make_targets=real_targets,
-        result=_entry.per_example,
         spatial=True,
         perfect_is_0=True,
     ),
     "normal_cosine": _entry.Entry(
-        _normals.normal_cosine,
+        hw.losses.normal_cosine,
         reference.normal_cosine,
         preds=_entry.normal,
         targets=("soft",),
         make_targets=vectors,
-        result=_entry.per_position,
     ),
     # The default window of 11 does not fit in the arrays of the battery; ssim_test.py
     # has it.
     "ssim": _entry.Entry(
-        functools.partial(_ssim.ssim, size=2),
+        functools.partial(hw.losses.ssim, size=2),
         functools.partial(reference.ssim, size=2),
         options=dict(
             window=["gaussian", "uniform"],

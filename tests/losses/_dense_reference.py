@@ -126,7 +126,7 @@ def ssim(
     c_1, c_2 = (k1 * data_range) ** 2, (k2 * data_range) ** 2
     out = np.zeros((preds.shape[0], preds.shape[-1]))
     for b, c in np.ndindex(out.shape):
-        found = []
+        windows = []
         for start in np.ndindex(*(n - size + 1 for n in sides)):
             cut = (b, *(slice(i, i + size) for i in start), c)
             if not where[cut].all():
@@ -137,6 +137,6 @@ def ssim(
             v_t = (weights * (t - m_t) ** 2).sum()
             v_pt = (weights * (p - m_p) * (t - m_t)).sum()
             luminance = (2 * m_p * m_t + c_1) / (m_p**2 + m_t**2 + c_1)
-            found.append(luminance * (2 * v_pt + c_2) / (v_p + v_t + c_2))
-        out[b, c] = 1 - np.mean(found) if found else 0.0
+            windows.append(luminance * (2 * v_pt + c_2) / (v_p + v_t + c_2))
+        out[b, c] = 1 - np.mean(windows) if windows else 0.0
     return out

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from headwise import _reduction
+
 ACTIVATIONS = {None: None, "softmax": jax.nn.softmax, "sigmoid": jax.nn.sigmoid}
 FLAGS = [False, True]
 NOTHING: Mapping = MappingProxyType({})
@@ -35,24 +37,15 @@ def normal(rng, shape):
     return rng.normal(size=shape).astype(np.float32)
 
 
-def per_class(shape):
-    """[B, C]."""
-    return (shape[0], shape[-1])
-
-
-def per_example(shape):
-    """[B]."""
-    return shape[:1]
-
-
-def per_position(shape):
-    """[B, *S]."""
-    return shape[:-1]
-
-
-def per_entry(shape):
-    """[B, *S, C]."""
-    return shape
+def declared_shape(loss, shape, over_batch=False, background=True):
+    """The shape of the values for preds of this shape, by what the loss declares."""
+    batch = () if over_batch else shape[:1]
+    return {
+        "example": batch,
+        "class": (*batch, shape[-1] if background else shape[-1] - 1),
+        "position": shape[:-1],
+        "entry": shape,
+    }[_reduction.layout_of(loss)]
 
 
 class Entry(NamedTuple):
@@ -71,8 +64,6 @@ class Entry(NamedTuple):
     """Kinds of `make_targets` that it takes."""
     make_targets: Callable = make_targets
     """(rng, shape, kind) -> targets"""
-    result: Callable = per_class
-    """shape of preds -> shape of the result, default options"""
     perfect_is_0: bool = False
     """Predictions equal to hard targets have loss 0, and worse ones more."""
     spatial: bool = False

@@ -27,7 +27,6 @@ ENTRIES = {
         reference.cross_entropy,
         options=dict(class_weights=WEIGHTS, label_smoothing=SMOOTHING),
         traced=dict(class_weights=TRACED_WEIGHTS, label_smoothing=(0.0, 0.2)),
-        result=_entry.per_position,
         **LOGITS,
     ),
     "poly": _entry.Entry(
@@ -35,7 +34,6 @@ ENTRIES = {
         reference.poly,
         options=dict(class_weights=WEIGHTS, epsilon=[-0.5, 1.0, 2.0]),
         traced=dict(class_weights=TRACED_WEIGHTS, epsilon=(0.5, 2.0)),
-        result=_entry.per_position,
         **LOGITS,
     ),
     "focal": _entry.Entry(
@@ -48,7 +46,6 @@ ENTRIES = {
             label_smoothing=SMOOTHING,
         ),
         traced=dict(gamma=(0.0, 2.0), alpha=(0.25, 0.75), class_weights=TRACED_WEIGHTS),
-        result=_entry.per_position,
         **LOGITS,
     ),
     "binary_cross_entropy": _entry.Entry(
@@ -60,7 +57,6 @@ ENTRIES = {
             label_smoothing=SMOOTHING,
         ),
         traced=dict(class_weights=TRACED_WEIGHTS, positive_weight=(1.0, 3.0)),
-        result=_entry.per_entry,
         **LOGITS,
     ),
     "binary_focal": _entry.Entry(
@@ -73,7 +69,6 @@ ENTRIES = {
             label_smoothing=SMOOTHING,
         ),
         traced=dict(gamma=(0.0, 2.0), alpha=(0.25, 0.75), class_weights=TRACED_WEIGHTS),
-        result=_entry.per_entry,
         **LOGITS,
     ),
     "dice_ce": _entry.Entry(
@@ -86,7 +81,6 @@ ENTRIES = {
             ce_weight=(0.0, 2.0),
             class_weights=TRACED_WEIGHTS,
         ),
-        result=_entry.per_example,
         **LOGITS,
     ),
     "dice_focal": _entry.Entry(
@@ -100,7 +94,6 @@ ENTRIES = {
             focal_weight=(0.0, 2.0),
             gamma=(2.0, 1.0),
         ),
-        result=_entry.per_example,
         **LOGITS,
     ),
     "generalized_dice_focal": _entry.Entry(
@@ -114,7 +107,6 @@ ENTRIES = {
             weighting=["square", "simple", "uniform"],
         ),
         traced=dict(smooth=(1e-5, 1.0), focal_weight=(0.0, 2.0), gamma=(2.0, 1.0)),
-        result=_entry.per_example,
         **LOGITS,
     ),
     "mix": _entry.Entry(
@@ -123,7 +115,6 @@ ENTRIES = {
         ),
         reference.dice_and_squared_error,
         targets=("one-hot", "soft"),
-        result=_entry.per_example,
         perfect_is_0=True,
     ),
 }

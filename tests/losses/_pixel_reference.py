@@ -34,7 +34,7 @@ def log_probabilities(z):
 def exclusive(term, preds, targets, where, ignore, factors, smoothing):
     """[B, *S]: Σ_c factor_c t_c term(p_c) of softmax probabilities."""
     z, t, m = flat(preds, targets, where, ignore)
-    found = np.zeros(z.shape[:2])
+    values = np.zeros(z.shape[:2])
     channels = z.shape[-1]
     factors = np.ones(channels) if factors is None else np.asarray(factors, float)
     for b in range(z.shape[0]):
@@ -46,8 +46,8 @@ def exclusive(term, preds, targets, where, ignore, factors, smoothing):
             row = (1 - smoothing) * row + smoothing * row.sum() / channels
             for c in range(channels):
                 if m[b, i, c]:
-                    found[b, i] += factors[c] * row[c] * term(log_p[c])
-    return found.reshape(preds.shape[:-1])
+                    values[b, i] += factors[c] * row[c] * term(log_p[c])
+    return values.reshape(preds.shape[:-1])
 
 
 def normalised(class_weights):
@@ -109,13 +109,13 @@ def independent(term, preds, targets, where, ignore, class_weights, smoothing):
     """[B, *S, C] of sigmoid probabilities: term(p, t, c)."""
     z, t, m = flat(preds, targets, where, ignore)
     weights = np.ones(z.shape[-1]) if class_weights is None else class_weights
-    found = np.zeros(z.shape)
+    values = np.zeros(z.shape)
     for b, i, c in np.ndindex(z.shape):
         if m[b, i, c]:
             target = (1 - smoothing) * t[b, i, c] + smoothing / 2
             p = 1 / (1 + np.exp(-z[b, i, c]))
-            found[b, i, c] = weights[c] * term(p, target, c)
-    return found.reshape(preds.shape)
+            values[b, i, c] = weights[c] * term(p, target, c)
+    return values.reshape(preds.shape)
 
 
 def of_channel(option, c):

@@ -50,7 +50,7 @@ class Sums:
         power = 2 if squared else 1
         apart = (abs(p - t) ** power).sum()
         both = (p**power).sum() + (t**power).sum() - apart
-        self.both = float(both / 2 if soft_targets else (p * t).sum())
+        self.intersection = float(both / 2 if soft_targets else (p * t).sum())
         self.volume = float(t.sum())
         self.preds, self.targets = float((p**power).sum()), float((t**power).sum())
 
@@ -86,17 +86,23 @@ def by_class(
 
 
 def dice(*args, **options):
-    return by_class(lambda s: (2 * s.both, s.preds + s.targets), *args, **options)
+    return by_class(
+        lambda s: (2 * s.intersection, s.preds + s.targets), *args, **options
+    )
 
 
 def iou(*args, **options):
-    return by_class(lambda s: (s.both, s.preds + s.targets - s.both), *args, **options)
+    return by_class(
+        lambda s: (s.intersection, s.preds + s.targets - s.intersection),
+        *args,
+        **options,
+    )
 
 
 def tversky(*args, **options):
     def ratio(s, alpha=0.5, beta=0.5):
-        wrong = alpha * (s.preds - s.both) + beta * (s.targets - s.both)
-        return s.both, s.both + wrong
+        wrong = alpha * (s.preds - s.intersection) + beta * (s.targets - s.intersection)
+        return s.intersection, s.intersection + wrong
 
     return by_class(ratio, *args, **options)
 
@@ -130,7 +136,7 @@ def generalized_dice(
         weights = [
             (rarest / s.volume) ** power if s.volume > 0 else absent for s in sums
         ]
-        above = sum(w * o * 2 * s.both for w, o, s in zip(weights, own, sums))
+        above = sum(w * o * 2 * s.intersection for w, o, s in zip(weights, own, sums))
         below = sum(
             w * o * (s.preds + s.targets) for w, o, s in zip(weights, own, sums)
         )

@@ -36,7 +36,6 @@ ENTRIES = {
         _reference.generalized_dice,
         REGION | dict(weighting=["square", "simple", "uniform"]),
         TRACED,
-        result=_entry.per_example,
         perfect_is_0=True,
     ),
 }

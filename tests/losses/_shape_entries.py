@@ -4,11 +4,7 @@ import functools
 
 import numpy as np
 
-from headwise.losses import _cldice
-from headwise.losses import _lovasz
-from headwise.losses import _matthews
-from headwise.losses import _unified_focal
-from headwise.losses import _wasserstein
+import headwise as hw
 from tests.losses import _entry
 from tests.losses import _shape_reference as reference
 
@@ -35,14 +31,14 @@ def apart(loss):
 
 ENTRIES = {
     "lovasz_softmax": _entry.Entry(
-        _lovasz.lovasz_softmax,
+        hw.losses.lovasz_softmax,
         reference.lovasz_softmax,
         LOVASZ | ACTIVATION,
         WEIGHTS,
         perfect_is_0=True,
     ),
     "lovasz_hinge": _entry.Entry(
-        _lovasz.lovasz_hinge,
+        hw.losses.lovasz_hinge,
         reference.lovasz_hinge,
         LOVASZ,
         WEIGHTS,
@@ -50,14 +46,14 @@ ENTRIES = {
     ),
     # A full prediction of an empty class has no skeleton: perfect_is_0 is not asked.
     "cldice": _entry.Entry(
-        _cldice.cldice,
+        hw.losses.cldice,
         reference.cldice,
         CLDICE,
         WEIGHTS | dict(smooth=(1.0, 0.1)),
         spatial=True,
     ),
     "dice_cldice": _entry.Entry(
-        _cldice.dice_cldice,
+        hw.losses.dice_cldice,
         reference.dice_cldice,
         CLDICE | dict(alpha=[0.5, 0.0, 0.8]),
         WEIGHTS | dict(smooth=(1.0, 0.1), alpha=(0.5, 0.2)),
@@ -65,7 +61,7 @@ ENTRIES = {
         perfect_is_0=True,
     ),
     "generalized_wasserstein_dice": _entry.Entry(
-        apart(_wasserstein.generalized_wasserstein_dice),
+        apart(hw.losses.generalized_wasserstein_dice),
         apart(reference.generalized_wasserstein_dice),
         ACTIVATION
         | OVER_BATCH
@@ -75,11 +71,10 @@ ENTRIES = {
             distances=[DISTANCES, np.ones((3, 3)) - np.eye(3)],
         ),
         dict(smooth=(1e-5, 1.0), distances=(DISTANCES, 1.0 - np.eye(3))),
-        result=_entry.per_example,
         perfect_is_0=True,
     ),
     "mcc": _entry.Entry(
-        _matthews.mcc,
+        hw.losses.mcc,
         reference.mcc,
         SHARED | ACTIVATION | OVER_BATCH | SMOOTH,
         WEIGHTS | dict(smooth=(1e-5, 1.0)),
@@ -87,7 +82,7 @@ ENTRIES = {
     ),
     # Of the default weight of 0.05 nothing is left to see in p = t / 2.
     "sensitivity_specificity": _entry.Entry(
-        functools.partial(_matthews.sensitivity_specificity, sensitivity_weight=0.5),
+        functools.partial(hw.losses.sensitivity_specificity, sensitivity_weight=0.5),
         functools.partial(reference.sensitivity_specificity, sensitivity_weight=0.5),
         SHARED
         | ACTIVATION
@@ -97,7 +92,7 @@ ENTRIES = {
         perfect_is_0=True,
     ),
     "focal_tversky": _entry.Entry(
-        _unified_focal.focal_tversky,
+        hw.losses.focal_tversky,
         reference.focal_tversky,
         SHARED
         | ACTIVATION
@@ -117,7 +112,7 @@ ENTRIES = {
         perfect_is_0=True,
     ),
     "unified_focal": _entry.Entry(
-        _unified_focal.unified_focal,
+        hw.losses.unified_focal,
         reference.unified_focal,
         ACTIVATION
         | SMOOTH
@@ -128,7 +123,6 @@ ENTRIES = {
             asymmetric=_entry.FLAGS,
         ),
         dict(smooth=(1e-5, 1.0), weight=(0.5, 0.3), delta=(0.6, 0.7), gamma=(0.5, 0.2)),
-        result=_entry.per_example,
         perfect_is_0=True,
     ),
 }

@@ -104,14 +104,14 @@ def pooled(array, valid, offsets, choose):
 def skeleton(array, valid, iterations):
     box = list(itertools.product([-1, 0, 1], repeat=array.ndim))
     cross = [offset for offset in box if np.count_nonzero(offset) <= 1]
-    found = np.zeros(array.shape)
+    skeleton = np.zeros(array.shape)
     for _ in range(iterations + 1):
         eroded = pooled(array, valid, cross, min)
         opened = pooled(eroded, valid, box, max)
         edge = np.maximum(array - opened, 0)
-        found = found + np.maximum(edge - found * edge, 0)
+        skeleton = skeleton + np.maximum(edge - skeleton * edge, 0)
         array = eroded
-    return found
+    return skeleton
 
 
 def cldice(
@@ -263,19 +263,19 @@ def unified_focal(
     p, t, m = _reference.flat(preds, targets, where, activation)
     values = []
     for b in range(len(p)):
-        surprise, region = 0.0, []
+        nll, region = 0.0, []
         for c in range(p.shape[-1]):
             own_p, own_t = p[b, m[b, :, c], c], t[b, m[b, :, c], c]
             share = delta if c else 1 - delta
             exponent = 0.0 if asymmetric and c else gamma
             focus = (1 - own_p) ** exponent
-            surprise -= share * (focus * own_t * np.log(own_p)).sum()
+            nll -= share * (focus * own_t * np.log(own_p)).sum()
             tp = (own_p * own_t).sum()
             fp, fn = own_p.sum() - tp, own_t.sum() - tp
             below = tp + delta * fn + (1 - delta) * fp
             loss = max(_reference.one_minus(tp, below, smooth), 0)
             region.append(loss if asymmetric and not c else loss ** (1 - gamma))
         count = m[b].any(-1).sum()
-        cross_entropy = surprise / count if count else 0.0
+        cross_entropy = nll / count if count else 0.0
         values.append(weight * cross_entropy + (1 - weight) * np.mean(region))
     return np.array(values)

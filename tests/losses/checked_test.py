@@ -36,8 +36,8 @@ def finding(loss, preds, targets, **options):
     ],
 )
 def test_good_values_pass_unchanged(loss, preds, targets):
-    found, value = finding(loss, preds, targets)
-    assert found is None
+    message, value = finding(loss, preds, targets)
+    assert message is None
     np.testing.assert_allclose(value, loss(preds, targets), rtol=1e-6)
 
 
@@ -55,16 +55,16 @@ def test_good_values_pass_unchanged(loss, preds, targets):
     ],
 )
 def test_bad_values_are_found(loss, preds, targets, text):
-    found, _ = finding(loss, preds, targets)
+    message, _ = finding(loss, preds, targets)
     with pytest.raises(AssertionError, match=text):
-        raise AssertionError(found)
+        raise AssertionError(message)
 
 
 def test_masked_values_are_not_looked_at():
     where = jnp.array([[False, True]])
     preds = PROBABILITIES.at[0, 0].set(jnp.nan)
-    found, _ = finding(hw.losses.dice, preds, jnp.array([[77, 1]]), where=where)
-    assert found is None
+    message, _ = finding(hw.losses.dice, preds, jnp.array([[77, 1]]), where=where)
+    assert message is None
 
 
 def test_under_grad_and_vmap():

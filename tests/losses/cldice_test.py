@@ -7,6 +7,7 @@ import pytest
 
 from headwise.losses import _cldice
 from headwise.losses import _region
+from headwise.losses import _skeleton
 from tests.losses.shape_test import P
 from tests.losses.shape_test import T
 
@@ -63,17 +64,18 @@ def test_equal_hard_masks_have_loss_0(shape, smooth):
 def test_the_skeleton_of_a_bar_is_its_centreline():
     bar = np.zeros((1, 7, 11, 1), np.float32)
     bar[0, 2:5, 2:9] = 1
-    found = np.array(_cldice.soft_skeleton(jnp.array(bar), None, 3))[0, ..., 0]
+    skeleton = np.array(_skeleton.soft_skeleton(jnp.array(bar), None, 3))[0, ..., 0]
     expected = np.zeros((7, 11), np.float32)
     expected[3, 3:8] = 1  # what one erosion by a cross leaves; it has no inside
-    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(skeleton, expected)
 
 
 def test_iterations_are_for_wide_structures():
     bar = np.zeros((1, 13, 21, 1), np.float32)
     bar[0, 2:11, 2:19] = 1
     sizes = [
-        float(jnp.sum(_cldice.soft_skeleton(jnp.array(bar), None, n))) for n in range(6)
+        float(jnp.sum(_skeleton.soft_skeleton(jnp.array(bar), None, n)))
+        for n in range(6)
     ]
     # Half-width 4: the skeleton appears at the fourth erosion and then stays.
     assert sizes[3] < sizes[4] == sizes[5] > 0
@@ -135,7 +137,7 @@ def test_a_gap_costs_more_than_as_much_width():
 def test_misuse():
     p = jnp.ones((2, 5, 3))
     for loss in (_cldice.cldice, _cldice.dice_cldice):
-        with pytest.raises(TypeError, match=r"iterations.*int.*float"):
+        with pytest.raises(ValueError, match=r"iterations.*int.*3\.0"):
             loss(p, p, iterations=3.0)
         with pytest.raises(ValueError, match=r"iterations.*-1"):
             loss(p, p, iterations=-1)

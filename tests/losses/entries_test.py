@@ -1,19 +1,8 @@
 """Every public loss goes through the battery."""
 
 import headwise as hw
-from tests.losses import _boundary_entries
-from tests.losses import _dense_entries
-from tests.losses import _pixel_entries
-from tests.losses import _region_entries
-from tests.losses import _shape_entries
+from tests.losses._families import FAMILIES
 
-FAMILIES = (
-    _boundary_entries,
-    _dense_entries,
-    _pixel_entries,
-    _region_entries,
-    _shape_entries,
-)
 # No losses themselves; each has a test file of its own.
 OTHERS = {"checked", "deep_supervision", "distance_transform"}
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from headwise import _reduction
 from tests import _pages
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "losses.md"
@@ -23,6 +24,7 @@ SHAPES = {
     "[B, *S]": (1, 16, 16),
     "[B, *S, C]": (1, 16, 16, 3),
 }
+LAYOUTS = dict(zip(("example", "class", "position", "entry"), SHAPES, strict=True))
 LABELS = jnp.zeros((1, 16, 16), int).at[:, 4:12, 4:12].set(1)
 NOWHERE = jnp.zeros(1, bool)
 # exp(-50) is 0 beside 1 in float32, as softmax of logits cut there.
@@ -66,8 +68,8 @@ def edges(name):
         # Depth, pictures and vectors alike: no entry is 0.
         v = jnp.linspace(0.5, 1.0, 16 * 16 * 3).reshape(1, 16, 16, 3)
         loss = getattr(hw.losses, name)
-        found = {"perfect": loss(v, v), "masked": loss(v, v[:, ::-1], where=NOWHERE)}
-        return {column: float(jnp.mean(value)) for column, value in found.items()}
+        values = {"perfect": loss(v, v), "masked": loss(v, v[:, ::-1], where=NOWHERE)}
+        return {column: float(jnp.mean(value)) for column, value in values.items()}
     with_classes = "C" in ROWS[name]["returns"]
 
     def of_class(c, p, where=None):
@@ -127,11 +129,11 @@ def test_names_on_the_page_exist():
 
 @pytest.mark.parametrize("name", sorted(ROWS))
 def test_edges_are_what_the_library_computes(name):
-    found = edges(name)
+    values = edges(name)
     shown = {column: ROWS[name][column] for column in COLUMNS[3:]}
     shown = {column: float(cell) for column, cell in shown.items() if cell}
-    assert set(shown) == set(found)
-    for column, value in found.items():
+    assert set(shown) == set(values)
+    for column, value in values.items():
         # Three digits are written. A 0 may be off by the rounding of 1 in float32.
         np.testing.assert_allclose(
             value, shown[column], rtol=5e-3, atol=0 if shown[column] else 2e-7
@@ -146,6 +148,12 @@ def test_shapes_are_what_the_library_returns(name):
     else:
         result = of_probabilities(name, jax.nn.one_hot(LABELS, 3))
     assert np.shape(result) == SHAPES[ROWS[name]["returns"]]
+
+
+@pytest.mark.parametrize("name", sorted(ROWS))
+def test_shapes_are_what_the_losses_declare(name):
+    layout = _reduction.layout_of(getattr(hw.losses, name))
+    assert ROWS[name]["returns"] == LAYOUTS[layout]
 
 
 @pytest.mark.parametrize("name", sorted(ROWS))

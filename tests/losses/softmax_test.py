@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen
+from flax import nnx
 from jax.test_util import check_grads
 
 import headwise as hw
@@ -101,7 +103,9 @@ def test_big_volumes_lose_no_counts(size, channels):
     rest = [0] * (channels - 1)
     np.testing.assert_allclose(sums.volume[0], [size, *rest], rtol=1e-6)
     np.testing.assert_allclose(sums.preds[0], [size / channels] * channels, rtol=1e-6)
-    np.testing.assert_allclose(sums.both[0], [size / channels, *rest], rtol=1e-6)
+    np.testing.assert_allclose(
+        sums.intersection[0], [size / channels, *rest], rtol=1e-6
+    )
 
 
 @pytest.mark.slow
@@ -197,6 +201,32 @@ def test_fused_dice_equals_dice_of_probabilities():
             # Both in float32, sums in another order.
             np.testing.assert_allclose(value, other[0], rtol=2e-6)
             np.testing.assert_allclose(slope, other[1], rtol=1e-4, atol=1e-7)
+
+
+def takes_fast_way(activation):
+    """Whether dice with labels and this activation is one of `_softmax.label_sums`."""
+    logits, labels = jnp.zeros((2, 6, 3)), jnp.zeros((2, 6), int)
+    loss = functools.partial(hw.losses.dice, activation=activation)
+    return "name=_label_sums" in str(jax.make_jaxpr(loss)(logits, labels))
+
+
+def test_softmax_is_known_by_identity():
+    assert nnx.softmax is jax.nn.softmax
+    assert linen.softmax is jax.nn.softmax
+    assert takes_fast_way(jax.nn.softmax)
+    assert not takes_fast_way(lambda z: jax.nn.softmax(z))
+    assert not takes_fast_way(jax.nn.sigmoid)
+
+
+@pytest.mark.parametrize("name", ["dice", "iou", "tversky", "generalized_dice"])
+def test_softmax_in_a_lambda_gives_the_same_numbers(name):
+    rng = np.random.default_rng(5)
+    logits = jnp.array(rng.normal(size=(2, 6, 5, 4)), jnp.float32)
+    labels = jnp.array(rng.integers(-1, 4, (2, 6, 5)))
+    loss = getattr(hw.losses, name)
+    fast = loss(logits, labels, activation=nnx.softmax)
+    slow = loss(logits, labels, activation=lambda z: jax.nn.softmax(z))
+    np.testing.assert_allclose(fast, slow, rtol=2e-6)  # sums in another order
 
 
 def test_head_gradients_and_routing_go_through():

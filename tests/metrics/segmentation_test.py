@@ -26,14 +26,14 @@ def data(shape, seed=0):
 def sets(preds, labels, where, ignore):
     """One example: for every class the sets of positions predicted and labelled."""
     classes = range(preds.shape[-1])
-    found = {c: set() for c in classes}
+    chosen = {c: set() for c in classes}
     true = {c: set() for c in classes}
     for i in np.ndindex(labels.shape):
         if where[i] and labels[i] != ignore:
-            found[int(np.argmax(preds[i]))].add(i)
+            chosen[int(np.argmax(preds[i]))].add(i)
             if labels[i] in true:
                 true[int(labels[i])].add(i)
-    return [(found[c], true[c]) for c in classes]
+    return [(chosen[c], true[c]) for c in classes]
 
 
 def parts(name, p, t):
@@ -236,3 +236,18 @@ def test_misuse_of_kinds_is_a_clear_error(name):
         metric(ones > 0, ones > 0, ignore=-1)
     with pytest.raises(ValueError, match="background=False drops channel 0 of 1"):
         metric(ones[..., :1] > 0, ones[..., :1] > 0, background=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        (dict(ignore=2.5), ValueError, r"ignore: expected an int, got 2\.5"),
+        (dict(background=1), TypeError, "background: expected True or False, got 1"),
+        (dict(per_example="no"), TypeError, "per_example: expected True or False"),
+    ],
+)
+def test_bad_options(options, error, text):
+    preds, labels = np.ones((2, 5, 3), np.float32), np.zeros((2, 5), int)
+    for metric in (hw.metrics.dice, hw.metrics.iou):
+        with pytest.raises(error, match=text):
+            metric(preds, labels, **options)

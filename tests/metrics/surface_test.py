@@ -1,4 +1,4 @@
-"""Hausdorff distance and surface Dice: published values, a naive reference, edges."""
+"""Hausdorff distance and surface Dice: a naive reference, masks, edges."""
 
 import functools
 
@@ -8,77 +8,19 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as Spec
-from scipy import ndimage
 
 from headwise.metrics import _ratio
 from headwise.metrics import _surface
+from tests.metrics._surface_reference import naive
+from tests.metrics._surface_reference import naive_hausdorff
+from tests.metrics._surface_reference import naive_surface_dice
+from tests.metrics._surface_reference import pair
 
 METRICS = {
     "hausdorff": _surface.hausdorff_distance,
     "surface_dice": functools.partial(_surface.surface_dice, tolerance=1.0),
 }
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
-
-
-def surface_points(mask, spacing):
-    """[K, S]: where the positions lie that an erosion takes away."""
-    points = np.argwhere(mask & ~ndimage.binary_erosion(mask))
-    return points * (np.ones(mask.ndim) if spacing is None else np.array(spacing))
-
-
-def directed(p, t, spacing=None):
-    """Distances of both surfaces to each other, from all pairs of points."""
-    a, b = surface_points(p, spacing), surface_points(t, spacing)
-    pairs = np.linalg.norm(a[:, None] - b[None], axis=-1)
-    return pairs.min(1), pairs.min(0)
-
-
-def naive_hausdorff(p, t, percentile=95.0, spacing=None):
-    """Of one example and class, in float64; None if it has no distance."""
-    if not p.any() or not t.any():
-        return None
-    return max(np.percentile(d, percentile) for d in directed(p, t, spacing))
-
-
-def naive_surface_dice(p, t, tolerance, spacing=None):
-    if not p.any() and not t.any():
-        return None
-    if not p.any() or not t.any():
-        return 0.0
-    distances = np.concatenate(directed(p, t, spacing))
-    return np.mean(distances <= tolerance * (1 + 1e-9))  # 3 * 0.7 is not 2.1
-
-
-def naive(value, preds, targets, where=None, **options):
-    """Sum over the examples and how many count, [C] each."""
-    preds, targets = np.asarray(preds), np.asarray(targets)
-    if where is not None:
-        where = where.reshape(where.shape + (1,) * (preds.ndim - where.ndim))
-        preds, targets = preds & where, targets & where
-    total, count = np.zeros(preds.shape[-1]), np.zeros(preds.shape[-1])
-    for b, c in np.ndindex(len(preds), preds.shape[-1]):
-        got = value(preds[b, ..., c], targets[b, ..., c], **options)
-        if got is not None:
-            total[c] += got
-            count[c] += 1
-    return total, count
-
-
-def blobs(seed, shape):
-    """Masks [*shape] along the first axis, smooth along the others but the last."""
-    noise = np.random.default_rng(seed).normal(size=shape)
-    for axis in range(1, len(shape) - 1):
-        noise = noise + np.roll(noise, 1, axis) + np.roll(noise, -1, axis)
-    return noise > 0.5 * noise.std()
-
-
-def pair(shape=(3, 9, 8, 3), seed=0):
-    """Predictions and targets; some examples and classes are empty in one or both."""
-    preds, targets = blobs(seed, shape), blobs(seed + 1, shape)
-    preds[0, ..., 1] = targets[0, ..., 1] = False
-    preds[1, ..., 1] = False
-    targets[2, ..., 2] = False
-    return preds, targets
 
 
 # Up to 40 surface positions: roots in float32, and linear interpolation.
@@ -111,118 +53,6 @@ class TestEqualsNaive:
         np.testing.assert_allclose(got.total, total, **CLOSE)
         np.testing.assert_array_equal(got.count, count)
         np.testing.assert_array_equal(count, [3, 2, 3])
-
-
-def sphere(radius, centre, spacing=(1.0, 1.0, 1.0)):
-    """[1, 99, 99, 99, 1]."""
-    axes = np.ogrid[:99, :99, :99]
-    squares = [(x * s - c) ** 2 for x, s, c in zip(axes, spacing, centre)]
-    return (sum(squares) <= radius**2)[None, ..., None]
-
-
-# MONAI, tests/metrics/test_hausdorff_distance.py, Euclidean and not directed: spheres
-# (radius, centre) in 99³ positions, spacing, percentile, expected.
-SPACED = (0.85, 1.2, 0.9)
-SPHERES = {
-    "same": ((20, (49, 49, 49)), (20, (49, 49, 49)), None, 100.0, 0.0),
-    "moved": ((20, (20, 20, 20)), (20, (19, 19, 19)), None, 100.0, 1.7320508075688772),
-    "moved along one axis": (
-        (33, (19, 33, 22)),
-        (33, (20, 33, 22)),
-        None,
-        100.0,
-        1.0,
-    ),
-    "larger": ((20, (20, 33, 22)), (40, (20, 33, 22)), None, 100.0, 20.223748416156685),
-    "larger, 95 %": (
-        (20, (20, 33, 22)),
-        (40, (20, 33, 22)),
-        None,
-        95.0,
-        20.09975124224178,
-    ),
-    "moved, spaced": (
-        (20, (20, 20, 20)),
-        (20, (19, 19, 19)),
-        SPACED,
-        100.0,
-        2.2671568,
-    ),
-    "larger, spaced": (
-        (15, (20, 33, 22)),
-        (30, (20, 33, 22)),
-        SPACED,
-        100.0,
-        15.62594,
-    ),
-}
-
-
-@pytest.fixture(scope="module")
-def jitted_hausdorff():
-    return jax.jit(functools.partial(_surface.hausdorff_distance, background=True))
-
-
-@pytest.mark.parametrize("case", SPHERES)
-def test_published_hausdorff_distances(case, jitted_hausdorff):
-    preds, targets, spacing, percentile, expected = SPHERES[case]
-    spacing = (1.0, 1.0, 1.0) if spacing is None else spacing
-    got = jitted_hausdorff(
-        sphere(*preds, spacing),
-        sphere(*targets, spacing),
-        spacing=np.array(spacing, np.float32),
-        percentile=percentile,
-    )
-    assert got.count == 1
-    # Seven digits are printed; float32 roots of float32 sums.
-    np.testing.assert_allclose(got.value, [expected], rtol=1e-6)
-
-
-def labels(shape, *box):
-    found = np.zeros(shape, int)
-    found[(0, *box)] = 1
-    return found
-
-
-EDGE = (36 * 2 + 8 + 4, 3 + 3)  # surface positions of background and class
-# MONAI, tests/metrics/test_surface_dice.py, test_tolerance_all_distances: tolerances
-# of both classes, expected.
-THRESHOLDS = {
-    (0.0, 0.0): (1 - (8 + 4) / EDGE[0], 0.0),
-    (2.8, 5.5): (1 - 3 / EDGE[0], 1 - (2 + 2) / EDGE[1]),
-    (3.0, 6.0): (1 - 1 / EDGE[0], 1 - 2 / EDGE[1]),
-}
-
-
-@pytest.mark.parametrize("tolerance", THRESHOLDS)
-def test_published_surface_dice(tolerance):
-    got = _surface.surface_dice(
-        labels((1, 10, 10), slice(1, 4), 1),
-        labels((1, 10, 10), slice(5, 8), 6),
-        num_classes=2,
-        tolerance=np.array(tolerance),
-        background=True,
-    )
-    np.testing.assert_allclose(got.value, THRESHOLDS[tolerance], rtol=1e-6)  # float32
-
-
-def test_published_surface_dice_of_large_images():
-    """MONAI, test_tolerance_euclidean_distance: 480 x 640, shifted by ten columns."""
-    everything = slice(None)
-    got = _surface.surface_dice(
-        labels((2, 480, 640), everything, slice(50, None)),
-        labels((2, 480, 640), everything, slice(60, None)),
-        num_classes=2,
-        tolerance=0.0,
-        background=True,
-    )
-    wrong = 478 + 480 + 9 * 2
-    expected = [
-        1 - wrong / (480 * 4 + 48 * 2 + 58 * 2) + 1,  # the second image is background
-        1 - wrong / (480 * 4 + 588 * 2 + 578 * 2),
-    ]
-    np.testing.assert_allclose(got.total, expected, rtol=1e-6)  # float32
-    np.testing.assert_array_equal(got.count, [2, 1])
 
 
 def test_forms_of_preds_and_targets_agree():
@@ -455,6 +285,18 @@ MISUSE = {
         r"ignore.*integer labels.*bool",
     ),
     "spacing": (dict(spacing=(1.0,)), ValueError, r"spacing.*\(2,\), got \(1,\)"),
+    "spacing of 0": (dict(spacing=(1.0, 0.0)), ValueError, "spacing.*positive.*0"),
+    "background that is no bool": (dict(background=1), TypeError, "background.*got 1"),
+    "ignore that is no int": (
+        dict(targets=np.ones((2, 4, 5), int), ignore=2.5),
+        ValueError,
+        r"ignore: expected an int, got 2\.5",
+    ),
+    "num_classes that is no int": (
+        dict(num_classes=2.0),
+        ValueError,
+        r"num_classes: expected a positive int, got 2\.0",
+    ),
 }
 
 
@@ -469,3 +311,11 @@ def test_misuse_is_a_clear_error(metric, case):
 def test_tolerance_of_another_length():
     with pytest.raises(ValueError, match=r"tolerance.*\(3,\).*got \(2,\)"):
         _surface.surface_dice(MASK, MASK, tolerance=np.ones(2))
+    with pytest.raises(ValueError, match=r"tolerance: expected a number >= 0"):
+        _surface.surface_dice(MASK, MASK, tolerance=-1.0)
+
+
+@pytest.mark.parametrize("percentile", [-1, 101.0, "95", None, True])
+def test_percentile_out_of_range(percentile):
+    with pytest.raises(ValueError, match=r"percentile: expected a number in \[0, 100"):
+        _surface.hausdorff_distance(MASK, MASK, percentile=percentile)

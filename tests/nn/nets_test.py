@@ -163,11 +163,13 @@ class UNet3DTest(parameterized.TestCase):
         chex.assert_type(jax.eval_shape(lambda x: model.trunk(x), x), jnp.bfloat16)
         chex.assert_type(model.trunk.bottom.convolution.kernel[...], jnp.float32)
 
-    @parameterized.parameters([()], [(0,)], [(4, 2.5)])
-    def test_bad_features(self, features):
-        with pytest.raises(
-            ValueError, match="features: expected at least one positive"
-        ):
+    @parameterized.parameters(
+        ((), "at least one level"),
+        ((0,), "a positive int, got 0"),
+        ((4, 2.5), r"a positive int, got 2\.5"),
+    )
+    def test_bad_features(self, features, message):
+        with pytest.raises(ValueError, match=f"features: expected {message}"):
             UNet3D(1, features, rngs=nnx.Rngs(0))
 
     @parameterized.parameters(

@@ -1,22 +1,9 @@
-"""Checks of arguments that several data functions share.
+"""The check of examples that several data functions share; others: `_checks`."""
 
-Only static facts (types, Python integers, shapes) are looked at, never array values.
-"""
-
-import numbers
 from typing import Any
 
 import jax
 import numpy as np
-
-
-def positive_int(name: str, value: Any) -> int:
-    """Returns `value` as an int; it must be an integer >= 1."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name}: expected an int, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}: expected an integer >= 1, got {value}")
-    return int(value)
 
 
 def leading_axis(name: str, arrays: Any) -> int:

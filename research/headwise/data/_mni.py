@@ -14,16 +14,14 @@ _AFFINE[:3, 3] = [-98.0, -134.0, -72.0]
 
 
 class Mni152(NamedTuple):
-    """Three volumes of the average brain, each [197, 233, 189] uint8, 1 mm voxels.
-
-    t1: T1-weighted intensity, 0 outside the brain (the skull is removed).
-    grey: probability of grey matter, 255 means 1.
-    white: probability of white matter, 255 means 1.
-    """
+    """Three volumes of the average brain, each [197, 233, 189] uint8, 1 mm voxels."""
 
     t1: np.ndarray
+    """T1-weighted intensity, 0 outside the brain (the skull is removed)"""
     grey: np.ndarray
+    """probability of grey matter, 255 means 1"""
     white: np.ndarray
+    """probability of white matter, 255 means 1"""
 
 
 def load_mni152() -> Mni152:
@@ -34,12 +32,16 @@ def load_mni152() -> Mni152:
     The template is symmetric to the last bit: `t1[98 - d] == t1[98 + d]`, and the same
     for both maps. One hemisphere is therefore no independent test of the other.
 
-    Returns:   `Mni152` of numpy arrays [197, 233, 189], uint8.
-    Raises:    ModuleNotFoundError: nilearn, whose files are read, is not installed.
-               ValueError: its files are not the expected release.
-    Licence:   (c) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal
-               Neurological Institute, McGill University. Free to use, copy, modify and
-               distribute for any purpose provided that this notice is kept.
+    Licence: (c) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal
+    Neurological Institute, McGill University. Free to use, copy, modify and distribute
+    for any purpose provided that this notice is kept.
+
+    Returns:
+        `Mni152` of numpy arrays [197, 233, 189], uint8.
+
+    Raises:
+        ModuleNotFoundError: nilearn, whose files are read, is not installed.
+        ValueError: its files are not the expected release.
 
     Example:
         >>> from headwise import data
@@ -49,9 +51,10 @@ def load_mni152() -> Mni152:
         >>> bool((mni.t1[:98] == mni.t1[:98:-1]).all())     # a mirror image
         True
 
-    References: Fonov, Evans, McKinstry, Almli, Collins: Unbiased nonlinear average
-               age-appropriate brain templates from birth to adulthood, NeuroImage
-               47(S1), 2009. Fonov et al., NeuroImage 54(1), 2011.
+    References:
+        Fonov, Evans, McKinstry, Almli, Collins: Unbiased nonlinear average
+        age-appropriate brain templates from birth to adulthood, NeuroImage 47(S1),
+        2009. Fonov et al., NeuroImage 54(1), 2011.
     """
     volumes = []
     for kind in ("t1", "gm", "wm"):
@@ -72,17 +75,25 @@ def brain_tissue(mni: Mni152) -> np.ndarray:
     """Tissue of every voxel: 0 background, 1 CSF, 2 grey matter, 3 white matter.
 
     The rule: a voxel belongs to the brain where the T1 is above 0. Inside, the
-    probability of cerebrospinal fluid (CSF) is what grey and white leave over,
-        csf = 255 - grey - white,
+    probability of cerebrospinal fluid (CSF) is what grey and white leave over::
+
+        csf = 255 - grey - white
+
     and the voxel gets the most probable of the three; a tie goes to the lower number.
     Outside, the faint tails of the two maps are ignored.
 
     Shares of the brain's 1.89 litres: CSF 8.5 %, grey 57.8 %, white 33.7 %. There is
     less CSF than in a head, as the brain mask cuts most of the fluid around the cortex.
 
-    Args:      mni: three volumes of one shape, uint8, with grey + white <= 255.
-    Returns:   uint8, the shape of the volumes.
-    Raises:    ValueError: shapes differ. TypeError: a volume is not uint8.
+    Args:
+        mni: three volumes of one shape, uint8, with grey + white <= 255.
+
+    Returns:
+        [...] uint8, the shape of the volumes.
+
+    Raises:
+        ValueError: shapes differ.
+        TypeError: a volume is not uint8.
 
     Example:
         >>> import numpy as np

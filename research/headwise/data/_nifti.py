@@ -27,15 +27,13 @@ _DTYPES = {  # the header's `datatype` code -> numpy kind and width
 
 
 class Nifti(NamedTuple):
-    """A volume and where it lies.
-
-    data: [X, Y, Z], the stored type, or float32 if the header asks for a rescale.
-    affine: [4, 4] float64, voxel index (i, j, k, 1) -> millimetres (x, y, z, 1), where
-        x grows to the subject's right, y to the front, z to the top.
-    """
+    """A volume and where it lies."""
 
     data: np.ndarray
+    """[X, Y, Z], the stored type, or float32 if the header asks for a rescale"""
     affine: np.ndarray
+    """[4, 4] float64, voxel index (i, j, k, 1) -> millimetres (x, y, z, 1), where x
+    grows to the subject's right, y to the front, z to the top"""
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -5,6 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise.data import _arguments
 
 
@@ -15,14 +16,19 @@ def sample(arrays: Any, key: jax.Array, batch_size: int) -> Any:
     training step, no host and no queue. Derive the key of step t by
     `jax.random.fold_in(key, t)` and a run can be repeated and resumed exactly.
 
-    Args:      arrays: a pytree whose leaves all have the leading axis N >= 1. Pass it
-                   as an argument of a jitted function, not as a closure, or it becomes
-                   a constant of the program.
-               key: a key of `jax.random`; the same key gives the same rows.
-               batch_size: the number B >= 1 of rows (static under jit).
-    Returns:   the pytree with leading axis B.
-    Raises:    ValueError: no arrays, no rows, a scalar leaf, unequal leading axes, or
-               batch_size < 1. TypeError: batch_size is no int.
+    Args:
+        arrays: a pytree whose leaves all have the leading axis N >= 1. Pass it as an
+            argument of a jitted function, not as a closure, or it becomes a constant of
+            the program.
+        key: a key of `jax.random`; the same key gives the same rows.
+        batch_size: the number B >= 1 of rows (static under jit).
+
+    Returns:
+        The pytree with leading axis B.
+
+    Raises:
+        ValueError: no arrays, no rows, a scalar leaf, unequal leading axes, or
+            batch_size is no positive int.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -32,7 +38,7 @@ def sample(arrays: Any, key: jax.Array, batch_size: int) -> Any:
         >>> batch["x"].shape, bool((batch["y"] == 10 * batch["x"]).all())
         ((3,), True)
     """
-    batch_size = _arguments.positive_int("batch_size", batch_size)
+    batch_size = _checks.positive_int("batch_size", batch_size)
     count = _arguments.leading_axis("arrays", arrays)
     rows = jax.random.randint(key, (batch_size,), 0, count)
     return jax.tree.map(lambda array: jnp.asarray(array)[rows], arrays)

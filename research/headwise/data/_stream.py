@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from typing import TYPE_CHECKING
 
-from headwise.data import _arguments
+from headwise import _checks
 
 if TYPE_CHECKING:
     import grain
@@ -32,17 +32,22 @@ def stream(
     small dict, and an iterator that is set to it goes on with exactly the batches that
     would have come next.
 
-    Args:      records: `len(records)` and `records[i]`, where a record is a pytree of
-                   arrays or numbers (all of one structure and shape); threads read it.
-               batch_size: B >= 1.
-               seed: 0 <= seed < 2**32; the same seed gives the same batches.
-               shuffle: False keeps the order of the records.
-               epochs: how often to go through the records; None (default) for ever.
-    Returns:   `grain.IterDataset` whose elements are records with a leading axis B.
-    Raises:    ModuleNotFoundError: grain is not installed.
-               TypeError: records without length or index, a number that is no int.
-               ValueError: no records, fewer in all epochs than batch_size, epochs < 1,
-               a seed out of range.
+    Args:
+        records: `len(records)` and `records[i]`, where a record is a pytree of arrays
+            or numbers (all of one structure and shape); threads read it.
+        batch_size: B >= 1.
+        seed: 0 <= seed < 2**32; the same seed gives the same batches.
+        shuffle: False keeps the order of the records.
+        epochs: how often to go through the records; None (default) for ever.
+
+    Returns:
+        `grain.IterDataset` whose elements are records with a leading axis B.
+
+    Raises:
+        ModuleNotFoundError: grain is not installed.
+        TypeError: records without length or index, shuffle is no bool.
+        ValueError: no records, fewer in all epochs than batch_size, a number that is no
+            int or out of range.
 
     Example:
         >>> from headwise import data
@@ -57,11 +62,11 @@ def stream(
         >>> next(iterator).tolist()
         [4, 5, 0, 1]
     """
-    batch_size = _arguments.positive_int("batch_size", batch_size)
-    if isinstance(seed, bool) or not isinstance(seed, int):
-        raise TypeError(f"seed: expected an int, got {type(seed).__name__}")
-    if not 0 <= seed < 2**32:
+    batch_size = _checks.positive_int("batch_size", batch_size)
+    seed = _checks.nonnegative_int("seed", seed)
+    if seed >= 2**32:
         raise ValueError(f"seed: expected 0 <= seed < 2**32, got {seed}")
+    _checks.boolean("shuffle", shuffle)
     if not (hasattr(records, "__len__") and hasattr(records, "__getitem__")):
         raise TypeError(
             f"records: expected a length and an index, got {type(records).__name__}"
@@ -69,7 +74,7 @@ def stream(
     if len(records) == 0:
         raise ValueError("records: expected at least one record, got none")
     if epochs is not None:
-        total = _arguments.positive_int("epochs", epochs) * len(records)
+        total = _checks.positive_int("epochs", epochs) * len(records)
         if total < batch_size:
             raise ValueError(
                 f"batch_size: expected at most the {total} records of all epochs, "

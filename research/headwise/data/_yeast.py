@@ -11,16 +11,14 @@ _FEATURES, _LABELS = 103, 14
 
 
 class Yeast(NamedTuple):
-    """Genes, their features and their functional classes.
-
-    inputs: [2417, 103] float32.
-    targets: [2417, 14] float32, each 0 or 1.
-    names: the 14 label names in column order, which is also sorted order.
-    """
+    """Genes, their features and their functional classes."""
 
     inputs: np.ndarray
+    """[2417, 103] float32"""
     targets: np.ndarray
+    """[2417, 14] float32, each 0 or 1"""
     names: tuple[str, ...]
+    """the 14 label names in column order, which is also sorted order"""
 
 
 def load_yeast() -> Yeast:
@@ -31,11 +29,15 @@ def load_yeast() -> Yeast:
     "class01" to "class14", so that sorting the names keeps the columns in order. A gene
     has 4.237 labels on average; class14 is true for 34 genes only.
 
-    Returns:   `Yeast` of numpy arrays. Divide it with `split`.
-    Raises:    ModuleNotFoundError: river, whose file is read, is not installed.
-               ValueError: the file is not the expected release.
-    Licence:   the package that carries it is BSD-3-Clause; the data set, spread by
-               MULAN and OpenML (40597), comes without a licence text of its own.
+    Licence: the package that carries it is BSD-3-Clause; the data set, spread by MULAN
+    and OpenML (40597), comes without a licence text of its own.
+
+    Returns:
+        `Yeast` of numpy arrays. Divide it with `split`.
+
+    Raises:
+        ModuleNotFoundError: river, whose file is read, is not installed.
+        ValueError: the file is not the expected release.
 
     Example:
         >>> from headwise import data
@@ -46,8 +48,9 @@ def load_yeast() -> Yeast:
         4.237 labels a gene
         >>> targets = dict(zip(genes.names, genes.targets.T))     # one head a label
 
-    References: Elisseeff, Weston: A kernel method for multi-labelled classification,
-               NeurIPS 2001. Tsoumakas et al.: MULAN, JMLR 12, 2011.
+    References:
+        Elisseeff, Weston: A kernel method for multi-labelled classification, NeurIPS
+        2001. Tsoumakas et al.: MULAN, JMLR 12, 2011.
     """
     path = _files.locate("river", "datasets", "yeast.csv.gz")
     header, *lines = _nifti.read_bytes(path).decode("ascii").splitlines()

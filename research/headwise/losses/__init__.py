@@ -7,21 +7,21 @@ leading axis serves as a head's loss as well.
 """
 
 from headwise._distance import distance_transform
+from headwise.losses._binary_cross_entropy import binary_cross_entropy
 from headwise.losses._boundary import boundary
 from headwise.losses._boundary import hausdorff
 from headwise.losses._checked import checked
 from headwise.losses._cldice import cldice
 from headwise.losses._cldice import dice_cldice
-from headwise.losses._compound import dice_ce
-from headwise.losses._compound import dice_focal
-from headwise.losses._compound import generalized_dice_focal
-from headwise.losses._cross_entropy import binary_cross_entropy
 from headwise.losses._cross_entropy import cross_entropy
 from headwise.losses._cross_entropy import poly
 from headwise.losses._deep_supervision import deep_supervision
 from headwise.losses._depth import berhu
 from headwise.losses._depth import gradient_matching
 from headwise.losses._depth import scale_invariant_log
+from headwise.losses._dice_ce import dice_ce
+from headwise.losses._dice_focal import dice_focal
+from headwise.losses._dice_focal import generalized_dice_focal
 from headwise.losses._focal import binary_focal
 from headwise.losses._focal import focal
 from headwise.losses._generalized_dice import generalized_dice

@@ -3,9 +3,11 @@
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _checks
 from headwise import _distance
 from headwise import _reduction
-from headwise.losses import _arrays
+from headwise.losses import _inputs
+from headwise.losses import _options
 from headwise.typing import Array
 
 
@@ -15,21 +17,14 @@ def _mean(values: Array, where: Array | None) -> Array:
     return _reduction.mean(values, valid, tuple(range(1, values.ndim - 1)))
 
 
-def _check_spatial(preds: Array) -> None:
-    if jnp.ndim(preds) < 3:
-        raise ValueError(
-            "preds: expected [B, *S, C] with a spatial axis to take distances along, "
-            f"got shape {jnp.shape(preds)}"
-        )
-
-
+@_reduction.values_per("class")
 def boundary(
     preds: Array,
     targets: Array,
     *,
     where: Array | None = None,
     ignore: int | None = None,
-    activation: _arrays.Activation = None,
+    activation: _inputs.Activation = None,
     background: bool = True,
     class_weights: Array | None = None,
     spacing: _distance.Spacing = None,
@@ -92,16 +87,17 @@ def boundary(
     References:
         Kervadec et al., "Boundary loss for highly unbalanced segmentation", MIDL 2019.
     """
-    _check_spatial(preds)
-    p, t, counted = _arrays.prepare(
-        preds, targets, where, ignore, activation, background
+    inputs = _inputs.check(
+        preds, targets, where, ignore, activation, background, axes=_inputs.SPATIAL
     )
+    p, t, counted = inputs.arrays()
     axes = range(1, p.ndim - 1)
     phi = _distance.signed_distances(t > 0.5, counted, axes, spacing, p.dtype)
     values = _mean(p * lax.stop_gradient(phi), counted)
-    return _arrays.weigh_classes(values, class_weights, preds, background)
+    return _options.weigh_classes(values, class_weights, background)
 
 
+@_reduction.values_per("class")
 def hausdorff(
     preds: Array,
     targets: Array,
@@ -110,7 +106,7 @@ def hausdorff(
     ignore: int | None = None,
     alpha: float | Array = 2.0,
     log: bool = False,
-    activation: _arrays.Activation = None,
+    activation: _inputs.Activation = None,
     background: bool = True,
     class_weights: Array | None = None,
     spacing: _distance.Spacing = None,
@@ -135,8 +131,8 @@ def hausdorff(
     padding changes nothing.
 
     Args:
-        preds, targets, where, ignore, activation, background, class_weights,
-            spacing: as in `boundary`.
+        preds, targets, where, ignore, activation: as in `boundary`.
+        background, class_weights, spacing: as in `boundary`.
         alpha: > 0, 2 in the paper. May be traced.
         log: take log(1 + value), before `class_weights`.
 
@@ -159,10 +155,12 @@ def hausdorff(
         Karimi and Salcudean, "Reducing the Hausdorff distance in medical image
         segmentation with convolutional neural networks", IEEE TMI 2020.
     """
-    _check_spatial(preds)
-    p, t, counted = _arrays.prepare(
-        preds, targets, where, ignore, activation, background
+    _checks.positive("alpha", alpha)
+    _checks.boolean("log", log)
+    inputs = _inputs.check(
+        preds, targets, where, ignore, activation, background, axes=_inputs.SPATIAL
     )
+    p, t, counted = inputs.arrays()
     axes = range(1, p.ndim - 1)
 
     def raised(mask: Array) -> Array:
@@ -172,4 +170,4 @@ def hausdorff(
     values = _mean((p - t) ** 2 * (raised(p > 0.5) + raised(t > 0.5)), counted)
     if log:
         values = jnp.log1p(values)
-    return _arrays.weigh_classes(values, class_weights, preds, background)
+    return _options.weigh_classes(values, class_weights, background)

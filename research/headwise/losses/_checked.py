@@ -6,29 +6,22 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import checkify
 
+from headwise import _checks
 from headwise import _reduction
-from headwise.losses import _arrays
-from headwise.losses import _cross_entropy
-from headwise.losses import _focal
+from headwise.losses import _inputs
 from headwise.typing import Array
 from headwise.typing import Loss
 
-_OF_LOGITS = (
-    _cross_entropy.binary_cross_entropy,
-    _cross_entropy.cross_entropy,
-    _cross_entropy.poly,
-    _focal.binary_focal,
-    _focal.focal,
-)
 # Rounding of bfloat16 probabilities and of their sums.
 _SLACK = 0.02
 
 
 def _takes_logits(loss: Loss) -> bool:
-    parameter = inspect.signature(loss).parameters.get("activation")
-    if parameter is not None:
-        return parameter.default is not None
-    return getattr(loss, "func", loss) in _OF_LOGITS
+    """Whether it applies an activation: one that it is given, or one of its own."""
+    parameters = inspect.signature(loss).parameters
+    if "activation" in parameters:
+        return parameters["activation"].default is not None
+    return _reduction.layout_of(loss) is not None and "ignore" in parameters
 
 
 def checked(loss: Loss) -> Loss:
@@ -62,17 +55,14 @@ def checked(loss: Loss) -> Loss:
         >>> print(error.get().splitlines()[0])
         preds: expected probabilities in [0, 1], got -1.0 to 2.0 (`check` failed)
     """
-    if not callable(loss):
-        raise TypeError(f"loss: expected a callable, got {type(loss).__name__}")
+    _checks.function("loss", loss)
     ignore = _reduction.ignored_label(loss)
     of_logits = _takes_logits(loss)
 
     def checking(preds: Array, targets: Array, *, where: Array | None = None) -> Array:
-        p, t = jnp.asarray(preds), jnp.asarray(targets)
-        _arrays.check_preds(p)
-        _arrays.check_targets(p, t)
-        labels = _arrays.are_labels(p, t)
-        counts = _arrays.mask(p, t, where, ignore if labels else None)
+        inputs = _inputs.check(preds, targets, where, ignore)
+        p, t, counts = inputs.preds, inputs.targets, inputs.where
+        labels = _inputs.are_labels(p, t)
         counts = jnp.ones(p.shape, bool) if counts is None else counts
         counts = jnp.broadcast_to(counts, p.shape)
         shown = jnp.where(counts, p.astype(jnp.float32), 0)
@@ -116,4 +106,6 @@ def checked(loss: Loss) -> Loss:
             )
         return loss(preds, targets, where=where)
 
-    return jax.named_call(checking, name="checked")
+    layout = _reduction.layout_of(loss)
+    named = jax.named_call(checking, name="checked")
+    return named if layout is None else _reduction.values_per(layout)(named)

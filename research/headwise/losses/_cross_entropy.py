@@ -1,70 +1,45 @@
-"""Cross entropy of a position, over exclusive classes or channel by channel."""
+"""Cross entropy over exclusive classes: the softmax losses of one position."""
+
+import math
 
 import jax
 import jax.numpy as jnp
 
-from headwise import _numerics
-from headwise.losses import _arrays
+from headwise import _checks
+from headwise import _reduction
+from headwise.losses import _class_axis
+from headwise.losses import _inputs
+from headwise.losses import _options
 from headwise.losses import _softmax
 from headwise.typing import Array
 
 
-def is_zero(option: float | Array) -> bool:
-    """Whether an option is the number 0, known before tracing."""
-    return isinstance(option, float | int) and option == 0
-
-
-def unit_mean(class_weights: Array) -> Array:
-    """The weights over their mean; all 0 stays 0."""
-    mean = jnp.broadcast_to(jnp.mean(class_weights), class_weights.shape)
-    return _numerics.safe_divide(class_weights, mean, 0.0)
-
-
-def times_classes(values: Array, of_class: Array | None) -> Array:
-    """Values [..., C] times one factor a class."""
-    if of_class is None:
-        return values
-    return values * jnp.broadcast_to(of_class, values.shape)
-
-
-def of_label(labels: Array, of_class: Array) -> Array:
-    """The entry [B, *S] of [C] that belongs to each label; 0 where it is no class."""
-    return _softmax.at(
-        labels, jnp.broadcast_to(of_class, (*labels.shape, len(of_class)))
-    )
-
-
 def soft_parts(
-    preds: Array,
-    targets: Array,
-    where: Array | None,
-    ignore: int | None,
-    label_smoothing: float | Array = 0.0,
+    inputs: _inputs.Inputs, label_smoothing: float | Array = 0.0
 ) -> tuple[Array, Array]:
     """Log p and targets, [B, *S, C]; both finite, targets 0 where nothing counts.
 
     A class with logit -inf may have a target of 0. Label smoothing moves some of a
     position's mass to all classes alike.
     """
-    log_p, t, _ = _arrays.prepare(preds, targets, where, ignore, jax.nn.log_softmax)
-    if not is_zero(label_smoothing):
+    log_p, t, _ = inputs._replace(activation=jax.nn.log_softmax).arrays()
+    if not _options.is_zero(label_smoothing):
         even = jnp.sum(t, -1, keepdims=True) / t.shape[-1]
         t = (1.0 - label_smoothing) * t + label_smoothing * even
     return jnp.where(t == 0, 0, log_p), t
 
 
-def _even_surprise(
-    logits: Array, labels: Array, surprise: Array, weights: Array | None
-) -> Array:
+def _even_nll(logits: Array, labels: Array, nll: Array, weights: Array | None) -> Array:
     """Σ_c v_c (-log p_c) / C, from -log p of the label alone."""
     shown, channels = _softmax.visible(logits, labels), logits.shape[-1]
     shares = jnp.ones(channels) if weights is None else weights
     shares, whole = shares / channels, jnp.sum(shares) / channels
-    label = jnp.where(_softmax.is_label(labels, channels), whole, 0)
+    label = jnp.where(_class_axis.is_label(labels, channels), whole, 0)
     rest = jnp.sum((label - jnp.broadcast_to(shares, label.shape)) * shown, -1)
-    return jnp.where(labels >= 0, whole * surprise + rest, 0)
+    return jnp.where(labels >= 0, whole * nll + rest, 0)
 
 
+@_reduction.values_per("position")
 def cross_entropy(
     preds: Array,
     targets: Array,
@@ -87,6 +62,8 @@ def cross_entropy(
     PyTorch and MONAI divide the sum of all values by the sum of w_y over the batch
     instead, which cancels the weights if the batch holds one class only; their mean is
     `sum(values) / sum(v[labels])`. Keras has no class weights in the loss.
+
+    Integer labels are the fast way: one pass over the logits, no one-hot array.
 
     Args:
         preds: [B, *S, C] logits. bfloat16 and float16 are computed in float32.
@@ -118,22 +95,23 @@ def cross_entropy(
         Szegedy et al., "Rethinking the Inception architecture for computer vision",
         CVPR 2016, section 7 (label smoothing).
     """
-    weights = _arrays.class_weights_for(class_weights, preds)
-    if weights is not None:
-        weights = unit_mean(weights)
-    labels = _softmax.labels_of(preds, targets, where, ignore)
-    if labels is None:
-        log_p, t = soft_parts(preds, targets, where, ignore, label_smoothing)
-        return -jnp.sum(times_classes(t, weights) * log_p, -1)
-    preds = jnp.asarray(preds)
-    surprise = _softmax.label_sums(preds, labels).surprise
-    values = surprise if weights is None else surprise * of_label(labels, weights)
-    if is_zero(label_smoothing):
+    _checks.fraction("label_smoothing", label_smoothing)
+    inputs = _inputs.check(preds, targets, where, ignore, jax.nn.softmax)
+    channels = inputs.preds.shape[-1]
+    weights = _options.unit_mean(_options.class_weights_of(class_weights, channels))
+    given = inputs.labels()
+    if given is None:
+        log_p, t = soft_parts(inputs, label_smoothing)
+        return -jnp.sum(_options.times_classes(t, weights) * log_p, -1)
+    nll = _softmax.label_sums(*given).nll
+    values = _options.times_labels(nll, given.labels, weights)
+    if _options.is_zero(label_smoothing):
         return values
-    even = _even_surprise(preds, labels, surprise, weights)
+    even = _even_nll(*given, nll, weights)
     return (1.0 - label_smoothing) * values + label_smoothing * even
 
 
+@_reduction.values_per("position")
 def poly(
     preds: Array,
     targets: Array,
@@ -173,73 +151,15 @@ def poly(
         Leng et al., "PolyLoss: a polynomial expansion perspective of classification
         loss functions", ICLR 2022.
     """
-    weights = _arrays.class_weights_for(class_weights, preds)
-    if weights is not None:
-        weights = unit_mean(weights)
-    labels = _softmax.labels_of(preds, targets, where, ignore)
-    if labels is None:
-        log_p, t = soft_parts(preds, targets, where, ignore)
+    _checks.between("epsilon", -1, math.inf, epsilon)
+    inputs = _inputs.check(preds, targets, where, ignore, jax.nn.softmax)
+    channels = inputs.preds.shape[-1]
+    weights = _options.unit_mean(_options.class_weights_of(class_weights, channels))
+    given = inputs.labels()
+    if given is None:
+        log_p, t = soft_parts(inputs)
         values = -log_p - epsilon * jnp.expm1(log_p)
-        return jnp.sum(times_classes(t, weights) * values, -1)
-    surprise = _softmax.label_sums(preds, labels).surprise
-    values = surprise - epsilon * jnp.expm1(-surprise)
-    return values if weights is None else values * of_label(labels, weights)
-
-
-def binary_cross_entropy(
-    preds: Array,
-    targets: Array,
-    *,
-    where: Array | None = None,
-    ignore: int | None = None,
-    class_weights: Array | None = None,
-    positive_weight: float | Array = 1.0,
-    label_smoothing: float | Array = 0.0,
-) -> Array:
-    """Sigmoid cross entropy, one value an entry: each channel is a question of its own.
-
-    With p = sigmoid(logits), w the class weights and q the positive weight::
-
-        loss = w_c (q t (-log p) + (1 - t) (-log(1 - p)))
-        t    = (1 - label_smoothing) t + label_smoothing / 2
-
-    Conventions: `class_weights` multiply the values as they are (no softmax ties the
-    channels, so each scales its own), unlike in `cross_entropy`. PyTorch's
-    `pos_weight` is `positive_weight`; MONAI's DiceCELoss gives its `weight` there.
-
-    Args:
-        preds, targets, where, ignore: as in `cross_entropy`; `where` may also be
-            [B, *S, C]. Integer labels need two or more channels.
-        class_weights: [C], >= 0. May be traced.
-        positive_weight: >= 0, a float or [C]. May be traced.
-        label_smoothing: in [0, 1]. May be traced.
-
-    Returns:
-        [B, *S, C], >= 0, float32 or float64; 0 where masked.
-
-    Raises:
-        ValueError, TypeError: as `dice`.
-
-    Example:
-        >>> logits, t = jnp.array([[0.0, jnp.log(3.0)]]), jnp.array([[1.0, 0.0]])
-        >>> print(hw.losses.binary_cross_entropy(logits, t))      # -log 1/2, -log 1/4
-        [[0.6931472 1.3862944]]
-    """
-    z, t, counts = _arrays.prepare(preds, targets, where, ignore)
-    if not is_zero(label_smoothing):
-        t = (1.0 - label_smoothing) * t + label_smoothing / 2
-    positive = per_channel("positive_weight", positive_weight, z)
-    values = positive * t * jax.nn.softplus(-z) + (1.0 - t) * jax.nn.softplus(z)
-    values = _arrays.weigh_classes(values, class_weights, z)
-    return values if counts is None else jnp.where(counts, values, 0)
-
-
-def per_channel(argument: str, option: float | Array, like: Array) -> Array:
-    """An option that is a scalar or [C], in the shape of [B, *S, C]."""
-    option = jnp.asarray(option, like.dtype)
-    if option.shape not in ((), like.shape[-1:]):
-        raise ValueError(
-            f"{argument}: expected a scalar or one entry a channel, shape "
-            f"({like.shape[-1]},), got {option.shape}"
-        )
-    return jnp.broadcast_to(option, like.shape)
+        return jnp.sum(_options.times_classes(t, weights) * values, -1)
+    nll = _softmax.label_sums(*given).nll
+    values = nll - epsilon * jnp.expm1(-nll)
+    return _options.times_labels(values, given.labels, weights)

@@ -65,9 +65,9 @@ def deep_supervision(
     References:
         Lee et al., "Deeply-supervised nets", AISTATS 2015.
     """
-    if not callable(loss):
-        raise TypeError(f"loss: expected a callable, got {type(loss).__name__}")
+    _checks.function("loss", loss)
 
+    @_reduction.values_per("example")
     def supervised(
         preds: Sequence[Array], targets: Array, *, where: Array | None = None
     ) -> Array:

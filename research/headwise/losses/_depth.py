@@ -3,13 +3,21 @@
 import jax
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise import _numerics
-from headwise.losses import _dense
+from headwise import _reduction
+from headwise.losses import _inputs
+from headwise.losses import _regression
 from headwise.typing import Array
 
 _SMALLEST = 1e-6  # metres or whatever the unit: log(p) and 1 / p stay finite
 
 
+def _all_but_the_batch(array: Array) -> tuple[int, ...]:
+    return tuple(range(1, array.ndim))
+
+
+@_reduction.values_per("example")
 def scale_invariant_log(
     preds: Array,
     targets: Array,
@@ -64,17 +72,20 @@ def scale_invariant_log(
         multi-scale deep network", NeurIPS 2014; Lee et al., "From big to small"
         (BTS), 2019.
     """
-    pair = _dense.prepare(preds, targets, where)
-    axes = _dense.inner_axes(pair.preds)
+    _checks.fraction("variance_focus", variance_focus)
+    _checks.boolean("log_space", log_space)
+    _checks.boolean("root", root)
+    pair = _inputs.regression(preds, targets, where)
+    axes = _all_but_the_batch(pair.preds)
     valid = pair.valid & (pair.targets > 0)
     logs = pair.preds
     if not log_space:
         logs = jnp.log(jnp.maximum(jnp.where(valid, logs, 1), _SMALLEST))
     d = jnp.where(valid, logs - jnp.log(jnp.where(valid, pair.targets, 1)), 0)
-    mean = _dense.mean(d, valid, axes)
+    mean = _reduction.mean(d, valid, axes)
     around = jnp.expand_dims(mean, axes)
     spread = jnp.where(valid, d - jnp.broadcast_to(around, d.shape), 0)
-    variance = _dense.mean(spread * spread, valid, axes)
+    variance = _reduction.mean(spread * spread, valid, axes)
     loss = variance + (1 - variance_focus) * mean * mean
     if not root:
         return loss
@@ -82,6 +93,7 @@ def scale_invariant_log(
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, loss, 1)), 0)
 
 
+@_reduction.values_per("entry")
 def berhu(
     preds: Array,
     targets: Array,
@@ -131,10 +143,15 @@ def berhu(
         Laina et al., "Deeper depth prediction with fully convolutional residual
         networks", 3DV 2016.
     """
-    pair = _dense.prepare(preds, targets, where)
-    size = _dense.magnitude(pair.preds - pair.targets)
+    if threshold is not None:
+        _checks.positive("threshold", threshold)
+    _checks.positive("fraction", fraction)
+    _checks.fraction("fraction", fraction)
+    _checks.boolean("over_batch", over_batch)
+    pair = _inputs.regression(preds, targets, where)
+    size = _regression.magnitude(pair.preds - pair.targets)
     if threshold is None:
-        axes = None if over_batch else _dense.inner_axes(size)
+        axes = None if over_batch else _all_but_the_batch(size)
         largest = jax.lax.stop_gradient(jnp.max(size, axes, keepdims=True, initial=0))
         threshold = jnp.asarray(fraction, size.dtype) * largest
     c = jnp.broadcast_to(jnp.asarray(threshold, size.dtype), size.shape)
@@ -147,10 +164,11 @@ def _steps(residual: Array, valid: Array, axis: int) -> Array:
     size = residual.shape[axis]
     low = jax.lax.slice_in_dim(valid, 0, size - 1, axis=axis)
     pairs = low & jax.lax.slice_in_dim(valid, 1, size, axis=axis)
-    step = jnp.where(pairs, _dense.magnitude(jnp.diff(residual, axis=axis)), 0)
-    return _dense.mean(step, pairs, _dense.inner_axes(step))
+    step = jnp.where(pairs, _regression.magnitude(jnp.diff(residual, axis=axis)), 0)
+    return _reduction.mean(step, pairs, _all_but_the_batch(step))
 
 
+@_reduction.values_per("example")
 def gradient_matching(
     preds: Array, targets: Array, *, where: Array | None = None, scales: int = 4
 ) -> Array:
@@ -196,11 +214,10 @@ def gradient_matching(
         Li and Snavely, "MegaDepth", CVPR 2018; Ranftl et al., "Towards robust
         monocular depth estimation" (MiDaS), TPAMI 2022.
     """
-    if scales < 1:
-        raise ValueError(f"scales: expected 1 or more, got {scales}")
-    pair = _dense.prepare(preds, targets, where)
+    scales = _checks.positive_int("scales", scales)
+    pair = _inputs.regression(preds, targets, where)
     residual, valid = pair.preds - pair.targets, pair.valid
-    axes = _dense.inner_axes(residual)
+    axes = _all_but_the_batch(residual)
     loss = jnp.zeros_like(residual, shape=residual.shape[:1])
     for scale in range(scales):
         every = (slice(None), *[slice(None, None, 2**scale)] * len(axes))

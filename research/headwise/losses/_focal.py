@@ -3,21 +3,28 @@
 import jax
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise import _numerics
-from headwise.losses import _arrays
+from headwise import _reduction
+from headwise.losses import _binary_cross_entropy
 from headwise.losses import _cross_entropy
+from headwise.losses import _inputs
+from headwise.losses import _options
 from headwise.losses import _softmax
 from headwise.typing import Array
 
 
 def _class_factors(
-    alpha: float | Array | None, class_weights: Array | None, preds: Array
+    alpha: float | Array | None, class_weights: Array | None, channels: int
 ) -> Array | None:
-    """Alpha times class weights, [C]; a scalar alpha gives channel 0 what is left."""
-    weights = _arrays.class_weights_for(class_weights, preds)
+    """Alpha times class weights, [C]; None if there is neither.
+
+    A scalar alpha is that of the foreground: channel 0 gets what is left.
+    """
+    weights = _options.class_weights_of(class_weights, channels)
     if alpha is None:
         return weights
-    channels = jnp.shape(preds)[-1]
+    _checks.fraction("alpha", alpha)
     alpha = jnp.asarray(alpha, jnp.result_type(float))
     if alpha.shape == ():
         others = jnp.broadcast_to(alpha, (channels - 1,))
@@ -30,6 +37,7 @@ def _class_factors(
     return alpha if weights is None else alpha * weights
 
 
+@_reduction.values_per("position")
 def focal(
     preds: Array,
     targets: Array,
@@ -54,6 +62,8 @@ def focal(
     MONAI means over the classes too, which divides by C. `class_weights` multiply the
     values as they are.
 
+    Integer labels without label smoothing are the fast way, as in `cross_entropy`.
+
     Args:
         preds, targets, where, ignore, label_smoothing: as in `cross_entropy`.
         gamma: >= 0; 0 is cross entropy. May be traced.
@@ -75,21 +85,21 @@ def focal(
     References:
         Lin et al., "Focal loss for dense object detection", ICCV 2017, section 3.2.
     """
-    factors = _class_factors(alpha, class_weights, preds)
-    labels = _softmax.labels_of(preds, targets, where, ignore)
-    if labels is None or not _cross_entropy.is_zero(label_smoothing):
-        log_p, t = _cross_entropy.soft_parts(
-            preds, targets, where, ignore, label_smoothing
-        )
+    _checks.nonnegative("gamma", gamma)
+    _checks.fraction("label_smoothing", label_smoothing)
+    inputs = _inputs.check(preds, targets, where, ignore, jax.nn.softmax)
+    factors = _class_factors(alpha, class_weights, inputs.preds.shape[-1])
+    given = inputs.labels()
+    if given is None or not _options.is_zero(label_smoothing):
+        log_p, t = _cross_entropy.soft_parts(inputs, label_smoothing)
         values = -_numerics.safe_power(-jnp.expm1(log_p), gamma) * log_p
-        return jnp.sum(_cross_entropy.times_classes(t, factors) * values, -1)
-    surprise = _softmax.label_sums(preds, labels).surprise
-    values = _numerics.safe_power(-jnp.expm1(-surprise), gamma) * surprise
-    if factors is None:
-        return values
-    return values * _cross_entropy.of_label(labels, factors)
+        return jnp.sum(_options.times_classes(t, factors) * values, -1)
+    nll = _softmax.label_sums(*given).nll
+    values = _numerics.safe_power(-jnp.expm1(-nll), gamma) * nll
+    return _options.times_labels(values, given.labels, factors)
 
 
+@_reduction.values_per("entry")
 def binary_focal(
     preds: Array,
     targets: Array,
@@ -136,13 +146,14 @@ def binary_focal(
     References:
         Lin et al., "Focal loss for dense object detection", ICCV 2017, section 3.2.
     """
-    z, t, counts = _arrays.prepare(preds, targets, where, ignore)
-    if not _cross_entropy.is_zero(label_smoothing):
-        t = (1.0 - label_smoothing) * t + label_smoothing / 2
+    _checks.nonnegative("gamma", gamma)
+    z, t, counts = _inputs.check(preds, targets, where, ignore).arrays()
+    t = _binary_cross_entropy.smoothed(t, label_smoothing)
     hit = _numerics.safe_power(jax.nn.sigmoid(-z), gamma) * jax.nn.softplus(-z)
     miss = _numerics.safe_power(jax.nn.sigmoid(z), gamma) * jax.nn.softplus(z)
     if alpha is not None:
-        alpha = _cross_entropy.per_channel("alpha", alpha, z)
+        _checks.fraction("alpha", alpha)
+        alpha = _options.per_channel("alpha", alpha, z)
         hit, miss = alpha * hit, (1.0 - alpha) * miss
-    values = _arrays.weigh_classes(t * hit + (1.0 - t) * miss, class_weights, z)
+    values = _options.weigh_classes(t * hit + (1.0 - t) * miss, class_weights)
     return values if counts is None else jnp.where(counts, values, 0)

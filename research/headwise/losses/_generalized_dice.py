@@ -3,7 +3,9 @@
 import jax.numpy as jnp
 
 from headwise import _checks
-from headwise.losses import _arrays
+from headwise import _reduction
+from headwise.losses import _inputs
+from headwise.losses import _options
 from headwise.losses import _overlap
 from headwise.typing import Array
 
@@ -20,6 +22,7 @@ def _relative_to_rarest(volume: Array) -> Array:
     return jnp.where(present, rarest / jnp.where(present, volume, 1), any_present)
 
 
+@_reduction.values_per("example")
 def generalized_dice(
     preds: Array,
     targets: Array,
@@ -27,8 +30,8 @@ def generalized_dice(
     where: Array | None = None,
     ignore: int | None = None,
     weighting: str = "square",
-    activation: _arrays.Activation = None,
-    smooth: _overlap.Smooth = 1e-5,
+    activation: _inputs.Activation = None,
+    smooth: _options.Smooth = 1e-5,
     squared: bool = False,
     soft_targets: bool = False,
     background: bool = True,
@@ -54,8 +57,8 @@ def generalized_dice(
     positions of the rarest class, as in `dice`; MONAI's s is s V_min² here.
 
     Args:
-        preds, targets, where, ignore, activation, smooth, squared, soft_targets,
-            background: as in `dice`.
+        preds, targets, where, ignore, activation, smooth: as in `dice`.
+        squared, soft_targets, background: as in `dice`.
         weighting: "square", "simple" or "uniform".
         class_weights: [C], one entry a channel; multiplies w_c.
         over_batch: sum over the batch as well before volumes and ratio.
@@ -79,22 +82,15 @@ def generalized_dice(
         highly unbalanced segmentations", DLMIA 2017, section 2.1.
     """
     _checks.choice("weighting", list(_POWER), weighting)
+    inputs = _inputs.check(preds, targets, where, ignore, activation, background)
     s = _overlap.overlap(
-        preds,
-        targets,
-        where,
-        ignore=ignore,
-        activation=activation,
-        squared=squared,
-        soft_targets=soft_targets,
-        background=background,
-        over_batch=over_batch,
+        inputs, squared=squared, soft_targets=soft_targets, over_batch=over_batch
     )
     if weighting == "uniform":
         weights = jnp.ones_like(s.volume)
     else:
         weights = _relative_to_rarest(s.volume) ** _POWER[weighting]
-    weights = _arrays.weigh_classes(weights, class_weights, preds, background)
-    numerator = 2.0 * jnp.sum(weights * s.both, axis=-1)
+    weights = _options.weigh_classes(weights, class_weights, background)
+    numerator = 2.0 * jnp.sum(weights * s.intersection, axis=-1)
     denominator = jnp.sum(weights * (s.preds + s.targets), axis=-1)
     return _overlap.distance(numerator, denominator, smooth)

@@ -8,7 +8,9 @@ from jax.sharding import PartitionSpec
 
 from headwise import _checks
 from headwise import _numerics
-from headwise.losses import _arrays
+from headwise import _reduction
+from headwise.losses import _inputs
+from headwise.losses import _options
 from headwise.typing import Array
 
 _ABSENT = ("count", "zero")
@@ -37,9 +39,9 @@ def _steps(hard: Array, dtype: jnp.dtype) -> Array:
     hard = hard.astype(jnp.int32)
     axis = hard.ndim - 1
     volume = jnp.sum(hard, axis, dtype=jnp.int32, keepdims=True)
-    both = (volume - jnp.cumsum(hard, axis)).astype(dtype)
+    intersection = (volume - jnp.cumsum(hard, axis)).astype(dtype)
     union = (volume + jnp.cumsum(1 - hard, axis)).astype(dtype)
-    rest = _numerics.safe_divide(both, (union - 1.0) * union, 1.0)
+    rest = _numerics.safe_divide(intersection, (union - 1.0) * union, 1.0)
     return jnp.where(hard == 1, 1.0 / union, rest)
 
 
@@ -93,13 +95,14 @@ def _values(errors: Array, hard: Array, absent: str, over_batch: bool) -> Array:
     return jnp.where(jnp.any(hard, -1), values, jnp.zeros_like(values))
 
 
+@_reduction.values_per("class")
 def lovasz_softmax(
     preds: Array,
     targets: Array,
     *,
     where: Array | None = None,
     ignore: int | None = None,
-    activation: _arrays.Activation = None,
+    activation: _inputs.Activation = None,
     absent: str = "count",
     background: bool = True,
     class_weights: Array | None = None,
@@ -154,13 +157,16 @@ def lovasz_softmax(
         networks", CVPR 2018.
     """
     _checks.choice("absent", _ABSENT, absent)
-    p, t, _ = _arrays.prepare(preds, targets, where, ignore, activation, background)
+    _checks.boolean("over_batch", over_batch)
+    inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    p, t, _ = inputs.arrays()
     hard = t > 0.5
     errors = jnp.abs(hard.astype(p.dtype) - p)
     values = _values(errors, hard, absent, over_batch)
-    return _arrays.weigh_classes(values, class_weights, preds, background)
+    return _options.weigh_classes(values, class_weights, background)
 
 
+@_reduction.values_per("class")
 def lovasz_hinge(
     preds: Array,
     targets: Array,
@@ -184,8 +190,8 @@ def lovasz_hinge(
 
     Args:
         preds: [B, *S, C] float logits; no activation is applied.
-        targets, where, ignore, absent, background, class_weights, over_batch: as in
-            `lovasz_softmax`.
+        targets, where, ignore, absent: as in `lovasz_softmax`.
+        background, class_weights, over_batch: as in `lovasz_softmax`.
 
     Returns:
         [B, C], >= 0 and not bounded ([B, C-1] without background; [C] with
@@ -206,10 +212,12 @@ def lovasz_hinge(
         "Learning submodular losses with the Lovász hinge", ICML 2015.
     """
     _checks.choice("absent", _ABSENT, absent)
-    x, t, where = _arrays.prepare(preds, targets, where, ignore, None, background)
+    _checks.boolean("over_batch", over_batch)
+    inputs = _inputs.check(preds, targets, where, ignore, None, background)
+    x, t, where = inputs.arrays()
     hard = t > 0.5
     errors = jax.nn.relu(1.0 - jnp.where(hard, x, -x))
     if where is not None:
         errors = jnp.where(where, errors, jnp.zeros_like(errors))
     values = _values(errors, hard, absent, over_batch)
-    return _arrays.weigh_classes(values, class_weights, preds, background)
+    return _options.weigh_classes(values, class_weights, background)

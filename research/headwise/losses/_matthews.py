@@ -4,24 +4,23 @@ import math
 
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise import _numerics
-from headwise.losses import _arrays
-from headwise.losses import _overlap
+from headwise import _reduction
+from headwise.losses import _inputs
+from headwise.losses import _options
 from headwise.typing import Array
 
 
-def _axes(array: Array, over_batch: bool) -> tuple[int, ...]:
-    return tuple(range(0 if over_batch else 1, array.ndim - 1))
-
-
+@_reduction.values_per("class")
 def mcc(
     preds: Array,
     targets: Array,
     *,
     where: Array | None = None,
     ignore: int | None = None,
-    activation: _arrays.Activation = None,
-    smooth: _overlap.Smooth = 1e-5,
+    activation: _inputs.Activation = None,
+    smooth: _options.Smooth = 1e-5,
     background: bool = True,
     class_weights: Array | None = None,
     over_batch: bool = False,
@@ -45,8 +44,8 @@ def mcc(
     volumes of any size.
 
     Args:
-        preds, targets, where, ignore, activation, background, class_weights,
-            over_batch: as in `dice`.
+        preds, targets, where, ignore, activation: as in `dice`.
+        background, class_weights, over_batch: as in `dice`.
         smooth: s >= 0, a float or (s_n, s_d). May be traced.
 
     Returns:
@@ -71,8 +70,9 @@ def mcc(
         Abhishek and Hamarneh, "Matthews correlation coefficient loss for deep
         convolutional networks: application to skin lesion segmentation", ISBI 2021.
     """
-    p, t, where = _arrays.prepare(preds, targets, where, ignore, activation, background)
-    axes = _axes(p, over_batch)
+    inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    arrays = inputs.arrays()
+    (p, t, where), axes = arrays, arrays.summed_axes(over_batch)
     free = (1.0 - p) * (1.0 - t)
     if where is None:
         count = jnp.full((), math.prod(p.shape[axis] for axis in axes), p.dtype)
@@ -83,7 +83,7 @@ def mcc(
     count = jnp.broadcast_to(count, sums[0].shape)
     tp, fp, fn, tn = (_numerics.safe_divide(x, count, 0.0) for x in sums)
     v_p, v_t = (tp + fp) * (tn + fn), (tp + fn) * (tn + fp)
-    above, below = _overlap.smoothing(smooth)
+    above, below = _options.smoothing(smooth)
     product = (v_p + below * v_t) * (v_t + below * v_t)
     undefined = product <= 0
     root = jnp.sqrt(jnp.where(undefined, jnp.ones_like(product), product))
@@ -93,9 +93,10 @@ def mcc(
         jnp.where(perfect, jnp.zeros_like(root), jnp.ones_like(root)),
         1.0 - (tp * tn - fp * fn + above * v_t) / root,
     )
-    return _arrays.weigh_classes(values, class_weights, preds, background)
+    return _options.weigh_classes(values, class_weights, background)
 
 
+@_reduction.values_per("class")
 def sensitivity_specificity(
     preds: Array,
     targets: Array,
@@ -103,7 +104,7 @@ def sensitivity_specificity(
     where: Array | None = None,
     ignore: int | None = None,
     sensitivity_weight: float | Array = 0.05,
-    activation: _arrays.Activation = None,
+    activation: _inputs.Activation = None,
     background: bool = True,
     class_weights: Array | None = None,
     over_batch: bool = False,
@@ -118,8 +119,8 @@ def sensitivity_specificity(
     Convention: a term whose sum below is 0 is 0; nothing is added to the sums.
 
     Args:
-        preds, targets, where, ignore, activation, background, class_weights,
-            over_batch: as in `dice`.
+        preds, targets, where, ignore, activation: as in `dice`.
+        background, class_weights, over_batch: as in `dice`.
         sensitivity_weight: r in [0, 1]. The small default is that of the paper, where
             the class is rare. May be traced.
 
@@ -140,8 +141,10 @@ def sensitivity_specificity(
         Brosch et al., "Deep convolutional encoder networks for multiple sclerosis
         lesion segmentation", MICCAI 2015.
     """
-    p, t, where = _arrays.prepare(preds, targets, where, ignore, activation, background)
-    axes = _axes(p, over_batch)
+    _checks.fraction("sensitivity_weight", sensitivity_weight)
+    inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    arrays = inputs.arrays()
+    (p, t, where), axes = arrays, arrays.summed_axes(over_batch)
     rest = 1.0 - t
     if where is not None:
         rest = jnp.where(where, rest, jnp.zeros_like(rest))
@@ -153,4 +156,4 @@ def sensitivity_specificity(
 
     r = sensitivity_weight
     values = r * error(t) + (1.0 - r) * error(rest)
-    return _arrays.weigh_classes(values, class_weights, preds, background)
+    return _options.weigh_classes(values, class_weights, background)

@@ -60,6 +60,7 @@ def mix(losses: Mapping[str, tuple[Loss, float | Array]]) -> Loss:
                 f"{entry!r}"
             )
 
+    @_reduction.values_per("example")
     def mixed(preds: Array, targets: Array, *, where: Array | None = None) -> Array:
         total = None
         for name in names:

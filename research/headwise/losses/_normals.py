@@ -2,19 +2,20 @@
 
 import jax.numpy as jnp
 
-from headwise.losses import _arrays
-from headwise.losses import _dense
+from headwise import _reduction
+from headwise.losses import _inputs
 from headwise.typing import Array
 
 
 def _unit(vectors: Array) -> tuple[Array, Array]:
     """Vectors of length 1 (0 stays 0, with zero gradient), and which are not 0."""
     squares = jnp.sum(vectors * vectors, -1, keepdims=True)
-    found = squares > 0
-    length = jnp.sqrt(jnp.where(found, squares, 1))
-    return jnp.where(found, vectors, 0) / length, found[..., 0]
+    known = squares > 0
+    length = jnp.sqrt(jnp.where(known, squares, 1))
+    return jnp.where(known, vectors, 0) / length, known[..., 0]
 
 
+@_reduction.values_per("position")
 def normal_cosine(preds: Array, targets: Array, *, where: Array | None = None) -> Array:
     """Cosine distance of vectors such as surface normals, one value a position.
 
@@ -59,10 +60,8 @@ def normal_cosine(preds: Array, targets: Array, *, where: Array | None = None) -
         a common multi-scale convolutional architecture", ICCV 2015 (up to the sign
         and the constant).
     """
-    preds = jnp.asarray(preds)
-    _arrays.check_preds(preds)
-    pair = _dense.prepare(preds, targets, where)
-    p, p_found = _unit(pair.preds)
-    t, t_found = _unit(pair.targets)
+    pair = _inputs.regression(preds, targets, where, axes=_inputs.CHANNELS)
+    p, p_known = _unit(pair.preds)
+    t, t_known = _unit(pair.targets)
     distance = jnp.sum((p - t) ** 2, -1) / 2
-    return jnp.where(t_found, jnp.where(p_found, distance, 1), 0)
+    return jnp.where(t_known, jnp.where(p_known, distance, 1), 0)

@@ -1,18 +1,22 @@
 """Dice, Tversky and IoU: one ratio of overlap sums an example and class."""
 
-from headwise.losses import _arrays
+from headwise import _checks
+from headwise import _reduction
+from headwise.losses import _inputs
+from headwise.losses import _options
 from headwise.losses import _overlap
 from headwise.typing import Array
 
 
+@_reduction.values_per("class")
 def dice(
     preds: Array,
     targets: Array,
     *,
     where: Array | None = None,
     ignore: int | None = None,
-    activation: _arrays.Activation = None,
-    smooth: _overlap.Smooth = 1e-5,
+    activation: _inputs.Activation = None,
+    smooth: _options.Smooth = 1e-5,
     squared: bool = False,
     soft_targets: bool = False,
     background: bool = True,
@@ -38,7 +42,9 @@ def dice(
             with a channel axis; axes of length 1 broadcast.
         ignore: a label; positions that have it count no more than masked ones.
         activation: callable applied to preds first, such as `jax.nn.softmax`; None
-            if they are probabilities.
+            if they are probabilities. With integer labels `jax.nn.softmax` itself
+            (`flax.nnx.softmax` is the same function) takes a faster way with less
+            memory; a lambda around it gives the same numbers the long way.
         smooth: s >= 0, a float or (s_n, s_d). May be traced.
         squared: sum p² and t² in the denominator (Milletari et al.).
         soft_targets: min(p, t) in place of p t, so that the loss is least, 0, at p = t
@@ -68,21 +74,15 @@ def dice(
         Milletari et al., "V-Net", 3DV 2016, section 3; Drozdzal et al., 2016.
         Wang et al., "Dice semimetric losses", MICCAI 2023 (`soft_targets`).
     """
+    inputs = _inputs.check(preds, targets, where, ignore, activation, background)
     s = _overlap.overlap(
-        preds,
-        targets,
-        where,
-        ignore=ignore,
-        activation=activation,
-        squared=squared,
-        soft_targets=soft_targets,
-        background=background,
-        over_batch=over_batch,
+        inputs, squared=squared, soft_targets=soft_targets, over_batch=over_batch
     )
-    values = _overlap.distance(2.0 * s.both, s.preds + s.targets, smooth)
-    return _arrays.weigh_classes(values, class_weights, preds, background)
+    values = _overlap.distance(2.0 * s.intersection, s.preds + s.targets, smooth)
+    return _options.weigh_classes(values, class_weights, background)
 
 
+@_reduction.values_per("class")
 def tversky(
     preds: Array,
     targets: Array,
@@ -91,8 +91,8 @@ def tversky(
     ignore: int | None = None,
     alpha: float | Array = 0.5,
     beta: float | Array = 0.5,
-    activation: _arrays.Activation = None,
-    smooth: _overlap.Smooth = 1e-5,
+    activation: _inputs.Activation = None,
+    smooth: _options.Smooth = 1e-5,
     squared: bool = False,
     soft_targets: bool = False,
     background: bool = True,
@@ -109,8 +109,8 @@ def tversky(
     Convention: as in the paper and MONAI; Keras 3 has alpha and beta exchanged.
 
     Args:
-        preds, targets, where, ignore, activation, smooth, squared, soft_targets,
-            background, class_weights, over_batch: as in `dice`.
+        preds, targets, where, ignore, activation, smooth: as in `dice`.
+        squared, soft_targets, background, class_weights, over_batch: as in `dice`.
         alpha: >= 0, weighs false positives. May be traced.
         beta: >= 0, weighs false negatives. May be traced.
 
@@ -134,31 +134,29 @@ def tversky(
         Salehi et al., "Tversky loss function for image segmentation using 3D fully
         convolutional deep networks", MLMI 2017, equations 3-4.
     """
+    _checks.nonnegative("alpha", alpha)
+    _checks.nonnegative("beta", beta)
+    inputs = _inputs.check(preds, targets, where, ignore, activation, background)
     s = _overlap.overlap(
-        preds,
-        targets,
-        where,
-        ignore=ignore,
-        activation=activation,
-        squared=squared,
-        soft_targets=soft_targets,
-        background=background,
-        over_batch=over_batch,
+        inputs, squared=squared, soft_targets=soft_targets, over_batch=over_batch
     )
     values = _overlap.distance(
-        s.both, s.both + alpha * s.false_positives + beta * s.false_negatives, smooth
+        s.intersection,
+        s.intersection + alpha * s.false_positives + beta * s.false_negatives,
+        smooth,
     )
-    return _arrays.weigh_classes(values, class_weights, preds, background)
+    return _options.weigh_classes(values, class_weights, background)
 
 
+@_reduction.values_per("class")
 def iou(
     preds: Array,
     targets: Array,
     *,
     where: Array | None = None,
     ignore: int | None = None,
-    activation: _arrays.Activation = None,
-    smooth: _overlap.Smooth = 1e-5,
+    activation: _inputs.Activation = None,
+    smooth: _options.Smooth = 1e-5,
     squared: bool = False,
     soft_targets: bool = False,
     background: bool = True,
@@ -175,8 +173,8 @@ def iou(
     before it adds s, so its `smooth` is twice the one here.
 
     Args:
-        preds, targets, where, ignore, activation, smooth, squared, soft_targets,
-            background, class_weights, over_batch: as in `dice`.
+        preds, targets, where, ignore, activation, smooth: as in `dice`.
+        squared, soft_targets, background, class_weights, over_batch: as in `dice`.
 
     Returns:
         [B, C] in [0, 1], as `dice`.
@@ -194,16 +192,9 @@ def iou(
         Rahman and Wang, "Optimizing intersection-over-union in deep neural networks
         for image segmentation", ISVC 2016.
     """
+    inputs = _inputs.check(preds, targets, where, ignore, activation, background)
     s = _overlap.overlap(
-        preds,
-        targets,
-        where,
-        ignore=ignore,
-        activation=activation,
-        squared=squared,
-        soft_targets=soft_targets,
-        background=background,
-        over_batch=over_batch,
+        inputs, squared=squared, soft_targets=soft_targets, over_batch=over_batch
     )
-    values = _overlap.distance(s.both, s.preds + s.targets - s.both, smooth)
-    return _arrays.weigh_classes(values, class_weights, preds, background)
+    values = _overlap.distance(s.intersection, s.union, smooth)
+    return _options.weigh_classes(values, class_weights, background)

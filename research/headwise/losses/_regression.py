@@ -1,11 +1,20 @@
 """Absolute, squared and Huber error, with a mask and safe in half precision."""
 
+import jax.numpy as jnp
 import optax
 
-from headwise.losses import _dense
+from headwise import _checks
+from headwise import _reduction
+from headwise.losses import _inputs
 from headwise.typing import Array
 
 
+def magnitude(x: Array) -> Array:
+    """|x| with slope 0 at 0, where that of `jnp.abs` is 1."""
+    return x * jnp.sign(x)
+
+
+@_reduction.values_per("entry")
 def absolute_error(
     preds: Array, targets: Array, *, where: Array | None = None
 ) -> Array:
@@ -37,10 +46,11 @@ def absolute_error(
         >>> print(hw.losses.absolute_error(p, t))
         [[2. 0.]]
     """
-    pair = _dense.prepare(preds, targets, where)
-    return _dense.magnitude(pair.preds - pair.targets)
+    p, t, _ = _inputs.regression(preds, targets, where)
+    return magnitude(p - t)
 
 
+@_reduction.values_per("entry")
 def squared_error(preds: Array, targets: Array, *, where: Array | None = None) -> Array:
     """Squared error, one value an entry: the loss behind MSE.
 
@@ -65,10 +75,11 @@ def squared_error(preds: Array, targets: Array, *, where: Array | None = None) -
         >>> print(hw.losses.squared_error(p, t, where=jnp.array([[True, False]])))
         [[4. 0.]]
     """
-    pair = _dense.prepare(preds, targets, where)
-    return optax.losses.squared_error(pair.preds, pair.targets)
+    p, t, _ = _inputs.regression(preds, targets, where)
+    return optax.losses.squared_error(p, t)
 
 
+@_reduction.values_per("entry")
 def huber(
     preds: Array,
     targets: Array,
@@ -106,5 +117,6 @@ def huber(
         Huber, "Robust estimation of a location parameter", Annals of Mathematical
         Statistics, 1964.
     """
-    pair = _dense.prepare(preds, targets, where)
-    return optax.losses.huber_loss(pair.preds, pair.targets, delta=delta)
+    _checks.positive("delta", delta)
+    p, t, _ = _inputs.regression(preds, targets, where)
+    return optax.losses.huber_loss(p, t, delta=delta)

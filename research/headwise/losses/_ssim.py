@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _checks
-from headwise.losses import _arrays
-from headwise.losses import _dense
+from headwise import _reduction
+from headwise.losses import _inputs
 from headwise.typing import Array
 
 
@@ -42,21 +42,17 @@ def _whole(valid: Array, size: int, axis: int) -> Array:
     return whole
 
 
-def _check(preds: Array, window: str, size: int) -> None:
-    _checks.choice("window", ("gaussian", "uniform"), window)
-    _arrays.check_preds(preds)
-    sides = preds.shape[1:-1]
-    if not sides:
-        raise ValueError(
-            f"preds: expected [B, *S, C] with a spatial axis, got shape {preds.shape}"
-        )
-    if size < 1 or size > min(sides):
+def _check_window(size: int, sides: tuple[int, ...]) -> int:
+    size = _checks.positive_int("size", size)
+    if size > min(sides):
         raise ValueError(
             f"size: expected a window of 1 to {min(sides)}, to fit in spatial axes "
             f"{sides}; got {size}"
         )
+    return size
 
 
+@_reduction.values_per("class")
 def ssim(
     preds: Array,
     targets: Array,
@@ -116,9 +112,13 @@ def ssim(
         Wang et al., "Image quality assessment: from error visibility to structural
         similarity", IEEE Transactions on Image Processing, 2004.
     """
-    preds = jnp.asarray(preds)
-    _check(preds, window, size)
-    p, t, where = _dense.prepare(preds, targets, where)
+    _checks.choice("window", ("gaussian", "uniform"), window)
+    numbers = {"data_range": data_range, "sigma": sigma, "k1": k1, "k2": k2}
+    for name, number in numbers.items():
+        _checks.positive(name, number)
+    pair = _inputs.regression(preds, targets, where, axes=_inputs.SPATIAL)
+    p, t, where = pair
+    size = _check_window(size, p.shape[1:-1])
     axes = tuple(range(1, p.ndim - 1))
     taps = _taps(window, size, sigma, p.dtype)
     # Variances do not depend on where 0 lies; near the mean they keep their digits.
@@ -142,4 +142,4 @@ def ssim(
     valid = jnp.broadcast_to(where, p.shape)
     for axis in axes:
         valid = _whole(valid, size, axis)
-    return _dense.mean(jnp.where(valid, distance, 0), valid, axes)
+    return _reduction.mean(jnp.where(valid, distance, 0), valid, axes)

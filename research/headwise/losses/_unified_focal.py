@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise import _numerics
-from headwise.losses import _arrays
+from headwise import _reduction
+from headwise.losses import _inputs
+from headwise.losses import _options
 from headwise.losses import _overlap
 from headwise.losses import _region
 from headwise.typing import Array
@@ -12,6 +15,7 @@ from headwise.typing import Array
 _LEAST = 1e-7
 
 
+@_reduction.values_per("class")
 def focal_tversky(
     preds: Array,
     targets: Array,
@@ -21,8 +25,8 @@ def focal_tversky(
     alpha: float | Array = 0.5,
     beta: float | Array = 0.5,
     gamma: float | Array = 0.75,
-    activation: _arrays.Activation = None,
-    smooth: _overlap.Smooth = 1e-5,
+    activation: _inputs.Activation = None,
+    smooth: _options.Smooth = 1e-5,
     squared: bool = False,
     soft_targets: bool = False,
     background: bool = True,
@@ -43,8 +47,8 @@ def focal_tversky(
     `alpha=0.3, beta=0.7`.
 
     Args:
-        preds, targets, where, ignore, alpha, beta, activation, smooth, squared,
-            soft_targets, background, over_batch: as in `tversky`.
+        preds, targets, where, ignore, alpha, beta, activation: as in `tversky`.
+        smooth, squared, soft_targets, background, over_batch: as in `tversky`.
         gamma: > 0. May be traced.
         class_weights: [C], one entry a channel; multiplies the values after the power.
 
@@ -68,6 +72,7 @@ def focal_tversky(
         Abraham and Khan, "A novel focal Tversky loss function with improved attention
         U-Net for lesion segmentation", ISBI 2019.
     """
+    _checks.positive("gamma", gamma)
     values = _region.tversky(
         preds,
         targets,
@@ -83,43 +88,35 @@ def focal_tversky(
         over_batch=over_batch,
     )
     values = _numerics.safe_power(values, gamma)
-    return _arrays.weigh_classes(values, class_weights, preds, background)
+    return _options.weigh_classes(values, class_weights, background)
 
 
-def _with_background(
-    preds: Array, targets: Array, where: Array | None, activation: _arrays.Activation
-) -> tuple[Array, Array, _arrays.Activation]:
+def _with_background(inputs: _inputs.Inputs) -> _inputs.Inputs:
     """One foreground channel as two: [1 - p, p] and [1 - t, t]."""
-    preds, targets = jnp.asarray(preds), jnp.asarray(targets)
-    _arrays.check_preds(preds)
-    if preds.shape[-1] > 1:
-        return preds, targets, activation
-    p, t, _ = _arrays.prepare(preds, targets, where, activation=activation)
+    if inputs.preds.shape[-1] > 1:
+        return inputs
+    p, t, _ = inputs.arrays()
+    preds, activation = jnp.concatenate([1.0 - p, p], -1), None
+    if inputs.activation is jax.nn.sigmoid:  # the softmax of 0 and x
+        logits = inputs.preds
+        preds = jnp.concatenate([jnp.zeros_like(logits), logits], -1)
+        activation = jax.nn.softmax
     targets = jnp.concatenate([1.0 - t, t], -1)
-    if activation is jax.nn.sigmoid:  # the softmax of 0 and x
-        logits = jnp.concatenate([jnp.zeros_like(preds), preds], -1)
-        return logits, targets, jax.nn.softmax
-    return jnp.concatenate([1.0 - p, p], -1), targets, None
+    return inputs._replace(preds=preds, targets=targets, activation=activation)
 
 
-def _log_probabilities(
-    preds: Array,
-    targets: Array,
-    where: Array | None,
-    ignore: int | None,
-    activation: _arrays.Activation,
-) -> _arrays.Arrays:
-    """As `prepare`, with log p for p; without clipping where the logits are known."""
+def _log_probabilities(inputs: _inputs.Inputs) -> _inputs.Arrays:
+    """The arrays, with log p for p; without clipping where the logits are known."""
     logs = ((jax.nn.softmax, jax.nn.log_softmax), (jax.nn.sigmoid, jax.nn.log_sigmoid))
     for plain, log in logs:
-        if activation is plain:
-            return _arrays.prepare(preds, targets, where, ignore, log)
-    arrays = _arrays.prepare(preds, targets, where, ignore, activation)
+        if inputs.activation is plain:
+            return inputs._replace(activation=log).arrays()
+    arrays = inputs.arrays()
     return arrays._replace(preds=jnp.log(jnp.maximum(arrays.preds, _LEAST)))
 
 
 def _focal_cross_entropy(
-    arrays: _arrays.Arrays, shares: Array, focused: Array, gamma: float | Array
+    arrays: _inputs.Arrays, shares: Array, focused: Array, gamma: float | Array
 ) -> Array:
     """[B]: mean over the positions of the sum over the classes; preds are log p."""
     log_p, t, where = arrays
@@ -129,14 +126,13 @@ def _focal_cross_entropy(
         jnp.ones_like(log_p),
     )
     values = -jnp.sum(jnp.broadcast_to(shares, t.shape) * focus * t * log_p, -1)
-    axes = tuple(range(1, values.ndim))
-    if where is None:
-        return jnp.mean(values, axes)
-    valid = jnp.broadcast_to(jnp.any(where, -1), values.shape)
-    count = jnp.sum(valid, axes, dtype=values.dtype)
-    return _numerics.safe_divide(jnp.sum(values, axes), count, 0.0)
+    valid = where
+    if where is not None:
+        valid = jnp.broadcast_to(jnp.any(where, -1), values.shape)
+    return _reduction.mean(values, valid, tuple(range(1, values.ndim)))
 
 
+@_reduction.values_per("example")
 def unified_focal(
     preds: Array,
     targets: Array,
@@ -147,8 +143,8 @@ def unified_focal(
     delta: float | Array = 0.6,
     gamma: float | Array = 0.5,
     asymmetric: bool = True,
-    activation: _arrays.Activation = None,
-    smooth: _overlap.Smooth = 1e-5,
+    activation: _inputs.Activation = None,
+    smooth: _options.Smooth = 1e-5,
 ) -> Array:
     """Unified focal loss, one value an example.
 
@@ -208,16 +204,20 @@ def unified_focal(
         losses to handle class imbalanced medical image segmentation", Computerized
         Medical Imaging and Graphics, 2022.
     """
-    preds, targets, activation = _with_background(preds, targets, where, activation)
-    s = _overlap.overlap(preds, targets, where, ignore=ignore, activation=activation)
+    for name, share in {"weight": weight, "delta": delta, "gamma": gamma}.items():
+        _checks.fraction(name, share)
+    _checks.boolean("asymmetric", asymmetric)
+    inputs = _inputs.check(preds, targets, where, ignore, activation)
+    inputs = _with_background(inputs)
+    s = _overlap.overlap(inputs)
     wrong = (1.0 - delta) * s.false_positives + delta * s.false_negatives
-    region = _overlap.distance(s.both, s.both + wrong, smooth)
-    first = jnp.arange(preds.shape[-1]) == 0
+    region = _overlap.distance(s.intersection, s.intersection + wrong, smooth)
+    first = jnp.arange(inputs.preds.shape[-1]) == 0
     every = jnp.ones_like(first)
     raised = jnp.broadcast_to(~first if asymmetric else every, region.shape)
     region = jnp.where(raised, _numerics.safe_power(region, 1.0 - gamma), region)
     cross_entropy = _focal_cross_entropy(
-        _log_probabilities(preds, targets, where, ignore, activation),
+        _log_probabilities(inputs),
         jnp.where(first, 1.0 - delta, delta),
         first if asymmetric else every,
         gamma,

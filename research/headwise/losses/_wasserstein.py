@@ -5,7 +5,9 @@ from jax import lax
 
 from headwise import _checks
 from headwise import _numerics
-from headwise.losses import _arrays
+from headwise import _reduction
+from headwise.losses import _inputs
+from headwise.losses import _options
 from headwise.losses import _overlap
 from headwise.typing import Array
 
@@ -26,6 +28,7 @@ def _unit_distances(distances: Array, preds: Array) -> Array:
     )
 
 
+@_reduction.values_per("example")
 def generalized_wasserstein_dice(
     preds: Array,
     targets: Array,
@@ -34,8 +37,8 @@ def generalized_wasserstein_dice(
     where: Array | None = None,
     ignore: int | None = None,
     weighting: str = "default",
-    activation: _arrays.Activation = None,
-    smooth: _overlap.Smooth = 1e-5,
+    activation: _inputs.Activation = None,
+    smooth: _options.Smooth = 1e-5,
     over_batch: bool = False,
 ) -> Array:
     """Generalized Wasserstein Dice loss, one value an example.
@@ -98,7 +101,8 @@ def generalized_wasserstein_dice(
         2020, appendix (`weighting="simple"`).
     """
     _checks.choice("weighting", _WEIGHTINGS, weighting)
-    p, t, _ = _arrays.prepare(preds, targets, where, ignore, activation)
+    _checks.boolean("over_batch", over_batch)
+    p, t, _ = _inputs.check(preds, targets, where, ignore, activation).arrays()
     near = 1.0 - _unit_distances(distances, p)
     axes = tuple(range(1, p.ndim - 1))
     confusion = lax.dot_general(
@@ -110,7 +114,7 @@ def generalized_wasserstein_dice(
         right, volume = jnp.sum(right, 0), jnp.sum(volume, 0)
     if weighting == "simple":
         weights = 1.0 / (volume + 1.0)
-        found = 2.0 * jnp.sum(weights * right, -1)
-        return _overlap.distance(found, jnp.sum(weights * (volume + right), -1), smooth)
-    found = 2.0 * jnp.sum(right[..., 1:], -1)
-    return _overlap.distance(found, found + jnp.sum(volume - right, -1), smooth)
+        above = 2.0 * jnp.sum(weights * right, -1)
+        return _overlap.distance(above, jnp.sum(weights * (volume + right), -1), smooth)
+    above = 2.0 * jnp.sum(right[..., 1:], -1)
+    return _overlap.distance(above, above + jnp.sum(volume - right, -1), smooth)

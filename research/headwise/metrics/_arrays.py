@@ -3,8 +3,22 @@
 import jax
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise import _reduction
 from headwise.typing import Array
+
+
+def are_labels(preds: Array, targets: Array) -> bool:
+    """Whether targets are integer labels [B, *S] of preds [B, *S, C]."""
+    return targets.shape == preds.shape[:-1] and jnp.issubdtype(
+        targets.dtype, jnp.integer
+    )
+
+
+def members(labels: Array, classes: int) -> Array:
+    """Masks [B, *S, C] of integer labels [B, *S]."""
+    numbers = jnp.arange(classes, dtype=labels.dtype)
+    return labels[..., None] == numbers.reshape((1,) * labels.ndim + (classes,))
 
 
 def check_floating(preds: Array, ndim: int, shape: str) -> None:
@@ -31,6 +45,27 @@ def valid(where: Array | None, shape: tuple[int, ...]) -> Array:
     if where.dtype != bool:
         raise TypeError(f"where: expected bool, got {where.dtype}")
     return jnp.broadcast_to(_reduction.align("where", where, shape), shape)
+
+
+def not_ignored(preds: Array, targets: Array, ignore: int) -> Array:
+    """[B, *S]: the positions whose label is another one; targets must be labels."""
+    if not isinstance(ignore, jax.Array):  # it may be traced
+        _checks.integer("ignore", ignore)
+    if not are_labels(preds, targets):
+        raise ValueError(
+            f"ignore: expected integer labels {preds.shape[:-1]} as targets, got "
+            f"{targets.dtype} {targets.shape}"
+        )
+    return targets != ignore
+
+
+def check_background(background: bool, channels: int) -> None:
+    """Raises if background=False leaves no channel."""
+    _checks.boolean("background", background)
+    if not background and channels < 2:
+        raise ValueError(
+            f"background=False drops channel 0 of {channels}: none is left"
+        )
 
 
 def floating() -> jnp.dtype:

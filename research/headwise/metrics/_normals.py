@@ -59,9 +59,9 @@ class AngleHistogram(NamedTuple):
         """
         upto = jnp.concatenate([jnp.zeros_like(self.bins[:1]), jnp.cumsum(self.bins)])
         edges = jnp.arange(_BINS + 1, dtype=upto.dtype)
-        found = jnp.interp(jnp.asarray(degrees, upto.dtype) * _PER_DEGREE, edges, upto)
+        below = jnp.interp(jnp.asarray(degrees, upto.dtype) * _PER_DEGREE, edges, upto)
         seen = upto[-1]
-        share = found / jnp.where(seen == 0, 1, seen)
+        share = below / jnp.where(seen == 0, 1, seen)
         return jnp.where(seen == 0, jnp.nan, share)
 
 

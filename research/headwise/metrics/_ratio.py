@@ -51,9 +51,9 @@ class Ratio(NamedTuple):
         """
         seen = self.count != 0
         values = jnp.where(seen, self.value, 0)
-        found = jnp.sum(seen)
-        mean = jnp.sum(values) / jnp.maximum(found, 1)
-        return jnp.where(found == 0, jnp.nan, mean)
+        number = jnp.sum(seen)
+        mean = jnp.sum(values) / jnp.maximum(number, 1)
+        return jnp.where(number == 0, jnp.nan, mean)
 
 
 def add(first: Sums, second: Sums) -> Sums:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise.metrics import _arrays
 from headwise.metrics import _ratio
 from headwise.typing import Array
@@ -12,37 +13,27 @@ from headwise.typing import Array
 class _Counts(NamedTuple):
     """Positions of a class, [B, C] integers."""
 
-    both: Array
+    intersection: Array
     preds: Array
     targets: Array
-
-
-def _labels(preds: Array, targets: Array) -> bool:
-    """Whether targets are integer labels [B, *S] of preds [B, *S, C]."""
-    return targets.shape == preds.shape[:-1] and jnp.issubdtype(
-        targets.dtype, jnp.integer
-    )
-
-
-def _members(values: Array, channels: int) -> Array:
-    """Masks [B, *S, C] of integer labels [B, *S]."""
-    classes = jnp.arange(channels, dtype=values.dtype)
-    classes = classes.reshape((1,) * values.ndim + (channels,))
-    return values[..., None] == classes
 
 
 def _hard_preds(preds: Array) -> Array:
     """Masks [B, *S, C]: as they are, or the class with the largest value."""
     if preds.dtype == bool:
         return preds
-    return _members(jnp.argmax(preds, -1), preds.shape[-1])
+    return _arrays.members(jnp.argmax(preds, -1), preds.shape[-1])
 
 
 def _check(preds: Array, targets: Array) -> None:
+    """Raises unless hard predictions can be read off preds and compared.
+
+    Scores want labels; bool preds want labels or bool targets.
+    """
     if preds.ndim < 2:
         raise ValueError(f"preds: expected [B, *S, C], got shape {preds.shape}")
     if preds.dtype == bool:
-        if _labels(preds, targets):
+        if _arrays.are_labels(preds, targets):
             return
         if targets.dtype != bool or targets.shape != preds.shape:
             raise ValueError(
@@ -51,7 +42,7 @@ def _check(preds: Array, targets: Array) -> None:
             )
         return
     _arrays.check_floating(preds, 2, "[B, *S, C]")
-    if not _labels(preds, targets):
+    if not _arrays.are_labels(preds, targets):
         raise ValueError(
             f"targets: expected integer labels {preds.shape[:-1]} for the largest of "
             f"preds {preds.shape}, got {targets.dtype} {targets.shape}; for classes "
@@ -71,12 +62,7 @@ def _counted(
     kept = _arrays.valid(where, preds.shape)
     if ignore is None:
         return kept
-    if not _labels(preds, targets):
-        raise ValueError(
-            f"ignore: expected integer labels {preds.shape[:-1]} as targets, got "
-            f"{targets.dtype} {targets.shape}"
-        )
-    return kept & (targets != ignore)[..., None]
+    return kept & _arrays.not_ignored(preds, targets, ignore)[..., None]
 
 
 def _count(
@@ -86,15 +72,16 @@ def _count(
     ignore: int | None,
     background: bool,
 ) -> _Counts:
+    """Checks the arguments and counts the positions of each class, [B, C].
+
+    In integers, which are exact where float32 is not.
+    """
     preds, targets = jnp.asarray(preds), jnp.asarray(targets)
     _check(preds, targets)
-    if not background and preds.shape[-1] < 2:
-        raise ValueError(
-            f"background=False drops channel 0 of {preds.shape[-1]}: none is left"
-        )
+    _arrays.check_background(background, preds.shape[-1])
     counted = _counted(preds, targets, where, ignore)
     p = _hard_preds(preds) & counted
-    t = targets if targets.dtype == bool else _members(targets, preds.shape[-1])
+    t = targets if targets.dtype == bool else _arrays.members(targets, preds.shape[-1])
     t = t & counted
     axes = tuple(range(1, p.ndim - 1))
     integer = jnp.result_type(int)
@@ -106,14 +93,15 @@ def _ratio_of(
     above: Array, below: Array, factor: int, per_example: bool
 ) -> _ratio.Ratio:
     """Sums [C] over the batch of factor · above and of below, or of their ratios."""
+    _checks.boolean("per_example", per_example)
     dtype = _arrays.floating()
     if not per_example:
         total = factor * jnp.sum(above, 0).astype(dtype)
         return _ratio.Ratio(total, jnp.sum(below.astype(dtype), 0))
     values = _ratio.Ratio(factor * above.astype(dtype), below.astype(dtype)).value
-    found = below > 0
+    seen = below > 0
     return _ratio.Ratio(
-        jnp.sum(jnp.where(found, values, 0), 0), _arrays.count(found, (0,))
+        jnp.sum(jnp.where(seen, values, 0), 0), _arrays.count(seen, (0,))
     )
 
 
@@ -171,7 +159,7 @@ def dice(
     s = _count(preds, targets, where, ignore, background)
     # |P| + |T| may be too large for an integer.
     preds, targets = (x.astype(_arrays.floating()) for x in (s.preds, s.targets))
-    return _ratio_of(s.both, preds + targets, 2, per_example)
+    return _ratio_of(s.intersection, preds + targets, 2, per_example)
 
 
 def iou(
@@ -209,7 +197,9 @@ def iou(
         [0.5 0.5] 0.5
     """
     s = _count(preds, targets, where, ignore, background)
-    return _ratio_of(s.both, s.preds + s.targets - s.both, 1, per_example)
+    return _ratio_of(
+        s.intersection, s.preds + s.targets - s.intersection, 1, per_example
+    )
 
 
 def pixel_accuracy(
@@ -244,6 +234,6 @@ def pixel_accuracy(
     _check(preds, targets)
     counted = _arrays.valid(where, targets.shape)
     if ignore is not None:
-        counted = counted & (targets != ignore)
+        counted = counted & _arrays.not_ignored(preds, targets, ignore)
     right = (jnp.argmax(preds, -1) == targets) & counted
     return _ratio.Ratio(_arrays.count(right), _arrays.count(counted))

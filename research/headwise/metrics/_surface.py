@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _checks
 from headwise import _distance
 from headwise.metrics import _arrays
 from headwise.metrics._ratio import Ratio
@@ -16,27 +17,25 @@ def _are_integers(*arrays: Array) -> bool:
     return all(jnp.issubdtype(array.dtype, jnp.integer) for array in arrays)
 
 
-def _members(labels: Array, classes: int) -> Array:
-    """Masks [B, *S, C] of integer labels [B, *S]."""
-    numbers = jnp.arange(classes, dtype=labels.dtype)
-    return labels[..., None] == numbers.reshape((1,) * labels.ndim + (classes,))
-
-
 def _masks(
     preds: Array, targets: Array, num_classes: int | None
 ) -> tuple[Array, Array]:
-    """Both as bool [B, *S, C]; raises if they are no masks or labels that fit."""
+    """Both as bool [B, *S, C], whatever form they were given in.
+
+    Raises if they are no masks, scores or labels that fit each other.
+    """
     if num_classes is not None:
+        num_classes = _checks.positive_int("num_classes", num_classes)
         if not _are_integers(preds, targets) or preds.shape != targets.shape:
             raise ValueError(
                 "num_classes: expected integer labels [B, *S] as preds and targets, "
                 f"got {preds.dtype} {preds.shape} and {targets.dtype} {targets.shape}"
             )
-        preds, targets = (_members(x, num_classes) for x in (preds, targets))
-    elif _are_integers(targets) and targets.shape == preds.shape[:-1]:
+        preds, targets = (_arrays.members(x, num_classes) for x in (preds, targets))
+    elif _arrays.are_labels(preds, targets):
         if jnp.issubdtype(preds.dtype, jnp.floating):
-            preds = _members(jnp.argmax(preds, -1), preds.shape[-1])
-        targets = _members(targets, preds.shape[-1])
+            preds = _arrays.members(jnp.argmax(preds, -1), preds.shape[-1])
+        targets = _arrays.members(targets, preds.shape[-1])
     if preds.dtype != bool or targets.dtype != bool or preds.shape != targets.shape:
         raise ValueError(
             "preds, targets: expected bool [B, *S, C], or integer labels [B, *S] as "
@@ -76,22 +75,18 @@ def _surfaces(
     spacing: _distance.Spacing,
     background: bool,
 ) -> _Surfaces:
+    """Checks the arguments; surfaces of what counts, and distances between them.
+
+    Positions become one axis: what follows are sums and percentiles over it.
+    """
     preds, labels = jnp.asarray(preds), jnp.asarray(targets)
     preds, targets = _masks(preds, labels, num_classes)
     counted = _arrays.valid(where, preds.shape)
     if ignore is not None:
-        if not _are_integers(labels):
-            raise ValueError(
-                f"ignore: expected integer labels {preds.shape[:-1]} as targets, got "
-                f"{labels.dtype} {labels.shape}"
-            )
-        counted &= (labels != ignore)[..., None]
+        counted &= _arrays.not_ignored(preds, labels, ignore)[..., None]
     preds, targets = preds & counted, targets & counted
+    _arrays.check_background(background, preds.shape[-1])
     if not background:
-        if preds.shape[-1] < 2:
-            raise ValueError(
-                f"background=False drops channel 0 of {preds.shape[-1]}: none is left"
-            )
         preds, targets = preds[..., 1:], targets[..., 1:]
     axes, shape = range(1, preds.ndim - 1), (len(preds), -1, preds.shape[-1])
     a, b = _distance.surface(preds, axes), _distance.surface(targets, axes)
@@ -115,15 +110,15 @@ def _order_statistic(values: Array, counted: Array, k: Array) -> Array:
     integer = {4: jnp.int32, 8: jnp.int64}[values.dtype.itemsize]
     bits = lax.bitcast_convert_type(values, integer)
 
-    def add_bit(i: Array, found: Array) -> Array:
-        trial = found | (jnp.ones((), integer) << (8 * values.dtype.itemsize - 2 - i))
+    def add_bit(i: Array, known: Array) -> Array:
+        trial = known | (jnp.ones((), integer) << (8 * values.dtype.itemsize - 2 - i))
         below = jnp.sum(counted & (bits < trial), 1, keepdims=True)
-        return jnp.where(below <= k, trial, found)
+        return jnp.where(below <= k, trial, known)
 
-    found = lax.fori_loop(
+    kth = lax.fori_loop(
         0, 8 * values.dtype.itemsize - 1, add_bit, jnp.zeros_like(bits[:, :1])
     )
-    return lax.bitcast_convert_type(found, values.dtype)
+    return lax.bitcast_convert_type(kth, values.dtype)
 
 
 def _percentile(values: Array, counted: Array, percentile: float | Array) -> Array:
@@ -212,6 +207,7 @@ def hausdorff_distance(
         Huttenlocher et al., "Comparing images using the Hausdorff distance", IEEE
         TPAMI 1993.
     """
+    _checks.between("percentile", 0, 100, percentile)
     s = _surfaces(preds, targets, num_classes, where, ignore, spacing, background)
     values = jnp.maximum(
         _percentile(s.preds_to_targets, s.preds, percentile),
@@ -223,6 +219,7 @@ def hausdorff_distance(
 
 def _tolerances(tolerance: float | Array, preds: Array, classes: int | None) -> Array:
     """[C] or [], with one entry a channel."""
+    _checks.nonnegative("tolerance", tolerance)
     tolerance = jnp.asarray(tolerance, _arrays.floating())
     channels = jnp.shape(preds)[-1] if classes is None else classes
     if tolerance.shape not in ((), (channels,)):
@@ -283,8 +280,8 @@ def surface_dice(
         Nikolov et al., "Deep learning to achieve clinically applicable segmentation of
         head and neck anatomy for radiotherapy", 2018.
     """
-    limits = _tolerances(tolerance, preds, num_classes)
     s = _surfaces(preds, targets, num_classes, where, ignore, spacing, background)
+    limits = _tolerances(tolerance, preds, num_classes)
     limits = limits[-s.preds.shape[-1] :] * (1 + 1e-6)
     in_preds, in_targets = s.sizes
     reached = (in_preds > 0) & (in_targets > 0)
@@ -293,7 +290,7 @@ def surface_dice(
         within = distances <= jnp.broadcast_to(limits, distances.shape)
         return jnp.sum(within & surface, 1)
 
-    found = near(s.preds_to_targets, s.preds) + near(s.targets_to_preds, s.targets)
+    near_both = near(s.preds_to_targets, s.preds) + near(s.targets_to_preds, s.targets)
     size = in_preds + in_targets
-    values = jnp.where(reached, found, 0) / jnp.maximum(size, 1)
+    values = jnp.where(reached, near_both, 0) / jnp.maximum(size, 1)
     return _mean_of_examples(values, size > 0)

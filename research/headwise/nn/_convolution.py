@@ -15,9 +15,10 @@ import jax
 from jax import lax
 from jax import numpy as jnp
 
-_BLOCK = (
-    4  # Outputs along the last axis a matrix row yields; 4 was fastest of 1, 2, 4, 8
-)
+from headwise import _checks
+
+_BLOCK = 4
+"""Outputs along the last axis that a matrix row yields: the fastest of 1, 2, 4, 8."""
 
 
 def matmul_convolution(
@@ -38,8 +39,10 @@ def matmul_convolution(
 ) -> jax.Array:
     """`jax.lax.conv_general_dilated` as matrix products: same values, fast on CPU.
 
-    For 3-D input x [B, D, H, W, C] and kernel k [d, h, w, C, F], with stride 1:
+    For 3-D input x [B, D, H, W, C] and kernel k [d, h, w, C, F], with stride 1::
+
         y[b, i, j, l] = Σ_t  rows(b, i + t, j, l // 4) · T_t
+
     where `rows` holds the h * (w + 3) * C inputs that four neighbouring outputs along
     the last axis need, and the block Toeplitz matrix T_t [h * (w + 3) * C, 4 * F] holds
     kernel slice k[t] four times, each time one step further. Four outputs a row repeat
@@ -52,43 +55,40 @@ def matmul_convolution(
     seventh; under `vmap` over three trials also a third.
 
     Args:
-      lhs: [B, *S, C], channels last.
-      rhs: [*K, C, F].
-      window_strides, padding, lhs_dilation, rhs_dilation, precision,
-        preferred_element_type: as in `jax.lax.conv_general_dilated`. Half precision
-        is summed in float32.
-      dimension_numbers: as there. Layouts other than `NDHWC, DHWIO, NDHWC` (and the
-        like for other ranks), and None, which means channels first, use the built-in.
-      feature_group_count, batch_group_count, out_sharding: as there; anything but
-        1, 1, None uses the built-in.
-      method: "auto" takes the matrix products on CPU (by `jax.default_backend()` when
-        traced) and the built-in on GPU and TPU or where an argument above says so;
-        "matmul" and "direct" force one of them.
+        lhs: [B, *S, C], channels last.
+        rhs: [*K, C, F].
+        window_strides, padding: as in `jax.lax.conv_general_dilated`.
+        lhs_dilation, rhs_dilation, precision: as there.
+        preferred_element_type: as there; None sums half precision in float32.
+        dimension_numbers: as there. Layouts other than `NDHWC, DHWIO, NDHWC` (and the
+            like for other ranks), and None, which means channels first, use the
+            built-in.
+        feature_group_count, batch_group_count, out_sharding: as there; anything but 1,
+            1, None uses the built-in.
+        method: "auto" takes the matrix products on CPU (by `jax.default_backend()` when
+            traced) and the built-in on GPU and TPU or where an argument above says so;
+            "matmul" and "direct" force one of them.
 
     Returns:
-      [B, *S', F], equal to the built-in up to rounding.
+        [B, *S', F], equal to the built-in up to rounding. Gradients of any order,
+        forward and reverse, are matrix products too.
 
     Raises:
-      ValueError: unknown `method`, or "matmul" with arguments that only the built-in
-        supports.
-
-    Gradient: of any order, forward and reverse; it too is matrix products.
+        ValueError: unknown `method`, or "matmul" with arguments that only the built-in
+            supports.
 
     Example:
-      >>> from jax import numpy as jnp
-      >>> from headwise.nn import matmul_convolution
-      >>> x = jnp.arange(4.0).reshape(1, 4, 1)
-      >>> k = jnp.array([1.0, 10.0]).reshape(2, 1, 1)
-      >>> y = matmul_convolution(
-      ...     x, k, (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC")
-      ... )
-      >>> print(y.ravel().tolist())  # 0 + 10 * 1, 1 + 10 * 2, 2 + 10 * 3
-      [10.0, 21.0, 32.0]
+        >>> from jax import numpy as jnp
+        >>> from headwise.nn import matmul_convolution
+        >>> x = jnp.arange(4.0).reshape(1, 4, 1)
+        >>> k = jnp.array([1.0, 10.0]).reshape(2, 1, 1)
+        >>> y = matmul_convolution(
+        ...     x, k, (1,), "VALID", dimension_numbers=("NWC", "WIO", "NWC")
+        ... )
+        >>> print(y.ravel().tolist())  # 0 + 10 * 1, 1 + 10 * 2, 2 + 10 * 3
+        [10.0, 21.0, 32.0]
     """
-    if method not in ("auto", "matmul", "direct"):
-        raise ValueError(
-            f'method: expected "auto", "matmul" or "direct", got {method!r}.'
-        )
+    _checks.choice("method", ("auto", "matmul", "direct"), method)
     rank = lhs.ndim - 2
     strides = tuple(window_strides)
     stretch = tuple(lhs_dilation or (1,) * rank)
@@ -164,7 +164,10 @@ def _is_channels_last(lhs: jax.Array, rhs: jax.Array, numbers: Any) -> bool:
 
 
 def _convolve(x, k, strides, pads, stretch, dilation, out, precision, accumulator):
-    """Rows of inputs times a block Toeplitz kernel, summed over the leading taps."""
+    """Rows of inputs times a block Toeplitz kernel, summed over the leading taps.
+
+    The arguments are those of `matmul_convolution`, checked and made explicit.
+    """
     *taps, width, channels, features = k.shape
     rank = len(out)
     *outer, last = range(1, rank + 1)

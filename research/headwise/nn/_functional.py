@@ -20,73 +20,74 @@ Model = TypeVar("Model", bound=nnx.Module)
 class Functional(NamedTuple):
     """A model as a pure function and its values; what `functional` returns.
 
-    Attributes:
-      apply: `apply(params, rest, *args, train=True, **kwargs)` gives
-        `(outputs, new_rest)`. Pure: it changes none of its arguments.
-      params: nested dict of the trainable arrays (every `nnx.Param`). The keys are
-        attribute names and list positions, so that a leaf's path reads
-        `trunk/layers/0/kernel`.
-      rest: nested dict of all other values: running statistics, and the keys and
-        counters of random streams.
-
     Example:
-      >>> from flax import nnx
-      >>> from headwise.nn import functional
-      >>> model = functional(nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
-      >>> model._fields
-      ('apply', 'params', 'rest')
-      >>> sorted(model.params), model.rest
-      (['bias', 'kernel'], {})
+        >>> from flax import nnx
+        >>> from headwise.nn import functional
+        >>> model = functional(nnx.Linear(2, 1, rngs=nnx.Rngs(0)))
+        >>> model._fields
+        ('apply', 'params', 'rest')
+        >>> sorted(model.params), model.rest
+        (['bias', 'kernel'], {})
     """
 
     apply: Callable[..., tuple[Any, Any]]
+    """`apply(params, rest, *args, train=True, **kwargs)` -> `(outputs, new_rest)`;
+    pure: it changes none of its arguments"""
     params: dict[Any, Any]
+    """nested dict of the trainable arrays (every `nnx.Param`); the keys are attribute
+    names and list positions: the path of a leaf reads `trunk/layers/0/kernel`"""
     rest: dict[Any, Any]
+    """nested dict of all other values: running statistics, and the keys and counters
+    of random streams"""
 
 
 def functional(model: nnx.Module) -> Functional:
     """A pure function and plain parameters for an NNX model.
 
-    With `apply, params, rest = functional(model)`:
+    With `apply, params, rest = functional(model)`::
+
         outputs, new_rest = apply(params, rest, x)
+
     is `model.train(); outputs = model(x)`, and with `train=False` it is
     `model.eval(); outputs = model(x)`; `new_rest` holds what the call changed.
 
     Args:
-      model: any NNX module. It is read once and never changed.
+        model: any NNX module. It is read once and never changed.
 
     Returns:
-      `Functional(apply, params, rest)`. `params` and `rest` are dicts of arrays with a
-      fixed structure, shape and dtype: they differentiate, vmap, scan and checkpoint.
-      - In training, BatchNorm updates its running statistics in `new_rest`, and Dropout
-        draws anew at each call because its counter in `new_rest` goes up. The same
-        `rest` gives the same draw. With `train=False` neither acts.
-      - A parameter used in several places (tied weights) is one leaf, at the path
-        where it appears first.
-      - Values that the call adds to the model (such as `sow`) are not in `new_rest`,
-        and changes that the call makes to parameters are dropped.
-      - `train` sets a mode; it is not passed on to the model's own call. All other
-        arguments are.
+        `Functional(apply, params, rest)`. `params` and `rest` are dicts of arrays with
+        a fixed structure, shape and dtype: they differentiate, vmap, scan and
+        checkpoint.
+
+        - In training, BatchNorm updates its running statistics in `new_rest`, and
+          Dropout draws anew at each call because its counter in `new_rest` goes up. The
+          same `rest` gives the same draw. With `train=False` neither acts.
+        - A parameter used in several places (tied weights) is one leaf, at the path
+          where it appears first.
+        - Values that the call adds to the model (such as `sow`) are not in `new_rest`,
+          and changes that the call makes to parameters are dropped.
+        - `train` sets a mode; it is not passed on to the model's own call. All other
+          arguments are.
 
     Raises:
-      TypeError: `model` is not an NNX module.
-      ValueError: `apply` gets `params` or `rest` with missing or unknown paths.
+        TypeError: `model` is not an NNX module.
+        ValueError: `apply` gets `params` or `rest` with missing or unknown paths.
 
     Example:
-      >>> import jax
-      >>> from flax import nnx
-      >>> from jax import numpy as jnp
-      >>> from headwise.nn import functional
-      >>> apply, params, rest = functional(nnx.BatchNorm(1, rngs=nnx.Rngs(0)))
-      >>> x = jnp.array([[1.0], [3.0]])
-      >>> y, new_rest = apply(params, rest, x)
-      >>> print(y.round(2).tolist())  # mean 2, standard deviation 1
-      [[-1.0], [1.0]]
-      >>> print(new_rest["mean"])  # 0.99 * 0 + 0.01 * 2
-      [0.02]
-      >>> grads = jax.grad(lambda p: apply(p, rest, x)[0].sum())(params)
-      >>> print(grads["bias"].tolist())
-      [2.0]
+        >>> import jax
+        >>> from flax import nnx
+        >>> from jax import numpy as jnp
+        >>> from headwise.nn import functional
+        >>> apply, params, rest = functional(nnx.BatchNorm(1, rngs=nnx.Rngs(0)))
+        >>> x = jnp.array([[1.0], [3.0]])
+        >>> y, new_rest = apply(params, rest, x)
+        >>> print(y.round(2).tolist())  # mean 2, standard deviation 1
+        [[-1.0], [1.0]]
+        >>> print(new_rest["mean"])  # 0.99 * 0 + 0.01 * 2
+        [0.02]
+        >>> grads = jax.grad(lambda p: apply(p, rest, x)[0].sum())(params)
+        >>> print(grads["bias"].tolist())
+        [2.0]
     """
     graphdef, params, rest = _split(model)
     params_like, rest_like = _shapes(params), _shapes(rest)
@@ -110,33 +111,34 @@ def functional(model: nnx.Module) -> Functional:
 def unite(model: Model, params: Any, rest: Any = None) -> Model:
     """A copy of an NNX model with other values, such as trained ones.
 
-    The way back from `functional`:
+    The way back from `functional`::
+
         model ≡ unite(model, *functional(model)[1:])
 
     Args:
-      model: the NNX module that `functional` was called on, or one built alike. It is
-        not changed; its train/eval mode is copied.
-      params: nested dict as in `Functional.params`. List positions may be text ("0"),
-        as they are after a round trip through JSON.
-      rest: nested dict as in `Functional.rest`; None keeps the model's own.
+        model: the NNX module that `functional` was called on, or one built alike. It is
+            not changed; its train/eval mode is copied.
+        params: nested dict as in `Functional.params`. List positions may be text ("0"),
+            as they are after a round trip through JSON.
+        rest: nested dict as in `Functional.rest`; None keeps the model's own.
 
     Returns:
-      A new module of the same type.
+        A new module of the same type.
 
     Raises:
-      TypeError: `model` is not an NNX module.
-      ValueError: paths are missing or unknown, or a shape differs (the path, the
-        expected and the given shape are printed).
+        TypeError: `model` is not an NNX module.
+        ValueError: paths are missing or unknown, or a shape differs (the path, the
+            expected and the given shape are printed).
 
     Example:
-      >>> import jax
-      >>> from flax import nnx
-      >>> from jax import numpy as jnp
-      >>> from headwise.nn import functional, unite
-      >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
-      >>> ones = jax.tree.map(jnp.ones_like, functional(model).params)
-      >>> print(unite(model, ones)(jnp.array([[3.0, 4.0]])).tolist())  # 3 + 4 + 1
-      [[8.0]]
+        >>> import jax
+        >>> from flax import nnx
+        >>> from jax import numpy as jnp
+        >>> from headwise.nn import functional, unite
+        >>> model = nnx.Linear(2, 1, rngs=nnx.Rngs(0))
+        >>> ones = jax.tree.map(jnp.ones_like, functional(model).params)
+        >>> print(unite(model, ones)(jnp.array([[3.0, 4.0]])).tolist())  # 3 + 4 + 1
+        [[8.0]]
     """
     graphdef, own_params, own_rest = _split(model)
     params = _conform(params, own_params, "params", shapes=True)
@@ -146,7 +148,7 @@ def unite(model: Model, params: Any, rest: Any = None) -> Model:
 
 def _split(model: Any) -> tuple[Any, dict[Any, Any], dict[Any, Any]]:
     if not isinstance(model, nnx.Module):
-        raise TypeError(f"model: expected an nnx.Module, got {type(model).__name__}.")
+        raise TypeError(f"model: expected an nnx.Module, got {type(model).__name__}")
     graphdef, *states = nnx.split(model, nnx.Param, ...)
     params, rest = states
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
@@ -168,14 +170,14 @@ def _conform(tree: Any, like: Any, argument: str, shapes: bool = False, path="")
         if shapes and jnp.shape(tree) != jnp.shape(like):
             raise ValueError(
                 f"{argument}: expected shape {jnp.shape(like)} at {path}, "
-                f"got {jnp.shape(tree)}."
+                f"got {jnp.shape(tree)}"
             )
         return tree
     if not isinstance(tree, dict):
         where = f" at {path}" if path else ""
         raise ValueError(
             f"{argument}: expected a dict with keys {_names(like)}{where}, "
-            f"got {type(tree).__name__}."
+            f"got {type(tree).__name__}"
         )
     given = {str(key): value for key, value in tree.items()}
     expected = {str(key) for key in like}
@@ -184,7 +186,7 @@ def _conform(tree: Any, like: Any, argument: str, shapes: bool = False, path="")
             f"{argument}: expected keys {_names(like)}"
             f"{f' at {path}' if path else ''}, got {_names(tree)}; "
             f"missing {sorted(expected - set(given))}, "
-            f"unknown {sorted(set(given) - expected)}."
+            f"unknown {sorted(set(given) - expected)}"
         )
     return {
         key: _conform(

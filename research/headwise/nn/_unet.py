@@ -13,6 +13,7 @@ import jax
 from flax import nnx
 from jax import numpy as jnp
 
+from headwise import _checks
 from headwise.nn import _convolution
 
 
@@ -20,52 +21,55 @@ class UNet3D(nnx.Module):
     """U-Net trunk: one feature vector a voxel, from several scales.
 
     With block = relu ∘ group norm ∘ 3x3x3 convolution (zero padded), levels l = 0..L
-    of widths features[l], and e_{-1} = x:
+    of widths features[l], and e_{-1} = x::
+
         e_0 = block(x),   e_l = block(mean_pool_2(e_{l-1}))           encoder
         d_L = block(e_L),  d_l = block(e_l + upsample_2(W_l d_{l+1}))   decoder
+
     and the output is d_0. Upsampling repeats voxels. The skip connection adds where
     the original concatenates: the same scales meet, with half the work in the finest,
     dearest convolution. Without norm, an output sees up to 5, 14 or 34
     voxels along each axis with one, two or three levels.
 
     Args:
-      in_features: channels of the input.
-      features: channels of each level, finest first. len(features) - 1 poolings.
-      norm: True puts group norm (4 groups, or the most of 2, 1 that divides the
-        width) before each activation; False leaves it out.
-      conv_general_dilated: the convolution; the default is fast on CPU and the
-        built-in on GPU and TPU.
-      dtype: dtype of the computation (such as `jnp.bfloat16`); None follows the input
-        and the parameters, which are float32.
-      rngs: random streams for the initial values.
+        in_features: channels of the input.
+        features: channels of each level, finest first. len(features) - 1 poolings.
+        norm: True puts group norm (4 groups, or the most of 2, 1 that divides the
+            width) before each activation; False leaves it out.
+        conv_general_dilated: the convolution; the default is fast on CPU and the
+            built-in on GPU and TPU.
+        dtype: dtype of the computation (such as `jnp.bfloat16`); None follows the input
+            and the parameters, which are float32.
+        rngs: random streams for the initial values.
 
     Returns:
-      Calls map [B, X, Y, Z, in_features] to [B, X, Y, Z, features[0]]. X, Y and Z must
-      be multiples of 2 ** (len(features) - 1).
+        Calls map [B, X, Y, Z, in_features] to [B, X, Y, Z, features[0]]. X, Y and Z
+        must be multiples of 2 ** (len(features) - 1).
 
     Raises:
-      ValueError: `features` is empty or has an entry that is not a positive integer; in
-        a call, another rank or number of channels, or a side that cannot be pooled.
+        ValueError: `features` is empty or has an entry that is not a positive integer;
+            in a call, another rank or number of channels, or a side that cannot be
+            pooled.
 
     Example:
-      >>> import jax
-      >>> from flax import nnx
-      >>> from jax import numpy as jnp
-      >>> from headwise.nn import MultiHead, UNet3D
-      >>> rngs = nnx.Rngs(0)
-      >>> trunk = UNet3D(1, (2, 4), rngs=rngs)
-      >>> heads = {
-      ...     "tissue": nnx.Linear(2, 4, rngs=rngs),
-      ...     "t1": nnx.Linear(2, 1, rngs=rngs),
-      ... }
-      >>> model = MultiHead(trunk, heads)
-      >>> outputs = jax.jit(lambda x: model(x))(jnp.ones((1, 4, 4, 4, 1)))
-      >>> {name: y.shape for name, y in outputs.items()}
-      {'t1': (1, 4, 4, 4, 1), 'tissue': (1, 4, 4, 4, 4)}
+        >>> import jax
+        >>> from flax import nnx
+        >>> from jax import numpy as jnp
+        >>> from headwise.nn import MultiHead, UNet3D
+        >>> rngs = nnx.Rngs(0)
+        >>> trunk = UNet3D(1, (2, 4), rngs=rngs)
+        >>> heads = {
+        ...     "tissue": nnx.Linear(2, 4, rngs=rngs),
+        ...     "t1": nnx.Linear(2, 1, rngs=rngs),
+        ... }
+        >>> model = MultiHead(trunk, heads)
+        >>> outputs = jax.jit(lambda x: model(x))(jnp.ones((1, 4, 4, 4, 1)))
+        >>> {name: y.shape for name, y in outputs.items()}
+        {'t1': (1, 4, 4, 4, 1), 'tissue': (1, 4, 4, 4, 4)}
 
     References:
-      O. Cicek et al., "3D U-Net", MICCAI 2016, figure 2; skips that add: A. Chaurasia
-      and E. Culurciello, "LinkNet", VCIP 2017, figure 1.
+        O. Cicek et al., "3D U-Net", MICCAI 2016, figure 2; skips that add: A. Chaurasia
+        and E. Culurciello, "LinkNet", VCIP 2017, figure 1.
     """
 
     def __init__(
@@ -80,11 +84,12 @@ class UNet3D(nnx.Module):
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        features = tuple(features)
-        if not features or not all(isinstance(n, int) and n > 0 for n in features):
-            raise ValueError(
-                f"features: expected at least one positive integer, got {features}."
-            )
+        in_features = _checks.positive_int("in_features", in_features)
+        features = tuple(_checks.positive_int("features", n) for n in features)
+        if not features:
+            raise ValueError("features: expected at least one level, got none")
+        _checks.boolean("norm", norm)
+        _checks.function("conv_general_dilated", conv_general_dilated)
         self.in_features, self.features = in_features, features
 
         def block(n: int, m: int) -> _Block:
@@ -105,12 +110,12 @@ class UNet3D(nnx.Module):
         factor = 2 ** (len(self.features) - 1)
         if x.ndim != 5 or x.shape[-1] != self.in_features:
             raise ValueError(
-                f"x: expected shape [B, X, Y, Z, {self.in_features}], got {x.shape}."
+                f"x: expected shape [B, X, Y, Z, {self.in_features}], got {x.shape}"
             )
         if any(side % factor or side == 0 for side in x.shape[1:4]):
             raise ValueError(
                 f"x: expected X, Y, Z to be positive multiples of {factor} for "
-                f"{len(self.features)} levels, got {x.shape[1:4]}."
+                f"{len(self.features)} levels, got {x.shape[1:4]}"
             )
         skips = []
         for level, block in enumerate(self.encoder):

@@ -1,0 +1,85 @@
+"""Options that several losses share: weights of classes, smoothing, factors."""
+
+import jax.numpy as jnp
+
+from headwise import _checks
+from headwise import _numerics
+from headwise.losses import _class_axis
+from headwise.typing import Array
+
+Smooth = float | Array | tuple[float | Array, float | Array]
+
+
+def is_zero(option: float | Array) -> bool:
+    """Whether an option is the number 0, known before tracing."""
+    return isinstance(option, float | int) and option == 0
+
+
+def smoothing(smooth: Smooth) -> tuple[float | Array, float | Array]:
+    """What is added to the numerator and to the denominator."""
+    pair = smooth if isinstance(smooth, tuple) else (smooth, smooth)
+    if len(pair) != 2:
+        raise ValueError(
+            "smooth: expected a float or (numerator, denominator), got "
+            f"{len(pair)} entries"
+        )
+    for part in pair:
+        _checks.nonnegative("smooth", part)
+    return pair
+
+
+def class_weights_of(
+    class_weights: Array | None, channels: int, background: bool = True
+) -> Array | None:
+    """The weights [C] of the channels that are left; the background has one too."""
+    if class_weights is None:
+        return None
+    class_weights = jnp.asarray(class_weights)
+    if class_weights.shape != (channels,):
+        raise ValueError(
+            f"class_weights: expected one entry a channel, shape ({channels},) "
+            f"(background included), got {class_weights.shape}"
+        )
+    return class_weights if background else class_weights[1:]
+
+
+def weigh_classes(
+    values: Array, class_weights: Array | None, background: bool = True
+) -> Array:
+    """Values whose last axis are the classes that are left, times their weights."""
+    channels = values.shape[-1] + (0 if background else 1)
+    return times_classes(values, class_weights_of(class_weights, channels, background))
+
+
+def times_classes(values: Array, of_class: Array | None) -> Array:
+    """Values [..., C] times one factor a class."""
+    if of_class is None:
+        return values
+    return values * jnp.broadcast_to(of_class, values.shape)
+
+
+def times_labels(values: Array, labels: Array, of_class: Array | None) -> Array:
+    """Values [B, *S] times the factor [C] of each label; 0 where it is no class."""
+    if of_class is None:
+        return values
+    shape = (*labels.shape, len(of_class))
+    return values * _class_axis.at(labels, jnp.broadcast_to(of_class, shape))
+
+
+def unit_mean(class_weights: Array | None) -> Array | None:
+    """The weights over their mean; all 0 stays 0."""
+    if class_weights is None:
+        return None
+    mean = jnp.broadcast_to(jnp.mean(class_weights), class_weights.shape)
+    return _numerics.safe_divide(class_weights, mean, 0.0)
+
+
+def per_channel(argument: str, option: float | Array, like: Array) -> Array:
+    """An option that is a scalar or [C], in the shape of [B, *S, C]."""
+    option = jnp.asarray(option, like.dtype)
+    if option.shape not in ((), like.shape[-1:]):
+        raise ValueError(
+            f"{argument}: expected a scalar or one entry a channel, shape "
+            f"({like.shape[-1]},), got {option.shape}"
+        )
+    return jnp.broadcast_to(option, like.shape)

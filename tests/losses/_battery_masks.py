@@ -1,0 +1,147 @@
+"""The battery: what is masked, ignored or of no class."""
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.losses import _draws
+from tests.losses import _entry
+
+
+class Masks:
+    """What does not count reaches nothing."""
+
+    entries: ClassVar[Mapping[str, _entry.Entry]]
+
+    @_draws.concerns(lambda entry: not entry.spatial)
+    def test_where_equals_slicing_out(self, name):
+        entry = self.entries[name]
+        preds, targets = _draws.example(entry, (2, 6, 3))
+        keep = np.array([True, False, True, True, False, True])
+        got = entry.loss(preds, targets, where=keep[None])
+        kept = entry.loss(preds[:, keep], targets[:, keep])
+        if got.shape[1:2] == (6,):  # one value a position
+            assert not np.any(got[:, ~keep])
+            got = got[:, keep]
+        # The same sums with zeros in between.
+        np.testing.assert_allclose(got, kept, rtol=2e-6, atol=1e-7)
+
+    @_draws.concerns(lambda entry: not entry.spatial)
+    def test_order_of_positions_is_irrelevant(self, name):
+        entry = self.entries[name]
+        preds, targets = _draws.example(entry, (2, 3, 4, 3))
+        where = np.random.default_rng(0).random((2, 3, 4)) < 0.7
+        order = np.random.default_rng(1).permutation(12)
+
+        def shuffled(x):
+            return x.reshape(2, 12, *x.shape[3:])[:, order]
+
+        expected = entry.loss(preds, targets, where=where)
+        if expected.shape[1:3] == (3, 4):  # one value a position
+            expected = shuffled(expected)
+        got = entry.loss(shuffled(preds), shuffled(targets), where=shuffled(where))
+        np.testing.assert_allclose(got, expected, **_draws.SAME)
+
+    @pytest.mark.parametrize("bad", [np.nan, np.inf])
+    def test_masked_values_leak_nowhere(self, name, bad):
+        entry = self.entries[name]
+        preds, targets = _draws.example(entry)
+        where = np.ones(preds.shape[:-1], bool)
+        where[0].flat[1] = False
+        where[1].flat[3:] = False
+        hidden = ~where[..., None]
+        gradient = jax.value_and_grad(_draws.total(entry, where=where))
+        bad_targets = targets
+        if jnp.issubdtype(targets.dtype, jnp.floating):
+            bad_targets = jnp.where(hidden, bad, targets)
+        value, grads = gradient(jnp.where(hidden, bad, preds), bad_targets)
+        expected_value, expected_grads = gradient(preds, targets)
+        np.testing.assert_array_equal(value, expected_value)
+        np.testing.assert_array_equal(grads, expected_grads)
+        assert not np.any(grads[~where])
+        if not entry.spatial:
+            assert np.any(grads[where])
+
+    @_draws.concerns(
+        lambda entry: _draws.takes("activation")(entry) or _draws.takes_labels(entry)
+    )
+    def test_masked_nan_passes_no_activation(self, name):
+        entry = self.entries[name]
+        softmax = dict(activation="softmax") if "activation" in entry.options else {}
+        for kind in ("one-hot", "labels"):
+            if kind not in entry.targets:
+                continue
+            preds, targets = _draws.example(entry, kind=kind)
+            where = np.ones(preds.shape[:-1], bool)
+            where[0].flat[1] = False
+            gradient = jax.value_and_grad(_draws.total(entry, where=where, **softmax))
+            hidden = ~where[..., None]
+            value, grads = gradient(jnp.where(hidden, jnp.nan, preds), targets)
+            assert np.isfinite(value)
+            assert np.all(np.isfinite(grads))
+            assert not np.any(grads[~where])
+
+    @_draws.concerns(
+        lambda entry: _draws.takes("activation")(entry) and not entry.spatial
+    )
+    def test_mask_of_one_channel_leaves_the_softmax_alone(self, name):
+        entry = self.entries[name]
+        if entry.preds is not _entry.probabilities:
+            pytest.skip("takes logits alone")
+        logits, targets = _draws.example(entry)
+        where = np.ones(logits.shape, bool)
+        where[..., 2] = False
+        # The second loss reads probabilities that were rounded once.
+        np.testing.assert_allclose(
+            entry.loss(logits, targets, where=where, activation=jax.nn.softmax),
+            entry.loss(jax.nn.softmax(logits), targets, where=where),
+            rtol=1e-6,
+        )
+
+    def test_all_masked_is_0_with_zero_gradient(self, name):
+        entry = self.entries[name]
+        preds, targets = _draws.example(entry)
+        where = np.zeros(preds.shape[:-1], bool)
+        got = entry.loss(preds, targets, where=where)
+        np.testing.assert_array_equal(got, 0.0)
+        grads = jax.grad(_draws.total(entry, where=where))(preds, targets)
+        np.testing.assert_array_equal(grads, 0.0)
+
+    @_draws.concerns(_draws.takes_labels)
+    def test_labels_out_of_range_are_no_class(self, name):
+        entry = self.entries[name]
+        shape = _draws.smallest(entry)
+        preds, labels = _draws.example(entry, kind="labels")
+        labels = np.maximum(labels, 0)
+        expected = None
+        for odd in (-1, -2, -100, shape[-1], 255):
+            moved = labels.copy()
+            moved[0].flat[0] = odd
+            got = entry.loss(preds, moved)
+            assert np.all(np.isfinite(got))
+            expected = got if expected is None else expected
+            np.testing.assert_array_equal(got, expected)
+        if "one-hot" in entry.targets:
+            one_hot = np.stack([moved == c for c in range(shape[-1])], -1)
+            hot = entry.loss(preds, one_hot.astype(np.float32))
+            np.testing.assert_allclose(got, hot, **_draws.SAME)
+
+    @_draws.concerns(_draws.ignores)
+    def test_ignore_equals_where(self, name):
+        entry = self.entries[name]
+        preds, labels = _draws.example(entry, kind="labels")
+        labels = np.maximum(labels, 0)
+        labels[0].flat[:2] = 255
+        where = np.ones(labels.shape, bool)
+        where[1].flat[1] = False
+        for activation in entry.options.get("activation", [None]):
+            options = dict(activation=activation) if activation else {}
+            got = _draws.bind(entry, options)(preds, labels, ignore=255, where=where)
+            expected = _draws.bind(entry, options)(
+                preds, labels, where=where & (labels != 255)
+            )
+            np.testing.assert_array_equal(got, expected)

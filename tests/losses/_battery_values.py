@@ -1,0 +1,207 @@
+"""The battery: values, derivatives, transformations, dtypes."""
+
+import functools
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec
+from jax.test_util import check_grads
+
+from headwise import _reduction
+from tests.losses import _draws
+from tests.losses import _entry
+
+
+class Values:
+    """Equal to the reference, under every transformation."""
+
+    entries: ClassVar[Mapping[str, _entry.Entry]]
+
+    @pytest.mark.parametrize("rank", [1, 2, 3])
+    def test_equals_naive_float64(self, name, rank):
+        entry = self.entries[name]
+        for shape in _draws.shapes_of(entry).values():
+            if len(shape) != rank + 2:
+                continue
+            for preds, targets, options in _draws.draws(name, entry, shape, count=8):
+                got = _draws.bind(entry, options)(preds, targets)
+                expected = entry.reference(preds, targets, **options)
+                np.testing.assert_allclose(
+                    got,
+                    expected,
+                    **_draws.CLOSE | dict(entry.close),
+                    err_msg=str(options),
+                )
+
+    @pytest.mark.parametrize("over_batch", _entry.FLAGS)
+    @pytest.mark.parametrize("background", _entry.FLAGS)
+    def test_declared_layout_is_the_shape_of_the_result(
+        self, name, over_batch, background
+    ):
+        entry = self.entries[name]
+        given = dict(over_batch=over_batch, background=background)
+        options = {k: v for k, v in given.items() if k in _draws.parameters(entry)}
+        assert _reduction.layout_of(entry.loss) is not None
+        for shape in _draws.shapes_of(entry).values():
+            loss = functools.partial(entry.loss, **options)
+            got = jax.eval_shape(loss, *_draws.example(entry, shape)).shape
+            assert got == _entry.declared_shape(loss, shape, **options)
+
+    def test_jit_equals_eager(self, name):
+        entry = self.entries[name]
+        for preds, targets, options in _draws.draws(
+            name, entry, _draws.smallest(entry), 2, seed=1
+        ):
+            loss = _draws.bind(entry, options)
+            np.testing.assert_allclose(
+                jax.jit(loss)(preds, targets), loss(preds, targets), **_draws.SAME
+            )
+
+    def test_vmap_equals_loop(self, name):
+        entry = self.entries[name]
+        for preds, targets, options in _draws.draws(
+            name, entry, _draws.smallest(entry), 2, seed=2
+        ):
+            loss = _draws.bind(entry, options)
+            stacks = np.stack([preds, preds[::-1]]), np.stack([targets] * 2)
+            expected = [loss(p, t) for p, t in zip(*stacks)]
+            np.testing.assert_allclose(
+                jax.vmap(loss)(*stacks), np.stack(expected), **_draws.SAME
+            )
+
+    def test_sharded_batch_equals_one_device(self, name):
+        entry = self.entries[name]
+        shape = (4, *_draws.smallest(entry)[1:])
+        mesh = jax.make_mesh((4,), ("data",))
+        split = NamedSharding(mesh, PartitionSpec("data"))
+        for preds, targets, options in _draws.draws(name, entry, shape, 2, seed=4):
+            options.pop("where")
+            gradient = jax.jit(jax.value_and_grad(_draws.total(entry, **options)))
+            expected = gradient(preds, targets)
+            got = gradient(*jax.device_put((preds, targets), split))
+            for one, other in zip(got, expected):
+                np.testing.assert_allclose(one, other, **_draws.SAME)
+
+    def test_derivatives(self, name):
+        entry = self.entries[name]
+        with jax.enable_x64(True):
+            shape = (2, 2, 3) if entry.shapes is None else _draws.smallest(entry)
+            for preds, targets, options in _draws.draws(name, entry, shape, 2, seed=3):
+                loss = jax.jit(
+                    functools.partial(_draws.bind(entry, options), targets=targets)
+                )
+                preds = jnp.asarray(preds, jnp.float64)
+                check_grads(loss, (preds,), order=entry.order, modes=["rev"])
+
+    @pytest.mark.parametrize("smooth", [1e-5, 0.0])
+    def test_finite_at_the_edges(self, name, smooth):
+        entry = self.entries[name]
+        if "smooth" not in entry.options and smooth == 0.0:
+            pytest.skip("has no smooth")
+        shape = (1, *_draws.smallest(entry)[1:-1], 2)
+        if entry.shapes is not None and shape[-1] != _draws.smallest(entry)[-1]:
+            shape = (1, *_draws.smallest(entry)[1:])
+        ones, zeros = np.ones(shape), np.zeros(shape)
+        first = zeros.copy()
+        first[..., 0] = 1
+        edges = [jnp.array(x, jnp.float32) for x in (ones, zeros, first, 1 - first)]
+        options = dict(smooth=smooth) if "smooth" in entry.options else {}
+        gradient = jax.jit(jax.value_and_grad(_draws.total(entry, **options)))
+        targets = (
+            edges
+            if "one-hot" in entry.targets or not _draws.takes_labels(entry)
+            else []
+        )
+        if _draws.takes_labels(entry):
+            targets = [*targets, jnp.zeros(shape[:-1], int), jnp.ones(shape[:-1], int)]
+        for p in edges:
+            for t in targets:
+                value, grads = gradient(p, t)
+                assert np.isfinite(value)
+                assert np.all(np.isfinite(grads))
+
+    @_draws.concerns(_draws.takes_labels)
+    def test_finite_at_extreme_logits(self, name):
+        entry = self.entries[name]
+        softmax = dict(activation="softmax") if "activation" in entry.options else {}
+        if not softmax and entry.preds is _entry.probabilities:
+            pytest.skip("takes probabilities alone")
+        shape = _draws.smallest(entry)
+        rng = np.random.default_rng(0)
+        logits = jnp.array(rng.choice([-1e4, 0.0, 1e4], shape), jnp.float32)
+        gradient = jax.jit(jax.value_and_grad(_draws.total(entry, **softmax)))
+        for label in (None, 0, 1):
+            labels = rng.integers(0, shape[-1], shape[:-1])
+            labels = labels if label is None else np.full(shape[:-1], label)
+            value, grads = gradient(logits, labels)
+            assert np.isfinite(value)
+            assert np.all(np.isfinite(grads))
+
+    @_draws.concerns(lambda entry: entry.perfect_is_0)
+    def test_perfect_is_0_and_worse_is_more(self, name):
+        entry = self.entries[name]
+        _, targets = _draws.example(entry)
+        # smooth = 1e-5 above and below cancels to the last digit of float32.
+        np.testing.assert_allclose(entry.loss(targets, targets), 0.0, atol=1e-6)
+        assert jnp.sum(entry.loss(0.5 * targets, targets)) > 0.1
+        assert jnp.all(entry.loss(1.0 - targets, targets) > 0.1)
+
+    @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+    def test_half_precision_in_float32_out(self, name, dtype):
+        entry = self.entries[name]
+        shape = None if entry.spatial else (2, 300, 3)
+        preds, targets = _draws.example(entry, shape)
+        preds = preds.astype(dtype)
+        if jnp.issubdtype(targets.dtype, jnp.floating):
+            targets = targets.astype(dtype)
+        got = entry.loss(preds, targets)
+        assert got.dtype == jnp.float32
+        wide = [
+            x if x.dtype == int else x.astype(jnp.float32) for x in (preds, targets)
+        ]
+        expected = entry.loss(*wide)
+        # Summed in float32, so equal to rounding. A part of a mixture that is not ours
+        # squares in half precision: 8 bits of mantissa, 2⁻⁸ = 0.004.
+        rtol = 0.004 if name == "mix" else 2e-6
+        np.testing.assert_allclose(got, expected, rtol=rtol, atol=1e-7)
+        grads = jax.grad(_draws.total(entry))(preds, targets)
+        assert grads.dtype == dtype
+        assert np.all(np.isfinite(grads.astype(np.float32)))
+
+    def test_float64_stays(self, name):
+        entry = self.entries[name]
+        with jax.enable_x64(True):
+            preds, targets = _draws.example(entry)
+            if jnp.issubdtype(targets.dtype, jnp.floating):
+                targets = targets.astype(jnp.float64)
+            preds = preds.astype(jnp.float64)
+            got = entry.loss(preds, targets)
+            assert got.dtype == jnp.float64
+            expected = entry.reference(np.array(preds), np.array(targets))
+            # A few float64 digits.
+            np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+
+    @_draws.concerns(lambda entry: entry.traced)
+    def test_one_trace_for_all_hyper_parameters(self, name):
+        entry, traces = self.entries[name], []
+        preds, targets = _draws.example(entry)
+
+        @jax.jit
+        def loss(preds, targets, hyper):
+            traces.append(None)
+            return entry.loss(preds, targets, **hyper)
+
+        for i in range(2):
+            hyper = {key: values[i] for key, values in entry.traced.items()}
+            expected = entry.reference(np.array(preds), np.array(targets), **hyper)
+            np.testing.assert_allclose(
+                loss(preds, targets, hyper),
+                expected,
+                **_draws.CLOSE | dict(entry.close),
+            )
+        assert len(traces) == 1
