@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 
@@ -68,7 +69,7 @@ def test_recipe_works_on_a_copy(title, tmp_path):
     paths = [str(tmp_path / "research"), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
     for command in commands:
-        words = command.split(" #")[0].split()
+        words = shlex.split(command, comments=True)
         assert words[0] == "python", command
         done = subprocess.run(
             [sys.executable, *words[1:]],

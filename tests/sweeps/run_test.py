@@ -86,7 +86,8 @@ def test_settings_tell_trials_apart_and_nothing_is_rewritten(batched, tmp_path):
 
     path = tmp_path / "trials.jsonl"
     path.write_text('{"of": "a later version"}\n')
-    with pytest.warns(UserWarning, match="line 1 skipped"):
+
+    def in_turn():
         first = sweep(0.1)
         text = path.read_text()
         assert sweep(0.1) == first
@@ -94,6 +95,10 @@ def test_settings_tell_trials_apart_and_nothing_is_rewritten(batched, tmp_path):
         second = sweep(0.2)
         assert path.read_text().startswith(text)
         assert hw.sweeps.read(tmp_path) == first + second
+        return first, second
+
+    with pytest.warns(UserWarning, match="line 1 skipped"):
+        first, second = in_turn()
     assert [r["settings"]["lr"] for r in second] == [float(np.float32(0.2))] * 3
     assert {r["mode"] for r in first} == {"vmap" if batched else "loop"}
     assert first[0]["made_with"]["versions"]["jax"] == jax.__version__
