@@ -31,6 +31,7 @@ BASE = {
     "_text",
     "_trees",
     "_version",
+    "_xla",
 }
 
 # What each layer may import of the library, beside itself and the base.
