@@ -16,6 +16,7 @@ from headwise.gradients import _equations
 from headwise.gradients import _gramian
 from headwise.gradients import _linear
 from headwise.gradients import _lockstep
+from headwise.gradients import _reach
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -76,11 +77,11 @@ class Backward:
         return _xla.stacks_heads(linear.has_batched_products, linear.largest_factor)
 
     def reaches(self) -> list[list[bool]]:
-        """For every head and every leaf whether it moves it, as `hw.routing` says.
+        """For every head, which leaves it moves: what `hw.routing` says, at no trace.
 
-        Read off the linear program: the model is not traced again.
+        `values_fn` is not looked at again: the answer is in the linear program.
         """
-        return self.linear.reaches()
+        return _reach.reaches(self.linear)
 
     def rows(
         self, method: str = "auto", flags: Sequence[bool] | None = None

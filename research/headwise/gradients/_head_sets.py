@@ -51,10 +51,10 @@ def members(heads: int) -> list[int]:
 
 def subsets(heads: int) -> np.ndarray:
     """All subsets of a set, [2^size], the empty one first."""
-    found = np.zeros(1, np.int64)
+    sets = np.zeros(1, np.int64)
     for h in members(heads):
-        found = np.concatenate([found, found | single(h)])
-    return found
+        sets = np.concatenate([sets, sets | single(h)])
+    return sets
 
 
 # A set for each entry of an array.

@@ -24,8 +24,6 @@ Example:
     ('loss1', 'loss2') [1, 1, 1, 2, 2, 2, 3]
     >>> print([linear.heads[v] for v in linear.params])         # of A, C and D
     [3, 1, 2]
-    >>> print(linear.reaches())
-    [[True, True, False], [True, False, True]]
 """
 
 from collections.abc import Callable
@@ -38,10 +36,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend import core
 
-from headwise.gradients import _dependence
 from headwise.gradients import _equations
 from headwise.gradients import _head_sets
-from headwise.gradients import _transpose
 from headwise.gradients._equations import Var
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -92,35 +88,6 @@ class Linear(NamedTuple):
     def _shared(self) -> list[Any]:
         pairs = zip(self.equations, self.groups, strict=True)
         return [eqn for eqn, group in pairs if group.bit_count() > 1]
-
-    def reaches(self) -> list[list[bool]]:
-        """For every head and every leaf of the parameters, whether the head moves it.
-
-        The linear program is transposed once with a symbol for each head's cotangent;
-        a head moves what depends on its symbol. Finer than `heads`, which tells no
-        entries of an array apart. Nothing is evaluated, and the model not traced again.
-        """
-        sets_of_values: dict[Var, int] = {}
-        for h, v in enumerate(self.values):
-            if v is not None:
-                single = _head_sets.single(h)
-                sets_of_values[v] = sets_of_values.get(v, 0) | single
-        moved = dict.fromkeys(self.params, 0) | sets_of_values
-        outputs = tuple(v for v in sets_of_values if v not in set(self.params))
-        if outputs:
-            known, inputs, backward = _transpose.program(
-                self.known, self.equations, outputs
-            )
-            sets = [0] * len(known) + [sets_of_values[v] for v in outputs]
-            found = _dependence.dependence(backward, sets)
-            moved |= {
-                v: moved.get(v, 0) | heads
-                for v, heads in zip(inputs, found, strict=True)
-            }
-        return [
-            [bool(moved[v] & _head_sets.single(h)) for v in self.params]
-            for h in range(len(self.names))
-        ]
 
 
 def _is_batched_product(eqn: Any) -> bool:

@@ -28,8 +28,8 @@ from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from headwise import _xla
 from headwise.gradients import _cut
 from headwise.gradients import _equations
 from headwise.gradients import _parts
@@ -86,7 +86,7 @@ class Lockstep:
         before the next part makes more.
         """
         cotangents = list(self._on_the_way.values())
-        cotangents, done = lax.optimization_barrier((cotangents, done))
+        cotangents, done = _xla.hold(cotangents, done)
         self._on_the_way = dict(zip(self._on_the_way, cotangents, strict=True))
         return done
 

@@ -58,7 +58,7 @@ class Part(NamedTuple):
 def parts(linear: _linear.Linear, large: int | None, by_head: bool) -> list[Part]:
     """All parts in the order of the backward pass; see `_cut.cut` for the arguments."""
     used = {v for v in linear.values if v is not None}
-    found = []
+    transposed = []
     for heads, equations in reversed(_blocks(linear, large, by_head)):
         produced = [v for eqn in equations for v in eqn.outvars]
         outputs = tuple(v for v in produced if v in used and linear.heads.get(v, 0))
@@ -75,8 +75,8 @@ def parts(linear: _linear.Linear, large: int | None, by_head: bool) -> list[Part
         )
         transpose = _weight_products.pullback if products else _transpose.pullback
         pull = transpose(linear.known, equations)
-        found.append(Part(heads, inputs, outputs, pull, stacks=not products))
-    return found
+        transposed.append(Part(heads, inputs, outputs, pull, stacks=not products))
+    return transposed
 
 
 def leading_to(wanted: set[Var], parts: Sequence[Part]) -> list[Part]:

@@ -56,15 +56,15 @@ class Routing:
 
     def by_module(self, depth: int | None = None) -> dict[str, tuple[str, ...]]:
         """{module: names of the heads that reach any parameter of it}."""
-        found: dict[str, dict[str, None]] = {}
+        movers: dict[str, dict[str, None]] = {}
         for name in self.names:
             tree = self.reaches[name]
             flags = jax.tree.leaves(tree)
             for module, flag in zip(_trees.modules(tree, depth), flags, strict=True):
-                heads = found.setdefault(module, {})
+                heads = movers.setdefault(module, {})
                 if flag:
                     heads[name] = None
-        return {module: tuple(heads) for module, heads in found.items()}
+        return {module: tuple(heads) for module, heads in movers.items()}
 
     def moves(self, name: str, depth: int | None = None) -> tuple[str, ...]:
         """The modules that the loss of a head moves.

@@ -4,6 +4,15 @@ JAX transposes. Here equations are chosen that the given results depend on, and 
 known is kept apart from what is linear. Backwards through `dh = 5 dA`, `dy = 3 dh`::
 
     cotangent 1 of dy   ->   5 * 3 * 1 = 15 of dA
+
+Example:
+    >>> from headwise.gradients import _linear, _transpose
+    >>> plain = lambda A: ({"y": 3.0 * (5.0 * A)}, None)
+    >>> _, _, linear = _linear.linearize(plain, 2.0)
+    >>> pull = _transpose.pullback(linear.known, linear.equations)
+    >>> pulled = pull({linear.values[0]: jnp.array(1.0)})
+    >>> print(pulled[linear.params[0]])
+    15.0
 """
 
 from collections.abc import Callable
@@ -35,7 +44,7 @@ def pullback(
     def pull(cotangents: Cotangents) -> Cotangents:
         outputs = tuple(cotangents)
         if outputs not in transposes:
-            transposes[outputs] = _transposed(known, equations, outputs)
+            transposes[outputs] = _of_outputs(known, equations, outputs)
         inputs, reached, transpose = transposes[outputs]
         pulled = transpose(list(cotangents.values()))
         return {v: ct for v, ct in zip(inputs, pulled, strict=True) if v in reached}
@@ -43,28 +52,21 @@ def pullback(
     return pull
 
 
-def program(
-    known: Mapping[Var, Array], equations: Sequence[Any], outputs: tuple[Var, ...]
-) -> tuple[list[Var], list[Var], Any]:
-    """The transpose as a program; nothing is evaluated.
+def transposed(
+    function: Callable[..., list[Array]], known: Sequence[Array], inputs: Sequence[Var]
+) -> Callable[[list[Array]], Sequence[Array]]:
+    """Cotangents of what a function gives to those of its arguments after `known`."""
 
-    Returns:
-        What it knows and what it gives cotangents of, as variables, and the program:
-        its arguments are what it knows and the cotangents of `outputs`.
-    """
-    kept, _ = _leading_to(equations, outputs)
-    constants, inputs = _taken(known, kept)
-    function = _equations.function([*constants, *inputs], outputs, kept)
+    def forward(*tangents: Array) -> list[Array]:
+        return function(*known, *tangents)
 
-    def backward(arrays: list[Array], cotangents: list[Array]) -> list[Array]:
-        return _transpose(function, arrays, inputs)(cotangents)
-
-    arrays = [known[v] for v in constants]
-    cotangents = [_equations.zeros(v) for v in outputs]
-    return constants, inputs, jax.make_jaxpr(backward)(arrays, cotangents)
+    if not any(_numerics.varying_axes(v.aval) for v in inputs):
+        return jax.linear_transpose(forward, *map(_equations.struct, inputs))
+    # `linear_transpose` takes no types that differ between devices.
+    return jax.vjp(forward, *map(_equations.zeros, inputs))[1]
 
 
-def _transposed(
+def _of_outputs(
     known: Mapping[Var, Array], equations: Sequence[Any], outputs: tuple
 ) -> tuple[list, set, Callable]:
     """Inputs of the equations, which of them the outputs depend on, the transpose."""
@@ -72,7 +74,7 @@ def _transposed(
     constants, inputs = _taken(known, kept)
     function = _equations.function([*constants, *inputs], outputs, kept)
     arrays = [known[v] for v in constants]
-    return inputs, reached, _transpose(function, arrays, inputs)
+    return inputs, reached, transposed(function, arrays, inputs)
 
 
 def _leading_to(
@@ -96,15 +98,3 @@ def _taken(
     taken = _equations.variables(v for eqn in equations for v in eqn.invars)
     inputs = [v for v in taken if v not in known and v not in produced]
     return [v for v in taken if v in known], inputs
-
-
-def _transpose(
-    function: Callable[..., list[Array]], arrays: list[Array], inputs: Sequence[Var]
-) -> Callable[[list[Array]], tuple]:
-    def forward(*tangents: Array) -> list[Array]:
-        return function(*arrays, *tangents)
-
-    if not any(_numerics.varying_axes(v.aval) for v in inputs):
-        return jax.linear_transpose(forward, *map(_equations.struct, inputs))
-    # `linear_transpose` takes no types that differ between devices.
-    return jax.vjp(forward, *map(_equations.zeros, inputs))[1]
