@@ -26,7 +26,7 @@ from absl import app
 from absl import flags
 
 import headwise as hw
-from headwise import _products
+from headwise import _numerics
 from headwise import _xla
 
 _TRICKS = flags.DEFINE_list("tricks", None, "Which ones; all by default.")
@@ -105,26 +105,30 @@ def _gramian(tiny: bool) -> tuple[Callable, tuple]:
     return hw.gramian, (grads,)
 
 
-def _along(tiny: bool) -> tuple[Callable, tuple]:
+def _contributions(tiny: bool) -> tuple[Callable, tuple]:
     rows = [_normal(256 if tiny else 2048, 512, seed=h) for h in range(9)]
-    # The terms have more in them than a product: the optimiser's update.
-    def along(rows: list, x: jax.Array) -> jax.Array:
-        return _products.along(rows, x / (jnp.sqrt(x**2) + 1e-8), range(len(rows)))
+    grads = {f"y{h}": {"w": row} for h, row in enumerate(rows[:8])}
 
-    return along, (rows[:8], rows[8])
+    def shares(grads: dict, x: jax.Array) -> jax.Array:
+        # An update has more in it than an array that is read.
+        update = {"w": x / (jnp.sqrt(x**2) + 1e-8)}
+        return hw.contributions(grads, update=update).share
+
+    return shares, (grads, rows[8])
 
 
 def _weighted_sum(tiny: bool) -> tuple[Callable, tuple]:
     def total(weights: jax.Array, rows: list) -> jax.Array:
-        return _products.weighted_sum(weights, rows, range(len(rows)))
+        pairs = zip(weights, rows, strict=True)
+        return sum(_numerics.drop_zero_weight(w, row) for w, row in pairs)
 
     size = 64 if tiny else 2**20
     return total, (jnp.ones(8), [_normal(size, seed=h) for h in range(8)])
 
 
 def _plain_weighted_sum(weights: jax.Array, rows: list) -> jax.Array:
-    parts = (jnp.where(w == 0, 0.0, w * row) for w, row in zip(weights, rows, strict=True))
-    return sum(parts, jnp.zeros_like(rows[0]))
+    pairs = zip(weights, rows, strict=True)
+    return sum(jnp.where(w == 0, 0.0, w * row) for w, row in pairs)
 
 
 def _loss(classes: int) -> Callable[[bool], tuple[Callable, tuple]]:
@@ -183,7 +187,7 @@ CANARIES = {
     "gradients let go": Canary(_lockstep, {"hold": lambda *both: both}, "MB"),
     "parts at large params": Canary(_lockstep, {"LARGE_PART": 1e-9}, "MB"),
     "long arrays pair by pair": Canary(_gramian, {"PAIRWISE_SIZE": 2**62}, "ms"),
-    "sums in one loop": Canary(_along, {"TOGETHER_ROWS": (1, 0)}, "ms"),
+    "sums in one loop": Canary(_contributions, {"TOGETHER_ROWS": (1, 0)}, "ms"),
     "bits of a flag": Canary(
         _weighted_sum, {}, "s to compile", plain=_plain_weighted_sum
     ),
