@@ -64,6 +64,13 @@ class Backward:
         heads = self.linear.heads
         return sum(_equations.nbytes(v) * heads.get(v, 0).bit_count() for v in params)
 
+    def reaches(self) -> list[list[bool]]:
+        """For every head, which leaves it moves: what `hw.routing` says, at no trace.
+
+        `values_fn` is not looked at again: the answer is in the linear program.
+        """
+        return _reach.reaches(self.linear)
+
     def is_batched(self, method: str) -> bool:
         """Whether the heads go through the shared part as a stack.
 
@@ -75,13 +82,6 @@ class Backward:
             return method == "batched"
         linear = self.linear
         return _xla.stacks_heads(linear.has_batched_products, linear.largest_factor)
-
-    def reaches(self) -> list[list[bool]]:
-        """For every head, which leaves it moves: what `hw.routing` says, at no trace.
-
-        `values_fn` is not looked at again: the answer is in the linear program.
-        """
-        return _reach.reaches(self.linear)
 
     def rows(
         self, method: str = "auto", flags: Sequence[bool] | None = None
