@@ -76,7 +76,8 @@ def affinity(
     Raises:
         ValueError: unknown `method`; `optimizer_state` is not built like
             `optimizer.init(params)`; `shared` is no prefix or selects nothing.
-        TypeError: `optimizer` is none of optax; `shared` holds other than bool.
+        TypeError: `optimizer` is none of optax; `relative` or `has_aux` is no bool, or
+            `shared` holds other than bool.
         TypeError, ValueError: when called, as `hw.head_grads`.
 
     Example:
@@ -109,6 +110,7 @@ def affinity(
         NeurIPS 2021 (arXiv 2109.04617), the section on inter-task affinity.
     """
     _checks.choice("method", ["measured", "predicted"], method)
+    _checks.boolean("relative", relative)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(
             "optimizer: expected an optax.GradientTransformation, got "

@@ -146,7 +146,7 @@ def contributions(
         `Contributions`; computed inside `jax.jit` without host transfer.
 
     Raises:
-        ValueError: names or structures differ.
+        ValueError: names or structures differ; `depth` is no positive int.
 
     Example:
         >>> grads = {
