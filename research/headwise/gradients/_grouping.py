@@ -78,10 +78,10 @@ def group_heads(
         >>> names = ["a", "b", "c"]             # a and b help each other, both harm c
         >>> Z = [[0.0, 0.5, -0.25], [0.25, 0.0, -0.75], [0.125, -0.5, 0.0]]
         >>> grouping = hw.group_heads(Z, names, budget=2, alone=0.0)
-        >>> print(grouping.groups, grouping.score)              # a 0.25, b 0.5, c 0
+        >>> print(grouping.groups, grouping.score)  # a 0.25, b 0.5, c 0
         (('a', 'b'), ('c',)) 0.75
         >>> grouping = hw.group_heads(Z, names, budget=2, alone=-1e6)
-        >>> print(grouping.groups, grouping.score)              # a 0.25, b 0.5, c -0.25
+        >>> print(grouping.groups, grouping.score)  # a 0.25, b 0.5, c -0.25
         (('a', 'b'), ('a', 'c')) 0.5
         >>> grouping.serves
         {'a': 0, 'b': 0, 'c': 1}

@@ -1,7 +1,7 @@
 """The search for the best grouping: every group, then every partition of the heads.
 
-A set of heads is an index into arrays [2^H] (`_head_sets`). Two heads, with Z[0, 1] = 2,
-Z[1, 0] = -1 and 0 for a head alone::
+A set of heads is an index into arrays [2^H] (`_head_sets`). Two heads, with
+Z[0, 1] = 2, Z[1, 0] = -1 and 0 for a head alone::
 
     group        {0}   {1}   {0, 1}
     onto 0        0     -     -1
