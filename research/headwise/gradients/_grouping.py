@@ -100,16 +100,17 @@ def group_heads(
     group_of, value = _grouping_search.best_groups(onto)
     best: tuple[float, dict[int, int]] | None = None
     for blocks in _grouping_search.best_partitions(value, min(budget, len(heads))):
-        chosen = {j: int(group_of[block]) for block in blocks for j in _head_sets.members(block)}
+        chosen = {j: int(group_of[b]) for b in blocks for j in _head_sets.members(b)}
         terms = [float(onto[group, j]) for j, group in sorted(chosen.items())]
         score = math.fsum(terms)
-        if best is None or score > best[0] + _grouping_search.TIE * math.fsum(map(abs, terms)):
+        tie = _grouping_search.TIE * math.fsum(map(abs, terms))
+        if best is None or score > best[0] + tie:
             best = score, chosen
     assert best is not None
     score, chosen = best
     order = sorted(set(chosen.values()), key=_head_sets.members)
     return Grouping(
-        groups=tuple(tuple(heads[j] for j in _head_sets.members(group)) for group in order),
+        groups=tuple(tuple(heads[j] for j in _head_sets.members(g)) for g in order),
         serves={heads[j]: order.index(group) for j, group in sorted(chosen.items())},
         score=score,
     )
