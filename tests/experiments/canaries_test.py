@@ -16,9 +16,9 @@ from headwise import _xla
 
 def rows_of_the_table():
     """{trick: what decides it}, of the docstring of `_xla`."""
-    lines = _xla.__doc__.split("=\n")[2].splitlines()
-    found = (re.match(r"(.{24}) (.{33})(\S+)", line) for line in lines)
-    return {match[1].strip(): match[3].strip("`") for match in found if match}
+    table = _xla.__doc__.split("=\n")[2]
+    rows = (re.match(r"(\w.{23}) (.{32}) (\S+)", row) for row in table.splitlines())
+    return {row[1].strip(): row[3].strip("`") for row in rows if row}
 
 
 def test_every_trick_of_the_table_has_a_canary():

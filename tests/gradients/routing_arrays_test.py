@@ -133,6 +133,10 @@ def computed_index(p, x):
 )
 def test_through_arrays_that_heads_share(program, one, two):
     assert list(moved(program, ABCD, 1.0).values()) == [one, two]
+    values_fn = hw.gradients.with_aux(program, False)
+    _, _, backward = hw.gradients.linearize(values_fn, ABCD, 1.0)
+    flags = zip(*backward.reaches(), strict=True)
+    assert list(flags) == [(key in one, key in two) for key in ABCD]
 
 
 def test_a_parameter_with_all_heads_is_moved_by_all():

@@ -217,15 +217,24 @@ def test_from_shapes_alone_and_inside_jit(program):
     assert all(found == expected for found in seen)
 
 
-def test_a_model_is_traced_once():
+def by_reference(program):
+    return program in (reference, updated_reference)  # no linear program has these
+
+
+@pytest.mark.parametrize("program", [c[0] for c in CASES if not by_reference(c[0])])
+def test_a_linearised_model_knows_it_without_another_trace(program):
     traces = []
 
-    def program(p, x):
+    def traced(p, x):
         traces.append(None)
-        return network(p, x)
+        return program(p, x)
 
-    assert moved(program, ABCD, 1.0) == {"loss1": "ABC", "loss2": "ABD"}
+    values_fn = hw.gradients.with_aux(traced, False)
+    _, _, backward = hw.gradients.linearize(values_fn, ABCD, 1.0)
+    reaches = backward.reaches()
     assert len(traces) == 1
+    expected = hw.routing(program, ABCD, 1.0).reaches
+    assert reaches == [jax.tree.leaves(expected[name]) for name in backward.names]
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -4,12 +4,14 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _text
 from headwise import _trees
-from headwise.gradients import _backward
+from headwise.gradients import _dependence
 from headwise.gradients import _head_grads
+from headwise.gradients import _head_sets
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
 
@@ -180,22 +182,34 @@ def routing(
     leaves, structure = jax.tree.flatten((args, kwargs))
     traced = [i for i, leaf in enumerate(leaves) if hasattr(leaf, "dtype")]
 
-    seen: list[tuple[tuple[str, ...], list[list[bool]]]] = []
-
-    def look(p: PyTree, arrays: list) -> None:
+    def value(p: PyTree, arrays: list) -> dict:
         filled = list(leaves)
         for i, array in zip(traced, arrays, strict=True):
             filled[i] = array
         inner_args, inner_kwargs = jax.tree.unflatten(structure, filled)
-        _, _, backward = _backward.linearize(plain, p, *inner_args, **inner_kwargs)
-        seen.append((backward.names, backward.reaches()))
+        return plain(p, *inner_args, **inner_kwargs)[0]
 
-    jax.eval_shape(look, params, [leaves[i] for i in traced])
-    ((names, reaches),) = seen
+    def backward(p: PyTree, arrays: list, cotangents: dict) -> PyTree:
+        values, pullback = jax.vjp(lambda p: value(p, arrays), p)
+        # Of the values' own type, which may differ between devices (shard_map).
+        return pullback(
+            {n: cotangents[n] + jnp.zeros_like(v) for n, v in values.items()}
+        )[0]
+
+    arrays = [leaves[i] for i in traced]
+    shapes = jax.eval_shape(value, params, arrays)
+    names = tuple(shapes)
+    program = jax.make_jaxpr(backward)(
+        params, arrays, {n: jnp.zeros(s.shape, s.dtype) for n, s in shapes.items()}
+    )
+    free = len(program.jaxpr.invars) - len(names)
+    sets = _dependence.dependence(
+        program, [0] * free + [_head_sets.single(h) for h in range(len(names))]
+    )
     treedef = jax.tree.structure(params)
     return Routing(
         {
-            name: jax.tree.unflatten(treedef, flags)
-            for name, flags in zip(names, reaches, strict=True)
+            name: jax.tree.unflatten(treedef, [bool(s >> h & 1) for s in sets])
+            for h, name in enumerate(names)
         }
     )
