@@ -3,28 +3,29 @@
 None of them changes what is computed. Each has a canary in
 `experiments/benchmarks/canaries.py`, which runs it with and without and fails when it
 no longer helps; then it goes. All were seen with jax 0.10.2 on CPU (x86, two cores).
-The gains are those of the canaries: time, memory or time to compile, without over with.
+The gain is what was measured when a trick came in, time without over time with it; a
+dash where no figure was kept, which a run of the canaries has to fill.
 
-======================== ================================ ================= ======
-trick                    why                              decided by        gain
-======================== ================================ ================= ======
-turned activations       products read them across        turns_activations
-stacked heads            few large products, not many     stacks_heads
-heads one by one         stacks leave the caches          STACKED_SIZE
-ordered heads            passes run at once, in memory    after
-gradients let go         the same, side by side           hold
-parts at large params    gradients complete early         LARGE_PART
-long arrays pair by pair stacking copies them             PAIRWISE_SIZE
-sums in one loop         terms are stored before          TOGETHER_ROWS
-bits of a flag           2^H copies of a loop             `zero_where`
-kept gradients           a pass less                      KEPT_BYTES
-exponentials kept        computed anew in every use       keeps_arrays
-sums as products         sums with factors are slow       sums_by_products
-channels written out     short inner loops                WRITTEN_OUT
-convolution as products  3-D and in loops it is slow      convolves_by_products
-neighbours in a row      narrow products are slow         CONVOLUTION_BLOCK
-elimination              LAPACK calls wait in threads     SWEPT_HEADS
-======================== ================================ ================= ======
+======================== ================================ ===================== ====
+trick                    why                              decided by            gain
+======================== ================================ ===================== ====
+turned activations       products read them across        turns_activations     -
+stacked heads            few large products, not many     stacks_heads          1.07
+heads one by one         stacks leave the caches          STACKED_SIZE          1.15
+ordered heads            passes run at once, in memory    after                 -
+gradients let go         the same, side by side           hold                  -
+parts at large params    gradients complete early         LARGE_PART            -
+long arrays pair by pair stacking copies them             PAIRWISE_SIZE         -
+sums in one loop         terms are stored before          TOGETHER_ROWS         -
+bits of a flag           2^H copies of a loop             `zero_where`          -
+kept gradients           a pass less                      KEPT_BYTES            -
+exponentials kept        computed anew in every use       keeps_arrays          -
+sums as products         sums with factors are slow       sums_by_products      50
+channels written out     short inner loops                WRITTEN_OUT           -
+convolution as products  3-D and in loops it is slow      convolves_by_products 3
+neighbours in a row      narrow products are slow         CONVOLUTION_BLOCK     -
+elimination              LAPACK calls wait in threads     SWEPT_HEADS           -
+======================== ================================ ===================== ====
 
 What is here is read when a program is traced, as `_xla.NAME`. The code of a trick is
 here too if it is of use to several layers, else in its layer. Choices that would be
