@@ -31,6 +31,7 @@ BASE = {
     "_text",
     "_trees",
     "_version",
+    "_xla",
 }
 
 # What each layer may import of the library, beside itself and the base.
@@ -67,6 +68,11 @@ PORCH = {
     "experiments/studies": {"experiments.harness", "experiments.tasks"},
     "experiments/benchmarks": {"experiments.harness", "experiments.tasks"},
     "launch": {"experiments.harness"},
+}
+
+# Who looks behind the wall, and at what: the canaries play the tricks of `_xla` off.
+BEHIND = {
+    "experiments/benchmarks/canaries.py": {"headwise._numerics", "headwise._xla"}
 }
 
 ENGINE_ROOM = {
@@ -155,7 +161,8 @@ def porch_violations(source, path):
     for line, name, _ in _imports.imports(source, ".".join(parts[:-1])):
         where = f"{path}:{line}: {name}"
         top, *rest = name.split(".")
-        if top == "headwise" and any(part.startswith("_") for part in rest):
+        private = any(part.startswith("_") for part in rest)
+        if top == "headwise" and private and name not in BEHIND.get(path, set()):
             broken.append(f"{where}: private to the library")
         inside = any(f"{name}.".startswith(f"{a}.") for a in PORCH[home] | {own})
         if top in ("experiments", "launch", "tests") and not inside:

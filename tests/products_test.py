@@ -8,9 +8,10 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 
 from headwise import _products
+from headwise import _xla
 
-LONG = _products.PAIRWISE_SIZE
-SHORTEST, LONGEST = _products.TOGETHER_ROWS
+LONG = _xla.PAIRWISE_SIZE
+SHORTEST, LONGEST = _xla.TOGETHER_ROWS
 # On both sides of what is stacked, and of what one loop reduces.
 SHAPES = [
     (),

@@ -5,19 +5,12 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 
 from headwise import _numerics
+from headwise import _xla
 from headwise.typing import Array
-
-PAIRWISE_SIZE = 2**16
-PAIRWISE_HEADS = 16
-"""Gradients at least so long, of at most so many heads, are multiplied pair by pair."""
-
-TOGETHER_ROWS = (2**5, 2**10)
-"""Least and greatest last axis of arrays that one loop reduces side by side."""
 
 
 def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Array:
@@ -34,8 +27,8 @@ def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Arr
         part = products([rows[h] for h in reached]) if reached else 0.0
         at = jnp.ix_(jnp.asarray(reached), jnp.asarray(reached)) if reached else ...
         return jnp.zeros((heads, heads), dtype).at[at].set(part)
-    few = rows[0].size < PAIRWISE_SIZE or heads > PAIRWISE_HEADS
-    if few and not any(map(_numerics.has_sharding_type, rows)):
+    pairwise = _xla.multiplies_pairwise(rows[0].size, heads)
+    if not pairwise and not any(map(_numerics.has_sharding_type, rows)):
         matrix = jnp.stack([jnp.ravel(row) for row in rows]).astype(dtype)
         precision = lax.Precision.HIGHEST
         return jnp.matmul(matrix, matrix.conj().T, precision=precision).real
@@ -60,57 +53,49 @@ def along(rows: Sequence[Array], u: Array, reached: Sequence[int]) -> Array:
     """
     dtype = _numerics.accumulator(*rows)
     mine = [rows[h] for h in reached]
-    found = [jnp.zeros((), dtype).real] * len(rows)
-    if mine and _in_one_loop(u):
+    of_heads = [jnp.zeros((), dtype).real] * len(rows)
+    if mine and _xla.reduces_together(u):
         terms = [(g.astype(dtype) * u.astype(dtype).conj()).real for g in mine]
         sums = [jnp.sum(x) for x in _reduced_together(terms, 0.0, operator.add)]
-    elif not mine or u.size >= PAIRWISE_SIZE or _numerics.has_sharding_type(u):
+    elif not mine or u.size >= _xla.PAIRWISE_SIZE or _numerics.has_sharding_type(u):
         sums = [inner(g, u, dtype) for g in mine]
     else:
         matrix = jnp.stack([jnp.ravel(g) for g in mine]).astype(dtype)
         u = jnp.ravel(u).astype(dtype).conj()
         sums = list(jnp.matmul(matrix, u, precision=lax.Precision.HIGHEST).real)
     for h, x in zip(reached, sums, strict=True):
-        found[h] = x
-    return jnp.stack(found)
+        of_heads[h] = x
+    return jnp.stack(of_heads)
 
 
 def nonzero(arrays: Sequence[Array]) -> list[Array]:
     """For each array whether it has an entry that is not 0, NaN included."""
-    found = [jnp.zeros((), bool)] * len(arrays)
+    flags = [jnp.zeros((), bool)] * len(arrays)
     groups: dict[tuple[int, ...], list[int]] = {}
     for i, array in enumerate(arrays):
-        if _in_one_loop(array):
+        if _xla.reduces_together(array):
             groups.setdefault(array.shape, []).append(i)
         else:
-            found[i] = jnp.any(array != 0)
+            flags[i] = jnp.any(array != 0)
     for same in groups.values():
         terms = [arrays[i] != 0 for i in same]
         ors = _reduced_together(terms, False, operator.or_)
         for i, x in zip(same, ors, strict=True):
-            found[i] = jnp.any(x)
-    return found
-
-
-def _in_one_loop(array: Array) -> bool:
-    """Whether reducing arrays like this one together is faster: long ones, on CPU."""
-    if array.size < PAIRWISE_SIZE or _numerics.has_sharding_type(array):
-        return False
-    least, most = TOGETHER_ROWS
-    return jax.default_backend() == "cpu" and least <= array.shape[-1] <= most
+            flags[i] = jnp.any(x)
+    return flags
 
 
 def _reduced_together(
     terms: Sequence[Array], zero: Any, combine: Callable[[Array, Array], Array]
 ) -> list[Array]:
-    """Arrays of one shape, each reduced over its last axis.
+    """Arrays of one shape, each reduced over its last axis, some of them in one loop.
 
-    XLA on CPU makes one loop of up to 16, with all that leads to the terms; reduced one
-    by one they may be stored first.
+    All that leads to the terms is in the loop too; reduced one by one they may be
+    stored first.
     """
-    if len(terms) > PAIRWISE_HEADS:
-        rest = _reduced_together(terms[PAIRWISE_HEADS:], zero, combine)
-        return _reduced_together(terms[:PAIRWISE_HEADS], zero, combine) + rest
+    if len(terms) > _xla.TOGETHER_ARRAYS:
+        rest = _reduced_together(terms[_xla.TOGETHER_ARRAYS:], zero, combine)
+        return _reduced_together(terms[:_xla.TOGETHER_ARRAYS], zero, combine) + rest
     alike = _numerics.alike(tuple(terms))
     zeros = _numerics.alike(tuple(jnp.asarray(zero, x.dtype) for x in alike), alike)
     last = (terms[0].ndim - 1,)

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from headwise import _checks
 from headwise.typing import PyTree
 
 
@@ -22,23 +23,23 @@ def paths(tree: PyTree) -> list[tuple[str, ...]]:
 
     A trailing `value` is dropped: it is how NNX and Linen box a parameter.
     """
-    found = []
+    named = []
     for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]:
         parts = tuple(_part(key) for key in path)
         if len(parts) > 1 and parts[-1] == "value":
             parts = parts[:-1]
-        found.append(parts)
-    return found
+        named.append(parts)
+    return named
 
 
-def common_prefix(found: list[tuple[str, ...]]) -> int:
+def common_prefix(paths: list[tuple[str, ...]]) -> int:
     """How many leading path parts say nothing, since all leaves share them."""
     length = 0
-    while all(len(path) > length + 2 for path in found) and (
-        len({path[length] for path in found}) == 1
+    while all(len(path) > length + 2 for path in paths) and (
+        len({path[length] for path in paths}) == 1
     ):
         length += 1
-    return length if found else 0
+    return length if paths else 0
 
 
 def structure(tree: PyTree) -> Any:
@@ -51,11 +52,16 @@ def modules(tree: PyTree, depth: int | None = None) -> list[str]:
 
     It is the leaf's path without its last part (`trunk/0` for `trunk/0/kernel`), cut
     to the first `depth` parts if given. A leaf at the top is its own module.
+
+    Raises:
+        ValueError: `depth` is no positive int.
     """
-    found = paths(tree)
-    start = common_prefix(found)
+    if depth is not None:
+        depth = _checks.positive_int("depth", depth)
+    of_leaves = paths(tree)
+    start = common_prefix(of_leaves)
     names = []
-    for path in found:
+    for path in of_leaves:
         module = path[start:-1] or path[-1:]
         names.append("/".join(module[:depth] if depth else module) or "params")
     return names

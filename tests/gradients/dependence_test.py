@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from headwise.gradients import _control_flow
 from headwise.gradients import _dependence
+from headwise.gradients import _head_sets
 
 
 def product(a, b):
@@ -193,8 +195,8 @@ def check(program, exact):
         assert not np.any(changed & ~flagged), name
         assert name not in exact or not np.any(flagged & ~changed), name
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_dependence, "_LIMIT", 5)
-        patch.setattr(_dependence, "_STEPS", 1)
+        patch.setattr(_head_sets, "LARGEST", 5)
+        patch.setattr(_control_flow, "STEPS", 1)
         for name, changed, flagged in zip(names, changes, flags(), strict=True):
             assert not np.any(changed & ~flagged), name
 

@@ -189,8 +189,9 @@ def test_twelve_heads_with_planted_groups(budget):
         ({"names": ["a", "a"]}, ValueError, ["names", "duplicate", "'a'"]),
         ({"names": []}, ValueError, ["names", "at least one"]),
         ({"names": [0, 1]}, TypeError, ["names", "str", "int"]),
-        ({"budget": 0}, ValueError, ["budget", "1 or more", "0"]),
-        ({"budget": 1.5}, TypeError, ["budget", "int", "float"]),
+        ({"budget": 0}, ValueError, ["budget", "positive int", "0"]),
+        ({"budget": 1.5}, ValueError, ["budget", "positive int", "1.5"]),
+        ({"budget": True}, ValueError, ["budget", "positive int", "True"]),
         ({"alone": np.nan}, ValueError, ["alone", "finite", "nan"]),
         (
             {"names": [f"h{i}" for i in range(17)], "affinity": np.ones((17, 17))},

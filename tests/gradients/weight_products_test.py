@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import headwise as hw
-from headwise.gradients import _backward
+from headwise import _xla
 from tests.gradients import _programs
 
 METHODS = ("sequential", "batched")
@@ -122,7 +122,7 @@ def attention(width):
     return values_fn, params, jax.ShapeDtypeStruct((2, 3, width), jnp.float32)
 
 
-WIDEST = math.isqrt(_backward.STACKED_SIZE)
+WIDEST = math.isqrt(_xla.STACKED_SIZE)
 
 
 @pytest.mark.parametrize(

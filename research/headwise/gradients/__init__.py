@@ -1,14 +1,14 @@
 """Gradients: what each head does to every parameter, for any JAX model."""
 
 from headwise.gradients._affinity import affinity
-from headwise.gradients._affinity import group_heads
-from headwise.gradients._affinity import Grouping
 from headwise.gradients._backward import Backward
 from headwise.gradients._backward import linearize
 from headwise.gradients._contributions import Contributions
 from headwise.gradients._contributions import contributions
 from headwise.gradients._gramian import cosines
 from headwise.gradients._gramian import gramian
+from headwise.gradients._grouping import group_heads
+from headwise.gradients._grouping import Grouping
 from headwise.gradients._head_grads import head_grads
 from headwise.gradients._head_grads import with_aux
 from headwise.gradients._head_gramian import head_gramian

@@ -5,24 +5,23 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from headwise import _products
 from headwise import _trees
+from headwise import _xla
 from headwise.gradients import _cut
+from headwise.gradients import _equations
 from headwise.gradients import _gramian
 from headwise.gradients import _linear
+from headwise.gradients import _lockstep
+from headwise.gradients import _reach
 from headwise.typing import Array
 from headwise.typing import PyTree
 
 ROWS = ("auto", "sequential", "batched")
 """Ways through the shared part for gradients, and with "lockstep" for a gramian."""
-
-STACKED_SIZE = 2**18
-"""Where a parameter has more entries, heads go one by one on CPU."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Backward:
     @property
     def kept_bytes(self) -> int:
         """What the forward pass keeps for the backward passes."""
-        return sum(_linear.nbytes(v) for v in self.linear.known)
+        return sum(_equations.nbytes(v) for v in self.linear.known)
 
     @property
     def rows_bytes(self) -> int:
@@ -63,7 +62,14 @@ class Backward:
 
     def _bytes(self, params: Sequence[Any]) -> int:
         heads = self.linear.heads
-        return sum(_linear.nbytes(v) * heads.get(v, 0).bit_count() for v in params)
+        return sum(_equations.nbytes(v) * heads.get(v, 0).bit_count() for v in params)
+
+    def reaches(self) -> list[list[bool]]:
+        """For every head, which leaves it moves: what `hw.routing` says, at no trace.
+
+        `values_fn` is not looked at again: the answer is in the linear program.
+        """
+        return _reach.reaches(self.linear)
 
     def is_batched(self, method: str) -> bool:
         """Whether the heads go through the shared part as a stack.
@@ -74,10 +80,8 @@ class Backward:
         """
         if method != "auto":
             return method == "batched"
-        if jax.default_backend() != "cpu":
-            return True
-        small = self.linear.largest_factor <= STACKED_SIZE
-        return small and self.linear.has_batched_products
+        linear = self.linear
+        return _xla.stacks_heads(linear.has_batched_products, linear.largest_factor)
 
     def rows(
         self, method: str = "auto", flags: Sequence[bool] | None = None
@@ -88,28 +92,14 @@ class Backward:
             method: "sequential", "batched" or "auto".
             flags: the leaves that are asked for; the others may come out as zeros.
         """
-        batched = self.is_batched(method)
         cut = _cut.cut(self.linear, flags)
-        if not batched:
-            return [_cut.leaves(cut, row) for row in _sequential(cut)]
-        found = _cut.rows(cut, self._starts(cut), batched=True)
+        if not self.is_batched(method):
+            return [cut.leaves(row) for row in cut.one_by_one()]
+        gradients = dict(_lockstep.Lockstep(cut, cut.starts(), batched=True))
         return [
-            _cut.leaves(cut, {v: row[h] for v, row in found.items() if h in row})
+            cut.leaves({v: row[h] for v, row in gradients.items() if h in row})
             for h in range(len(self.names))
         ]
-
-    def _starts(self, cut: _cut.Cut, ordered: bool = False) -> list[_cut.Cotangents]:
-        """The private parts of all heads; ordered, one starts after the other."""
-        found: list[_cut.Cotangents] = []
-        last = None
-        for h in range(len(self.names)):
-            seed = _cut.seed(self.linear, h)
-            if ordered and last is not None:
-                seed = {v: _cut.after(ct, last) for v, ct in seed.items()}
-            found.append(_cut.private(cut, h, seed))
-            if h in cut.private and found[-1]:
-                *_, last = found[-1].values()
-        return found
 
     def feature_rows(self) -> list[list[Array]]:
         """The gradient of every head for every feature: the private parts alone.
@@ -128,7 +118,7 @@ class Backward:
                 start[v] if v in start else jnp.zeros(v.aval.shape, v.aval.dtype)
                 for v in cut.features
             ]
-            for start in self._starts(cut)
+            for start in cut.starts()
         ]
 
     def weighted(
@@ -147,16 +137,16 @@ class Backward:
             private: flags, one for every leaf of the parameters; given with `own`.
         """
         cut = _cut.cut(self.linear, by_head=False)
-        starts = self._starts(cut, ordered=True)
-        total = _cut.leaves(cut, _cut.shared(cut, _cut.weighted(weights, starts)))
+        starts = cut.starts(ordered=True)
+        total = cut.leaves(cut.pull_shared(_cut.weighted(weights, starts)))
         if own is None or private is None:
             return total
         mine = _cut.weighted(own, starts)
         late = {v for part in cut.shared for v in part.inputs}
         if late & set(_trees.chosen(self.linear.params, private)):
             # Held in an equation together with parts of other heads.
-            mine = _cut.shared(cut, mine)
-        pairs = zip(private, total, _cut.leaves(cut, mine), strict=True)
+            mine = cut.pull_shared(mine)
+        pairs = zip(private, total, cut.leaves(mine), strict=True)
         return [o if on else w for on, w, o in pairs]
 
     def gramian(self, flags: Sequence[bool], method: str = "auto") -> Array:
@@ -168,31 +158,27 @@ class Backward:
         """
         chosen = _trees.chosen(self.linear.params, flags)
         batched = self.is_batched(method)
-        large = None if batched else max(map(_linear.nbytes, chosen)) // 8
+        large = None
+        if not batched:
+            large = max(map(_equations.nbytes, chosen)) // _xla.LARGE_PART
         cut = _cut.cut(self.linear, flags, large)
         if method == "auto" and not batched:
-            small = _cut.lockstep_bytes(cut) < self._bytes(chosen)
+            small = _lockstep.most_bytes(cut) < self._bytes(chosen)
             method = "lockstep" if small else "sequential"
         if method == "sequential":
             cut = _cut.cut(self.linear, flags)
-            rows = [_cut.leaves(cut, row) for row in _sequential(cut)]
+            rows = [cut.leaves(row) for row in cut.one_by_one()]
             return _gramian.of_rows([_trees.chosen(row, flags) for row in rows])
         dtype = jnp.result_type(jnp.float32, *(v.aval.dtype for v in chosen))
         heads = len(self.names)
         total = jnp.zeros((heads, heads), jnp.zeros((), dtype).real.dtype)
-
-        def done(v: Any, of_head: dict[int, Array], now: _cut.Rows) -> None:
-            nonlocal total
-            if v not in chosen:
-                return
-            mine = sorted(of_head)
-            gram = _products.products([of_head[h] for h in mine])
-            total = total.at[np.ix_(mine, mine)].add(gram.astype(total.dtype))
-            # First the products, then the next part: these gradients may go.
-            on_the_way, total = lax.optimization_barrier((list(now.values()), total))
-            now.update(zip(list(now), on_the_way, strict=True))
-
-        _cut.rows(cut, self._starts(cut), batched, done)
+        walk = _lockstep.Lockstep(cut, cut.starts(), batched)
+        for parameter, gradients in walk:
+            if parameter in chosen:
+                mine = sorted(gradients)
+                gram = _products.products([gradients[h] for h in mine])
+                total = total.at[np.ix_(mine, mine)].add(gram.astype(total.dtype))
+                total = walk.continue_after(total)
         return total
 
 
@@ -208,6 +194,7 @@ def linearize(
         plain: `(params, *args, **kwargs) -> ({name: scalar}, aux)`, as
             `hw.gradients.with_aux` makes it.
         params: pytree of floating arrays.
+        *args, **kwargs: the further arguments of `plain`; not differentiated.
 
     Returns:
         (values, aux, backward): a dict in sorted order, what `plain` gave, `Backward`.
@@ -224,17 +211,3 @@ def linearize(
     """
     values, aux, linear = _linear.linearize(plain, params, *args, **kwargs)
     return values, aux, Backward(linear)
-
-
-def _sequential(cut: _cut.Cut) -> list[_cut.Cotangents]:
-    """The gradients of one head after the other, by parameter."""
-    found: list[_cut.Cotangents] = []
-    last = None
-    for h in range(len(cut.linear.names)):
-        seed = _cut.seed(cut.linear, h)
-        if last is not None:
-            seed = {v: _cut.after(ct, last) for v, ct in seed.items()}
-        found.append(_cut.shared(cut, _cut.private(cut, h, seed)))
-        complete = [v for v in cut.last_params if v in found[-1]]
-        last = found[-1][complete[0]] if complete else last
-    return found

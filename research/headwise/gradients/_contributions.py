@@ -15,6 +15,7 @@ from headwise import _products
 from headwise import _text
 from headwise import _trees
 from headwise.gradients import _gramian
+from headwise.gradients import _shares
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -145,7 +146,7 @@ def contributions(
         `Contributions`; computed inside `jax.jit` without host transfer.
 
     Raises:
-        ValueError: names or structures differ.
+        ValueError: names or structures differ; `depth` is no positive int.
 
     Example:
         >>> grads = {
@@ -163,66 +164,61 @@ def contributions(
          [0.5 0.5]]
     """
     names = _checks.head_names("grads", grads)
-    if weights is None:
-        w = jnp.ones(len(names))
-    elif hasattr(weights, "keys"):
-        _checks.same_names("weights", names, weights)
-        w = jnp.stack([_checks.scalar(f"weights[{n!r}]", weights[n]) for n in names])
-    else:
-        w = jnp.asarray(weights)
-        if w.shape != (len(names),):
-            raise ValueError(f"weights: expected [{len(names)}], got shape {w.shape}")
+    w = _checked_weights(names, weights)
     rows = _gramian.rows_by_leaf(grads)
     first = grads[names[0]]
     reached: Sequence[Sequence[int]] = [range(len(names))] * len(rows)
     if reaches is not None:
         reached = _reached(names, first, reaches)
-    if update is not None:
-        same = _trees.structure(update) == _trees.structure(first)
-        if not same or [jnp.shape(u) for u in jax.tree.leaves(update)] != [
-            jnp.shape(g) for g in jax.tree.leaves(first)
-        ]:
-            raise ValueError("update: expected a pytree like the gradients")
-        updates = list(map(jnp.asarray, jax.tree.leaves(update)))
-    both = (w != 0)[:, None] & (w != 0)[None, :]
+    updates = None if update is None else _checked_update(update, first)
     of_leaf = _trees.modules(first, depth)
     modules = tuple(dict.fromkeys(of_leaf))
     leaves = [[i for i, name in enumerate(of_leaf) if name == m] for m in modules]
-    owners = [sorted({h for i in mine for h in reached[i]}) for mine in leaves]
-    moves: dict[int, Array] = {}
-    if update is not None:
-        pairs = zip(leaves, owners, strict=True)
-        alone = [i for mine, heads in pairs if len(heads) == 1 for i in mine]
-        found = _products.nonzero([updates[i] for i in alone])
-        moves = dict(zip(alone, found, strict=True))
-    gram, pull = [], []
-    for mine, heads in zip(leaves, owners, strict=True):
-        gram.append(
-            jnp.asarray(sum(_products.products(rows[i], reached[i]) for i in mine))
-        )
-        if update is None:
-            moving = jnp.where(both, gram[-1], jnp.zeros_like(gram[-1]))
-            pull.append(jnp.matmul(moving, w, precision="highest"))
-            continue
-        if len(heads) == 1:
-            # All of the update is this head's, wherever it lies along the gradient.
-            (h,) = heads
-            moving = jnp.any(jnp.stack([moves[i] for i in mine]))
-            moving = moving & (gram[-1][h, h] != 0)
-            pull.append(jnp.zeros_like(gram[-1][0]).at[h].set(moving))
-        else:
-            each = [_products.along(rows[i], updates[i], reached[i]) for i in mine]
-            pull.append(jnp.asarray(sum(each)))
-    grams = jnp.stack(gram)
+    grams = [
+        jnp.asarray(sum(_products.products(rows[i], reached[i]) for i in mine))
+        for mine in leaves
+    ]
+    if updates is None:
+        pull = [_shares.along_sum(gram, w) for gram in grams]
+    else:
+        pull = _shares.along_update(leaves, grams, rows, updates, reached)
+    gram = jnp.stack(grams)
     weighted = _numerics.drop_zero_weight(w[None, :], jnp.stack(pull))
     total = jnp.sum(weighted, axis=1, keepdims=True)
     return Contributions(
         names=names,
         modules=modules,
-        norm=jnp.sqrt(jnp.diagonal(grams, axis1=1, axis2=2)),
+        norm=jnp.sqrt(jnp.diagonal(gram, axis1=1, axis2=2)),
         share=_numerics.safe_divide(weighted, total, 0.0),
-        cosine=_gramian.cosines(grams),
+        cosine=_gramian.cosines(gram),
     )
+
+
+def _checked_weights(
+    names: Sequence[str], weights: Mapping[str, Array] | Array | None
+) -> Array:
+    """[H] in the order of the names."""
+    if weights is None:
+        return jnp.ones(len(names))
+    if hasattr(weights, "keys"):
+        _checks.same_names("weights", names, weights)
+        return jnp.stack(
+            [_checks.scalar(f"weights[{n!r}]", weights[n]) for n in names]
+        )
+    w = jnp.asarray(weights)
+    if w.shape != (len(names),):
+        raise ValueError(f"weights: expected [{len(names)}], got shape {w.shape}")
+    return w
+
+
+def _checked_update(update: PyTree, first: PyTree) -> list[Array]:
+    """The leaves of the update, which is built like the gradient of a head."""
+    same = _trees.structure(update) == _trees.structure(first)
+    if not same or [jnp.shape(u) for u in jax.tree.leaves(update)] != [
+        jnp.shape(g) for g in jax.tree.leaves(first)
+    ]:
+        raise ValueError("update: expected a pytree like the gradients")
+    return [jnp.asarray(u) for u in jax.tree.leaves(update)]
 
 
 def _reached(

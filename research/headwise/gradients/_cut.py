@@ -1,69 +1,52 @@
-"""Backward passes through the linearised model: private parts, then the shared one."""
+"""The linearised model, cut where the heads part, and one head's way back through it.
 
-from collections.abc import Callable
+Equations that lead to one head alone are that head's *private* part, what leads to two
+or more is *shared*, and the arrays that pass from the shared into the private parts are
+the *features*. The backward pass of a head is then: its private part, from the value to
+the features, and the shared part, from the features to the parameters. The private
+parts are disjoint, so that all of them together cost one backward pass.
+
+Example:
+    >>> from headwise.gradients import _cut, _linear
+    >>> def plain(p):                                     # h is 10, the feature
+    ...     h = 5.0 * p["A"]
+    ...     return {"loss1": p["C"] * h, "loss2": p["D"] * h}, None
+    >>> _, _, linear = _linear.linearize(plain, {"A": 2.0, "C": 3.0, "D": 7.0})
+    >>> cut = _cut.cut(linear)
+    >>> print(sorted(cut.private), [part.heads for part in cut.shared])
+    [0, 1] [3]
+    >>> start = cut.pull(0, cut.seed(0))                  # from loss1 to C and h
+    >>> print(sorted(float(ct) for ct in start.values()))
+    [3.0, 10.0]
+    >>> print(*cut.leaves(cut.pull_shared(start)))        # of A: 5 * 3; of C; of D
+    15.0 10.0 0.0
+"""
+
 from collections.abc import Sequence
-from typing import Any
 from typing import NamedTuple
-from typing import TypeAlias
 
-import jax
 import jax.numpy as jnp
-from jax import lax
-from jax.extend import core
 
 from headwise import _numerics
+from headwise import _xla
 from headwise.gradients import _linear
-from headwise.gradients import _weight_products
+from headwise.gradients import _parts
+from headwise.gradients._equations import Var
+from headwise.gradients._transpose import Cotangents
 from headwise.typing import Array
-
-Var: TypeAlias = Any
-"""A variable of the linear program."""
-
-Cotangents: TypeAlias = dict[Var, Array]
-"""Of values, features or parameters: for one head, or a weighted sum over heads."""
-
-Rows: TypeAlias = dict[Var, dict[int, Array]]
-"""{variable: {head: its cotangent}}."""
-
-_MOVES = (
-    "broadcast_in_dim",
-    "convert_element_type",
-    "copy",
-    "mul",
-    "neg",
-    "reshape",
-    "rev",
-    "slice",
-    "squeeze",
-    "transpose",
-)
-"""What may stand between a parameter and the product that it goes into."""
-
-
-class Part(NamedTuple):
-    """Equations of the linear program that lead to the same heads, transposed."""
-
-    heads: int
-    """Bit set of the heads."""
-    inputs: tuple[Var, ...]
-    outputs: tuple[Var, ...]
-    pull: Callable[[Cotangents], Cotangents]
-    """Cotangents of its outputs to those of its inputs, for the outputs given."""
-    stacks: bool = True
-    """Whether cotangents of several heads may be pulled back as a stack."""
 
 
 class Cut(NamedTuple):
     """The backward program in order: the private parts, then the shared ones."""
 
     linear: _linear.Linear
-    private: dict[int, Part]
+    private: dict[int, _parts.Part]
     """By head; heads whose value is a shared variable have none."""
-    shared: tuple[Part, ...]
+    shared: tuple[_parts.Part, ...]
     """From the values down to the parameters."""
 
     @property
-    def features(self) -> tuple[Any, ...]:
+    def features(self) -> tuple[Var, ...]:
         """What passes from the shared into the private parts, in program order."""
         taken = {v for part in self.private.values() for v in part.inputs}
         taken |= {
@@ -78,8 +61,63 @@ class Cut(NamedTuple):
     def last_params(self) -> tuple[Var, ...]:
         """Shared parameters, those first whose gradient is complete last."""
         params = set(self.linear.params)
-        found = (v for part in reversed(self.shared) for v in part.inputs)
-        return tuple(dict.fromkeys(v for v in found if v in params))
+        inputs = (v for part in reversed(self.shared) for v in part.inputs)
+        return tuple(dict.fromkeys(v for v in inputs if v in params))
+
+    def seed(self, head: int) -> Cotangents:
+        """The cotangent 1 of a head's value; empty if no parameter reaches it."""
+        v = self.linear.values[head]
+        return {} if v is None else {v: self.linear.ones[head]}
+
+    def pull(self, head: int, seed: Cotangents) -> Cotangents:
+        """From a head's value to its private parameters and to what it shares."""
+        part = self.private.get(head)
+        if part is None or not seed:
+            return seed
+        given = {v: ct for v, ct in seed.items() if v in part.outputs}
+        return part.pull(given) if given else seed
+
+    def pull_shared(self, cotangents: Cotangents) -> Cotangents:
+        """From features to the parameters; cotangents of parameters are passed on."""
+        cotangents = dict(cotangents)
+        for part in self.shared:
+            given = {v: cotangents.pop(v) for v in part.outputs if v in cotangents}
+            if given:
+                add(cotangents, part.pull(given))
+        return cotangents
+
+    def starts(self, ordered: bool = False) -> list[Cotangents]:
+        """The private parts of all heads; ordered, one starts after the other."""
+        starts: list[Cotangents] = []
+        last = None
+        for h in range(len(self.linear.names)):
+            seed = self.seed(h)
+            if ordered and last is not None:
+                seed = {v: _xla.after(ct, last) for v, ct in seed.items()}
+            starts.append(self.pull(h, seed))
+            if h in self.private and starts[-1]:
+                *_, last = starts[-1].values()
+        return starts
+
+    def one_by_one(self) -> list[Cotangents]:
+        """The gradients of every head by parameter, one head after the other."""
+        rows: list[Cotangents] = []
+        last = None
+        for h in range(len(self.linear.names)):
+            seed = self.seed(h)
+            if last is not None:
+                seed = {v: _xla.after(ct, last) for v, ct in seed.items()}
+            rows.append(self.pull_shared(self.pull(h, seed)))
+            complete = [v for v in self.last_params if v in rows[-1]]
+            last = rows[-1][complete[0]] if complete else last
+        return rows
+
+    def leaves(self, cotangents: Cotangents) -> list[Array]:
+        """The gradients of the parameters' leaves, zeros where nothing came."""
+        pairs = zip(self.linear.params, self.linear.leaves, strict=True)
+        return [
+            cotangents[v] if v in cotangents else jnp.zeros_like(x) for v, x in pairs
+        ]
 
 
 def cut(
@@ -98,172 +136,16 @@ def cut(
             or more is used, so that its gradient is complete early.
         by_head: every head will go through the shared parts, not one weighted sum.
     """
-    groups: dict[int, list] = {}
-    for eqn, heads in zip(linear.equations, linear.groups, strict=True):
-        groups.setdefault(heads, []).append(eqn)
-    # What leads to many heads feeds what leads to some of them, never the reverse.
-    ordered = sorted(groups, key=lambda heads: -heads.bit_count())
-    blocks: list[tuple[int, list]] = []
-    for heads in ordered:
-        if heads.bit_count() == 1 or not by_head:
-            blocks.append((heads, groups[heads]))
-        elif large is None:
-            blocks += [(heads, b) for b in _products_apart(groups[heads], linear)]
-        else:
-            blocks += [(heads, b) for b in _blocks(groups[heads], linear, large)]
-    used = {v for v in linear.values if v is not None}
-    parts = []
-    for heads, equations in reversed(blocks):
-        produced = [v for eqn in equations for v in eqn.outvars]
-        outputs = tuple(v for v in produced if v in used and linear.heads.get(v, 0))
-        inputs = tuple(
-            v
-            for v in _linear.variables(v for eqn in equations for v in eqn.invars)
-            if v not in linear.known and v not in set(produced)
-        )
-        used |= set(inputs)
-        products = (
-            by_head
-            and heads.bit_count() > 1
-            and all(_weight_products.is_weight_product(linear, e) for e in equations)
-        )
-        transpose = _weight_products.pullback if products else _pullback
-        pull = transpose(linear, equations)
-        parts.append(Part(heads, inputs, outputs, pull, stacks=not products))
+    parts = _parts.parts(linear, large, by_head)
     shared = [part for part in parts if part.heads.bit_count() > 1]
     if flags is not None:
-        shared = _leading_to(
-            {v for v, on in zip(linear.params, flags, strict=True) if on}, shared
-        )
+        pairs = zip(linear.params, flags, strict=True)
+        shared = _parts.leading_to({v for v, on in pairs if on}, shared)
     return Cut(
         linear,
         {p.heads.bit_length() - 1: p for p in parts if p.heads.bit_count() == 1},
         tuple(shared),
     )
-
-
-def _leading_to(wanted: set[Var], parts: Sequence[Part]) -> list[Part]:
-    """The parts that lead to one of the wanted variables, and to nothing else."""
-    wanted, kept = set(wanted), []
-    for part in reversed(parts):
-        inputs = tuple(v for v in part.inputs if v in wanted)
-        if inputs:
-            wanted.update(part.outputs)
-            kept.append(part._replace(inputs=inputs, pull=_only(inputs, part.pull)))
-    return kept[::-1]
-
-
-def _only(inputs: tuple[Var, ...], pull: Callable) -> Callable:
-    def some(cotangents: Cotangents) -> Cotangents:
-        return {v: ct for v, ct in pull(cotangents).items() if v in inputs}
-
-    return some
-
-
-def _products_apart(equations: Sequence[Any], linear: _linear.Linear) -> list[list]:
-    """Products of activations with parameters one by one, then all else."""
-    apart: list[list] = []
-    others: list = []
-    for eqn in equations:
-        if _weight_products.is_weight_product(linear, eqn):
-            apart.append([eqn])
-        else:
-            others.append(eqn)
-    return [*apart, others] if others else apart
-
-
-def _blocks(equations: Sequence[Any], linear: _linear.Linear, large: int) -> list[list]:
-    """The equations in forward order, in blocks that end where large parameters come.
-
-    A block of products of parameters with known activations comes before what uses
-    them, so that on the way back the former finish before anything else goes on.
-    """
-    from_params = set(linear.params)
-    blocks: list[list] = []
-    products: list = []
-    others: list = []
-    for eqn in equations:
-        taken = [v for v in _linear.variables(eqn.invars) if v not in linear.known]
-        calls = any(True for _ in core.jaxprs_in_params(eqn.params))
-        if calls or not all(v in from_params for v in taken):
-            others.append(eqn)
-            continue
-        direct = [v for v in taken if v in linear.params]
-        if any(_linear.nbytes(v) >= large for v in direct):
-            blocks += [products, others]
-            products, others = [], []
-        products.append(eqn)
-        if eqn.primitive.name in _MOVES:
-            from_params.update(eqn.outvars)
-    return [block for block in (*blocks, products, others) if block]
-
-
-def _pullback(linear: _linear.Linear, equations: Sequence[Any]) -> Callable:
-    traced: dict[tuple, tuple] = {}
-
-    def pull(cotangents: Cotangents) -> Cotangents:
-        outputs = tuple(cotangents)
-        if outputs not in traced:
-            traced[outputs] = _transposed(linear, equations, outputs)
-        inputs, reached, transpose = traced[outputs]
-        found = transpose(list(cotangents.values()))
-        return {v: ct for v, ct in zip(inputs, found, strict=True) if v in reached}
-
-    return pull
-
-
-def _transposed(
-    linear: _linear.Linear, equations: Sequence[Any], outputs: tuple
-) -> tuple[list, set, Callable]:
-    """Inputs of the equations, which of them the outputs depend on, the transpose."""
-    reached, kept = set(outputs), []
-    for eqn in reversed(equations):
-        mine = reached & set(eqn.outvars)
-        if mine:
-            kept.append(eqn)
-            reached |= {v for v, on in _linear.users(eqn) if mine & set(on)}
-    kept.reverse()
-    produced = {v for eqn in kept for v in eqn.outvars}
-    taken = _linear.variables(v for eqn in kept for v in eqn.invars)
-    known = [v for v in taken if v in linear.known]
-    inputs = [v for v in taken if v not in linear.known and v not in produced]
-    function = _linear.function([*known, *inputs], outputs, kept)
-    arrays = [linear.known[v] for v in known]
-
-    def forward(*tangents: Array) -> list[Array]:
-        return function(*arrays, *tangents)
-
-    if not any(_numerics.varying_axes(v.aval) for v in inputs):
-        transpose = jax.linear_transpose(forward, *map(_linear.struct, inputs))
-        return inputs, reached, transpose
-    # `linear_transpose` takes no types that differ between devices.
-    _, transpose = jax.vjp(forward, *map(_linear.zeros, inputs))
-    return inputs, reached, transpose
-
-
-def seed(linear: _linear.Linear, head: int) -> Cotangents:
-    """The cotangent 1 of a head's value; empty if no parameter reaches it."""
-    v = linear.values[head]
-    return {} if v is None else {v: linear.ones[head]}
-
-
-def private(cut: Cut, head: int, start: Cotangents) -> Cotangents:
-    """From a head's value to its private parameters and to what it shares."""
-    part = cut.private.get(head)
-    if part is None or not start:
-        return start
-    given = {v: ct for v, ct in start.items() if v in part.outputs}
-    return part.pull(given) if given else start
-
-
-def shared(cut: Cut, cotangents: Cotangents) -> Cotangents:
-    """From features to the parameters; cotangents of parameters are passed on."""
-    cotangents = dict(cotangents)
-    for part in cut.shared:
-        given = {v: cotangents.pop(v) for v in part.outputs if v in cotangents}
-        if given:
-            add(cotangents, part.pull(given))
-    return cotangents
 
 
 def add(total: Cotangents, more: Cotangents) -> None:
@@ -284,108 +166,3 @@ def weighted(weights: Array, cotangents: Sequence[Cotangents]) -> Cotangents:
             },
         )
     return total
-
-
-def leaves(cut: Cut, cotangents: Cotangents) -> list[Array]:
-    """The gradients of the parameters' leaves, zeros where nothing came."""
-    pairs = zip(cut.linear.params, cut.linear.leaves, strict=True)
-    return [cotangents[v] if v in cotangents else jnp.zeros_like(x) for v, x in pairs]
-
-
-def rows(
-    cut: Cut,
-    starts: Sequence[Cotangents],
-    batched: bool,
-    done: Callable[[Var, dict[int, Array], Rows], None] | None = None,
-) -> Rows:
-    """The shared part for all heads in lockstep, part by part.
-
-    Args:
-        cut: the backward program.
-        starts: of each head, cotangents of features and parameters.
-        batched: where a part gets a cotangent from every head, pull the stack of them
-            back at once.
-        done: called as `done(v, {head: gradient}, on_the_way)` when the gradients of a
-            parameter are complete; it may replace what is on the way. None keeps them.
-
-    Returns:
-        {parameter: {head: gradient}} of those that `done` has not taken.
-    """
-    now: Rows = {}
-    for h, start in enumerate(starts):
-        _add_row(now, h, start)
-    users = dict.fromkeys(cut.linear.params, 0)
-    for part in cut.shared:
-        for v in part.inputs:
-            if v in users:
-                users[v] += 1
-    if done is not None:
-        for v in [v for v in now if users.get(v) == 0]:
-            done(v, now.pop(v), now)
-    for part in cut.shared:
-        given = {v: now.pop(v) for v in part.outputs if v in now}
-        heads = sorted({h for of_head in given.values() for h in of_head})
-        everywhere = all(len(of_head) == len(heads) for of_head in given.values())
-        if batched and part.stacks and len(heads) > 1 and everywhere:
-            stacks = {v: jnp.stack([g[h] for h in heads]) for v, g in given.items()}
-            found = _pull_stacks(part, stacks)
-            for i, h in enumerate(heads):
-                _add_row(now, h, {v: stack[i] for v, stack in found.items()})
-        else:
-            for h in heads:
-                mine = {v: g[h] for v, g in given.items() if h in g}
-                _add_row(now, h, part.pull(mine))
-        for v in part.inputs:
-            if v in users:
-                users[v] -= 1
-                if done is not None and not users[v] and v in now:
-                    done(v, now.pop(v), now)
-    return now
-
-
-def _add_row(rows: Rows, head: int, cotangents: Cotangents) -> None:
-    for v, ct in cotangents.items():
-        of_head = rows.setdefault(v, {})
-        of_head[head] = of_head[head] + ct if head in of_head else ct
-
-
-def _pull_stacks(part: Part, stacks: Cotangents) -> Cotangents:
-    keys: list[Var] = []
-
-    def pull(cotangents: list[Array]) -> list[Array]:
-        found = part.pull(dict(zip(stacks, cotangents, strict=True)))
-        keys[:] = found
-        return list(found.values())
-
-    arrays = jax.vmap(pull)(list(stacks.values()))
-    return dict(zip(keys, arrays, strict=True))
-
-
-def lockstep_bytes(cut: Cut) -> int:
-    """The most that the cotangents of all heads hold at a time in `rows`."""
-    size = {v: _linear.nbytes(v) * n.bit_count() for v, n in cut.linear.heads.items()}
-    now = {v for part in cut.private.values() for v in part.inputs}
-    now &= {v for part in cut.shared for v in part.outputs}
-    params = set(cut.linear.params)
-    most = held = sum(size[v] for v in now)
-    for part in cut.shared:
-        now |= set(part.inputs)
-        held = sum(size[v] for v in now)
-        most = max(most, held)
-        now -= set(part.outputs) | params
-    return most
-
-
-def after(x: Array, done: Array) -> Array:
-    """x, unchanged, but not before `done` is computed.
-
-    Compilers interleave independent backward passes, and then the intermediate arrays
-    of all of them are alive at once. `lax.optimization_barrier` alone does not order
-    them on every backend, so that x gets a true dependency: it adds the lowest bit of
-    n (n + 1), which is 0.
-    """
-    if _numerics.has_sharding_type(done):
-        return lax.optimization_barrier((x, done))[0]
-    first = jnp.real(done[(0,) * done.ndim]) if done.size else jnp.zeros(())
-    n = jnp.sum(lax.bitcast_convert_type(first, jnp.uint8).astype(jnp.uint32))
-    return x + (n * (n + 1) & 1).astype(x.dtype)

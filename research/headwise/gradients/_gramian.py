@@ -18,13 +18,13 @@ def rows_by_leaf(grads: Mapping[str, PyTree]) -> list[list[Array]]:
     """The head gradients leaf by leaf, each a list over the sorted names."""
     names = _checks.head_names("grads", grads)
     leaves = [jax.tree.leaves(grads[name]) for name in names]
-    for name, found in zip(names, leaves, strict=True):
+    for name, mine in zip(names, leaves, strict=True):
         if _trees.structure(grads[name]) != _trees.structure(grads[names[0]]):
             raise ValueError(
                 f"grads: expected the same structure for every head; {name!r} and "
                 f"{names[0]!r} differ"
             )
-        for a, b in zip(found, leaves[0], strict=True):
+        for a, b in zip(mine, leaves[0], strict=True):
             if jnp.shape(a) != jnp.shape(b):
                 raise ValueError(
                     f"grads: {name!r} has a leaf of shape {jnp.shape(a)} where "

@@ -53,12 +53,15 @@ def with_aux(values_fn: ValuesFn, has_aux: bool) -> Callable[..., tuple[dict, An
         A function of the same arguments; the values are a plain dict in sorted order.
 
     Raises:
+        TypeError: `values_fn` is no callable, `has_aux` no bool.
         TypeError, ValueError: when called, as `hw.head_grads`.
 
     Example:
         >>> hw.gradients.with_aux(lambda p: {"b": 2.0 * p, "a": p}, False)(1.5)
         ({'a': 1.5, 'b': 3.0}, None)
     """
+    _checks.function("values_fn", values_fn)
+    _checks.boolean("has_aux", has_aux)
 
     def plain(*args: Any, **kwargs: Any) -> tuple[dict, Any]:
         result = values_fn(*args, **kwargs)
@@ -116,8 +119,8 @@ def head_grads(
         gradient zero. NaN in one head stays in its own gradient.
 
     Raises:
-        TypeError: `values_fn` returns no dict or no floating value; params holds a
-            leaf that is not floating (its path is named).
+        TypeError: `values_fn` is no callable, or returns no dict or no floating value;
+            params holds a leaf that is not floating (its path is named).
         ValueError: a value is not a scalar; params is empty; `wrt` selects nothing;
             unknown `method`.
 

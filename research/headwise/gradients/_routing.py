@@ -11,6 +11,7 @@ from headwise import _text
 from headwise import _trees
 from headwise.gradients import _dependence
 from headwise.gradients import _head_grads
+from headwise.gradients import _head_sets
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
 
@@ -56,15 +57,15 @@ class Routing:
 
     def by_module(self, depth: int | None = None) -> dict[str, tuple[str, ...]]:
         """{module: names of the heads that reach any parameter of it}."""
-        found: dict[str, dict[str, None]] = {}
+        movers: dict[str, dict[str, None]] = {}
         for name in self.names:
             tree = self.reaches[name]
             flags = jax.tree.leaves(tree)
             for module, flag in zip(_trees.modules(tree, depth), flags, strict=True):
-                heads = found.setdefault(module, {})
+                heads = movers.setdefault(module, {})
                 if flag:
                     heads[name] = None
-        return {module: tuple(heads) for module, heads in found.items()}
+        return {module: tuple(heads) for module, heads in movers.items()}
 
     def moves(self, name: str, depth: int | None = None) -> tuple[str, ...]:
         """The modules that the loss of a head moves.
@@ -150,7 +151,7 @@ def routing(
 
     Args:
         values_fn: as in `hw.head_grads`.
-        params, args, kwargs: arrays or `jax.ShapeDtypeStruct`s; only shapes matter.
+        params, *args, **kwargs: arrays or `jax.ShapeDtypeStruct`s; only shapes matter.
         has_aux: `values_fn` returns (values, aux).
 
     Returns:
@@ -202,13 +203,13 @@ def routing(
         params, arrays, {n: jnp.zeros(s.shape, s.dtype) for n, s in shapes.items()}
     )
     free = len(program.jaxpr.invars) - len(names)
-    found = _dependence.dependence(
-        program, [0] * free + [1 << h for h in range(len(names))]
+    sets = _dependence.dependence(
+        program, [0] * free + [_head_sets.single(h) for h in range(len(names))]
     )
     treedef = jax.tree.structure(params)
     return Routing(
         {
-            name: jax.tree.unflatten(treedef, [bool(s >> h & 1) for s in found])
+            name: jax.tree.unflatten(treedef, [bool(s >> h & 1) for s in sets])
             for h, name in enumerate(names)
         }
     )

@@ -1,25 +1,32 @@
 """Products of known activations with a parameter, transposed for many heads.
 
 The gradient of a dense layer's matrix is the transposed activations times what comes
-back. XLA on CPU reads the activations across in each of these products; where many
-heads share them it is faster to turn them once.
+back. Many heads share the activations, and so these are turned once where that is
+faster (`_xla.turns_activations`)::
+
+    y = x w            x [B, I] known, w [I, O]
+    turned = xᵀ        [I, B], once
+    turned @ ct_h      [I, O], the gradient of w for each head h
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 from jax import lax
 
 from headwise import _numerics
+from headwise import _xla
 from headwise.gradients import _linear
+from headwise.gradients._equations import Var
+from headwise.gradients._transpose import Cotangents
 from headwise.typing import Array
 
 
 def is_weight_product(linear: _linear.Linear, eqn: Any) -> bool:
-    """Whether it is activations times a parameter, on CPU, in one dtype."""
-    if eqn.primitive.name != "dot_general" or jax.default_backend() != "cpu":
+    """Whether it is activations, which are to be turned, times a parameter."""
+    if eqn.primitive.name != "dot_general" or not _xla.turns_activations():
         return False
     x, w = eqn.invars
     if x not in linear.known or w not in linear.params:
@@ -35,22 +42,24 @@ def is_weight_product(linear: _linear.Linear, eqn: Any) -> bool:
     )
 
 
-def pullback(linear: _linear.Linear, equations: Sequence[Any]) -> Callable:
+def pullback(
+    known: Mapping[Var, Array], equations: Sequence[Any]
+) -> Callable[[Cotangents], Cotangents]:
     """The transpose of weight products: from results to parameters."""
-    turned: dict[Any, Array] = {}
+    turned: dict[Var, Array] = {}
 
-    def pull(cotangents: dict[Any, Array]) -> dict[Any, Array]:
-        found: dict[Any, Array] = {}
+    def pull(cotangents: Cotangents) -> Cotangents:
+        gradients: Cotangents = {}
         for eqn in reversed(equations):
             (out,) = eqn.outvars
             if out not in cotangents:
                 continue
             if out not in turned:
-                turned[out] = _turned(linear.known[eqn.invars[0]], eqn)
+                turned[out] = _turned(known[eqn.invars[0]], eqn)
             w = eqn.invars[1]
             ct = _gradient(turned[out], cotangents[out], eqn)
-            found[w] = found[w] + ct if w in found else ct
-        return found
+            gradients[w] = gradients[w] + ct if w in gradients else ct
+        return gradients
 
     return pull
 
@@ -68,10 +77,10 @@ def _gradient(turned: Array, ct: Array, eqn: Any) -> Array:
     first = len(contracted)
     count = turned.ndim - first
     axes = tuple(range(first, turned.ndim)), tuple(range(count))
-    found = lax.dot_general(
+    product = lax.dot_general(
         turned, ct, (axes, ((), ())), precision=eqn.params["precision"]
     )
     w = eqn.invars[1].aval
     free = [i for i in range(w.ndim) if i not in contracted]
     order = (*contracted, *free)
-    return lax.transpose(found, tuple(order.index(i) for i in range(w.ndim)))
+    return lax.transpose(product, tuple(order.index(i) for i in range(w.ndim)))

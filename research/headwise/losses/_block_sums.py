@@ -14,18 +14,17 @@ from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
 from headwise import _numerics
+from headwise import _xla
 from headwise.losses import _class_axis
 from headwise.typing import Array
-
-_BLOCK = 1024
 
 
 def _block(positions: int) -> int:
     """Length of the blocks that are summed first: a divisor, or a power of 2."""
-    if positions <= _BLOCK:
+    if positions <= _xla.SUMMED_BLOCK:
         return positions
-    largest = max(k for k in range(1, _BLOCK + 1) if positions % k == 0)
-    return largest if largest >= 32 else _BLOCK // 2
+    largest = max(k for k in range(1, _xla.SUMMED_BLOCK + 1) if positions % k == 0)
+    return largest if largest >= 32 else _xla.SUMMED_BLOCK // 2
 
 
 def _blocks_of(positions: Array, x: Array) -> Array:
@@ -44,7 +43,7 @@ def _is_fused(x: Array) -> bool:
 
     Those for CPUs are 50 times slower at that than at a product of matrices.
     """
-    return _numerics.has_sharding_type(x) or jax.default_backend() != "cpu"
+    return not _xla.sums_by_products(x)
 
 
 @jax.custom_jvp

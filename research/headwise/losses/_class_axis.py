@@ -1,8 +1,8 @@
 """Along the axis of the classes: the entry of a label, sums, broadcasts.
 
 Channels are last. If they are few, a loop over positions with the channels written out
-is what compilers vectorise. Above `WRITTEN_OUT` channels, the channel axis is a vector
-axis of its own.
+is what compilers vectorise. Above `_xla.WRITTEN_OUT` channels, the channel axis is a
+vector axis of its own.
 """
 
 import functools
@@ -10,11 +10,8 @@ import functools
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
+from headwise import _xla
 from headwise.typing import Array
-
-WRITTEN_OUT = 16
-LOGIT_WRITTEN_OUT = 15
-"""The logit of a label, which is read once and in no other loop."""
 
 
 def channels_of(x: Array) -> list[Array]:
@@ -24,13 +21,13 @@ def channels_of(x: Array) -> list[Array]:
 
 def over_channels(combine: str, x: Array) -> Array:
     """The "max" or the "sum" of the channels, [B, *S]."""
-    if x.shape[-1] > WRITTEN_OUT:
+    if x.shape[-1] > _xla.WRITTEN_OUT:
         return jnp.max(x, -1) if combine == "max" else jnp.sum(x, -1)
     add = jnp.maximum if combine == "max" else jnp.add
     return functools.reduce(add, channels_of(x))
 
 
-def at(labels: Array, x: Array, written_out: int = WRITTEN_OUT) -> Array:
+def at(labels: Array, x: Array, written_out: int = _xla.WRITTEN_OUT) -> Array:
     """Of x [B, *S, C] the channel of each label; 0 where it is no class."""
     if x.shape[-1] > written_out:
         place = jnp.clip(labels, 0, x.shape[-1] - 1)[..., None]
@@ -62,7 +59,7 @@ def spread(of_class: Array | SymbolicZero, like: Array) -> Array:
 
 def of_label(labels: Array, of_class: Array | SymbolicZero, like: Array) -> Array:
     """[B, *S] of [B, C] the entry of each label; 0 where it is no class."""
-    few = like.shape[-1] <= WRITTEN_OUT
+    few = like.shape[-1] <= _xla.WRITTEN_OUT
     if few or isinstance(of_class, SymbolicZero):
         return at(labels, spread(of_class, like))
     picked = at(labels.reshape(len(labels), -1), of_class[:, None])

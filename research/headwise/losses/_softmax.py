@@ -6,7 +6,7 @@ and with one array of the size of the logits, exp(logits - max), which the backw
 pass makes anew.
 
 Few channels are written out, and all sums taken side by side in one pass; above
-`_class_axis.WRITTEN_OUT` of them sums with factors are products of matrices
+`_xla.WRITTEN_OUT` of them sums with factors are products of matrices
 (`_block_sums`).
 """
 
@@ -19,6 +19,7 @@ from jax.custom_derivatives import CustomVJPPrimal
 from jax.custom_derivatives import SymbolicZero
 
 from headwise import _numerics
+from headwise import _xla
 from headwise.losses import _block_sums
 from headwise.losses import _class_axis
 from headwise.typing import Array
@@ -48,10 +49,10 @@ class LabelSums(NamedTuple):
 def _kept(labels: Array, x: Array) -> Array:
     """x, computed once: compilers for CPUs would compute it anew in every use.
 
-    They drop an `optimization_barrier` before they fuse (jax 0.10); a loop that may
-    run, as far as they know, stays. It never does: labels are not below MASKED.
+    A loop that may run, as far as they know, stays (`_xla.keeps_arrays`). It never
+    does: labels are not below MASKED.
     """
-    if not x.size or _numerics.has_sharding_type(x):
+    if not _xla.keeps_arrays(x):
         return x
     runs = (labels.reshape(-1)[0] < MASKED).astype(jnp.int32)
 
@@ -69,7 +70,7 @@ def _kept_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 def _exponentials(logits: Array, labels: Array, largest: Array) -> Array:
     """exp(logits - max), finite also where the logits are masked."""
     exps = jnp.exp(visible(logits, labels) - largest[..., None])
-    return _kept(labels, exps) if logits.shape[-1] <= _class_axis.WRITTEN_OUT else exps
+    return _kept(labels, exps) if logits.shape[-1] <= _xla.WRITTEN_OUT else exps
 
 
 def visible(logits: Array, labels: Array) -> Array:
@@ -84,7 +85,7 @@ def _label_sums(logits: Array, labels: Array) -> LabelSums:
 
 
 def _forward(logits: Array, labels: Array) -> tuple[LabelSums, tuple]:
-    if logits.shape[-1] > _class_axis.WRITTEN_OUT:
+    if logits.shape[-1] > _xla.WRITTEN_OUT:
         sums, largest, scale = _wide_sums(logits, labels)
     else:
         sums, largest, scale = _written_out_sums(logits, labels)
@@ -105,7 +106,7 @@ def _written_out_sums(logits: Array, labels: Array) -> tuple[LabelSums, Array, A
     scale = _kept(labels, jnp.where(labels == MASKED, 0, 1 / total))
     # Not (largest + log) - logit: that would lose the digits of the log.
     nll = jnp.log(total) - (
-        _class_axis.at(labels, shown, _class_axis.LOGIT_WRITTEN_OUT) - largest
+        _class_axis.at(labels, shown, _xla.LOGIT_WRITTEN_OUT) - largest
     )
     nll = jnp.where(labels >= 0, nll, 0)
     each = [x * scale for x in _class_axis.channels_of(exps)]
@@ -170,7 +171,7 @@ def _backward(residuals: tuple, cotangents: LabelSums) -> tuple[Array, None]:
         _, preds, squares = (_class_axis.spread(x, exps) for x in cotangents[:3])
         g = preds + 2 * p * squares
         of_label = _class_axis.of_label(labels, cotangents.intersection, exps)
-        if logits.shape[-1] > _class_axis.WRITTEN_OUT:
+        if logits.shape[-1] > _xla.WRITTEN_OUT:
             mine = jnp.exp(_below_largest(logits, labels, largest))
             total = _block_sums.along_channels(exps, cotangents.preds) + 2 * scale * (
                 _block_sums.along_channels(exps * exps, cotangents.squares)

@@ -16,9 +16,7 @@ from jax import lax
 from jax import numpy as jnp
 
 from headwise import _checks
-
-_BLOCK = 4
-"""Outputs along the last axis that a matrix row yields: the fastest of 1, 2, 4, 8."""
+from headwise import _xla
 
 
 def matmul_convolution(
@@ -145,7 +143,7 @@ def matmul_convolution(
 
 
 def _is_chosen(method: str) -> bool:
-    return method == "matmul" or jax.default_backend() == "cpu"
+    return method == "matmul" or _xla.convolves_by_products()
 
 
 def _is_channels_last(lhs: jax.Array, rhs: jax.Array, numbers: Any) -> bool:
@@ -173,7 +171,7 @@ def _convolve(x, k, strides, pads, stretch, dilation, out, precision, accumulato
     *outer, last = range(1, rank + 1)
     stride, span = strides[-1], (width - 1) * dilation[-1] + 1
     # Windows that do not overlap gain nothing from blocks.
-    block = 1 if span <= stride else min(_BLOCK, out[-1])
+    block = 1 if span <= stride else min(_xla.CONVOLUTION_BLOCK, out[-1])
     step = block * stride
     window = (block - 1) * stride + span
     pieces, blocks = -(-window // step), -(-out[-1] // block)

@@ -1,0 +1,157 @@
+"""Tricks played on compilers: what is done for XLA alone, and where it starts to pay.
+
+None of them changes what is computed. Each has a canary in
+`experiments/benchmarks/canaries.py`, which runs it with and without and fails when it
+no longer helps; then it goes. All were seen with jax 0.10.2 on CPU (x86, two cores).
+The gain is what was measured when a trick came in, time without over time with it; a
+dash where no figure was kept, which a run of the canaries has to fill.
+
+======================== ================================ ===================== ====
+trick                    why                              decided by            gain
+======================== ================================ ===================== ====
+turned activations       products read them across        turns_activations     -
+stacked heads            few large products, not many     stacks_heads          1.07
+heads one by one         stacks leave the caches          STACKED_SIZE          1.15
+ordered heads            passes run at once, in memory    after                 -
+gradients let go         the same, side by side           hold                  -
+parts at large params    gradients complete early         LARGE_PART            -
+long arrays pair by pair stacking copies them             PAIRWISE_SIZE         -
+sums in one loop         terms are stored before          TOGETHER_ROWS         -
+bits of a flag           2^H copies of a loop             `zero_where`          -
+kept gradients           a pass less                      KEPT_BYTES            -
+exponentials kept        computed anew in every use       keeps_arrays          -
+sums as products         sums with factors are slow       sums_by_products      50
+channels written out     short inner loops                WRITTEN_OUT           -
+convolution as products  3-D and in loops it is slow      convolves_by_products 3
+neighbours in a row      narrow products are slow         CONVOLUTION_BLOCK     -
+elimination              LAPACK calls wait in threads     SWEPT_HEADS           -
+======================== ================================ ===================== ====
+
+What is here is read when a program is traced, as `_xla.NAME`. The code of a trick is
+here too if it is of use to several layers, else in its layer. Choices that would be
+right for any compiler (an algorithm, a sort of one array in place of two) are no tricks
+and live where they are made.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from headwise import _numerics
+from headwise.typing import Array
+
+STACKED_SIZE = 2**18
+"""Heads go through the shared part one by one where it multiplies by a parameter of
+more entries: a stack of cotangents and the parameter leave the caches together."""
+
+LARGE_PART = 8
+"""A part of the shared program ends where a parameter is used that has at least this
+part of the largest one's bytes, so that a gramian can let its gradients go."""
+
+PAIRWISE_SIZE = 2**16
+PAIRWISE_HEADS = 16
+"""Gradients at least so long, of at most so many heads, are multiplied pair by pair.
+A product of the stacked gradients would copy them; of more heads it reads them less."""
+
+TOGETHER_ROWS = (2**5, 2**10)
+"""Least and greatest last axis of arrays that one loop reduces side by side; shorter
+rows make short inner loops, longer ones lose small terms of their sums."""
+
+TOGETHER_ARRAYS = 16
+"""The most arrays that one such loop takes; with more it runs out of registers."""
+
+KEPT_BYTES = 2**28
+"""Head gradients that take less are kept and combined; more are dropped for one more
+pass through the model. Memory, where it is cheap, against time."""
+
+WRITTEN_OUT = 16
+LOGIT_WRITTEN_OUT = 15
+"""Up to so many classes a loop over positions has the channels written out; above,
+channels are a vector axis. The second: the logit of a label, read once, in no other
+loop."""
+
+SUMMED_BLOCK = 1024
+"""Positions that are summed in one row of float32; longer rows would lose counts."""
+
+CONVOLUTION_BLOCK = 4
+"""Outputs along the last axis that a row of the matrix product yields; fastest of 1, 2,
+4 and 8."""
+
+SWEPT_HEADS = 16
+"""Up to so many heads systems are solved by one elimination, free of LAPACK, whose
+batched calls can wait for each other for ever when several are under way on few cores.
+Products of such matrices are sums there: with jax 0.12 some fused `dot`s were wrong by
+a percent."""
+
+
+def on_cpu() -> bool:
+    """Whether programs that are traced now will run on a CPU by default."""
+    return jax.default_backend() == "cpu"
+
+
+def turns_activations() -> bool:
+    """Whether activations that many heads share are transposed once, in memory."""
+    return on_cpu()
+
+
+def stacks_heads(has_batched_products: bool, largest_factor: int) -> bool:
+    """Whether heads go through the shared part as a stack.
+
+    On accelerators always. On CPU where products are stacks of small matrices anyway
+    (attention), unless its parameters are large.
+    """
+    return not on_cpu() or (has_batched_products and largest_factor <= STACKED_SIZE)
+
+
+def multiplies_pairwise(size: int, heads: int) -> bool:
+    """Whether gradients of that many entries are multiplied pair by pair."""
+    return size >= PAIRWISE_SIZE and heads <= PAIRWISE_HEADS
+
+
+def reduces_together(array: Array) -> bool:
+    """Whether one loop over several arrays like this one is faster: long ones."""
+    if array.size < PAIRWISE_SIZE or _numerics.has_sharding_type(array):
+        return False
+    least, most = TOGETHER_ROWS
+    return on_cpu() and least <= array.shape[-1] <= most
+
+
+def sums_by_products(x: Array) -> bool:
+    """Whether a sum over positions with factors is made a product of matrices."""
+    return on_cpu() and not _numerics.has_sharding_type(x)
+
+
+def convolves_by_products() -> bool:
+    """Whether a convolution is written out as products of matrices."""
+    return on_cpu()
+
+
+def keeps_arrays(x: Array) -> bool:
+    """Whether an array is held in memory by a loop that never runs.
+
+    CPU compilers drop an `optimization_barrier` before they fuse, and then compute the
+    array anew in every use.
+    """
+    return x.size > 0 and not _numerics.has_sharding_type(x)
+
+
+def after(x: Array, done: Array) -> Array:
+    """x, unchanged, but not before `done` is computed.
+
+    Compilers interleave independent backward passes, and then the intermediate arrays
+    of all of them are alive at once. `lax.optimization_barrier` alone does not order
+    them on every backend, so that x gets a true dependency: it adds the lowest bit of
+    n (n + 1), which is 0.
+    """
+    if _numerics.has_sharding_type(done):
+        return lax.optimization_barrier((x, done))[0]
+    first = jnp.real(done[(0,) * done.ndim]) if done.size else jnp.zeros(())
+    n = jnp.sum(lax.bitcast_convert_type(first, jnp.uint8).astype(jnp.uint32))
+    return x + (n * (n + 1) & 1).astype(x.dtype)
+
+
+def hold(pending: Any, done: Array) -> tuple[Any, Array]:
+    """Both unchanged; nothing goes on from `pending` before `done` is computed."""
+    return lax.optimization_barrier((pending, done))
