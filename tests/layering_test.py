@@ -71,9 +71,7 @@ PORCH = {
 }
 
 # Who looks behind the wall, and at what: the canaries play the tricks of `_xla` off.
-BEHIND = {
-    "experiments/benchmarks/canaries.py": {"headwise._numerics", "headwise._xla"}
-}
+BEHIND = {"experiments/benchmarks/canaries.py": {"headwise._numerics", "headwise._xla"}}
 
 ENGINE_ROOM = {
     "losses",

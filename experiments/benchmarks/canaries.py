@@ -30,7 +30,9 @@ from headwise import _numerics
 from headwise import _xla
 
 _TRICKS = flags.DEFINE_list("tricks", None, "Which ones; all by default.")
-_CALLS = flags.DEFINE_integer("calls", 12, "Timed calls of each program.", lower_bound=1)
+_CALLS = flags.DEFINE_integer(
+    "calls", 12, "Timed calls of each program.", lower_bound=1
+)
 _JUDGE = flags.DEFINE_bool("judge", True, "End with 1 if a trick no longer helps.")
 _TINY = flags.DEFINE_bool("tiny", False, "Programs so small that they show nothing.")
 
@@ -71,7 +73,9 @@ def _mlp(
         def values_fn(params: dict, x: jax.Array) -> dict:
             for w in params["trunk"]:
                 x = jnp.tanh(x @ w)
-            return {f"y{h}": jnp.mean((x @ w) ** 2) for h, w in enumerate(params["heads"])}
+            return {
+                f"y{h}": jnp.mean((x @ w) ** 2) for h, w in enumerate(params["heads"])
+            }
 
         return transform(values_fn), (params, _normal(rows, n))
 
@@ -120,7 +124,8 @@ def _contributions(tiny: bool) -> tuple[Callable, tuple]:
 def _weighted_sum(tiny: bool) -> tuple[Callable, tuple]:
     def total(weights: jax.Array, rows: list) -> jax.Array:
         pairs = zip(weights, rows, strict=True)
-        return sum(_numerics.drop_zero_weight(w, row) for w, row in pairs)
+        terms = [_numerics.drop_zero_weight(w, row) for w, row in pairs]
+        return sum(terms[1:], terms[0])
 
     size = 64 if tiny else 2**20
     return total, (jnp.ones(8), [_normal(size, seed=h) for h in range(8)])
@@ -128,7 +133,8 @@ def _weighted_sum(tiny: bool) -> tuple[Callable, tuple]:
 
 def _plain_weighted_sum(weights: jax.Array, rows: list) -> jax.Array:
     pairs = zip(weights, rows, strict=True)
-    return sum(jnp.where(w == 0, 0.0, w * row) for w, row in pairs)
+    terms = [jnp.where(w == 0, 0.0, w * row) for w, row in pairs]
+    return sum(terms[1:], terms[0])
 
 
 def _loss(classes: int) -> Callable[[bool], tuple[Callable, tuple]]:
@@ -191,9 +197,7 @@ CANARIES = {
     "bits of a flag": Canary(
         _weighted_sum, {}, "s to compile", plain=_plain_weighted_sum
     ),
-    "kept gradients": Canary(
-        _mlp(_balanced), {"KEPT_BYTES": 0}, "ms"
-    ),
+    "kept gradients": Canary(_mlp(_balanced), {"KEPT_BYTES": 0}, "ms"),
     "exponentials kept": Canary(_loss(4), {"keeps_arrays": lambda _: False}, "ms"),
     "sums as products": Canary(_loss(32), {"sums_by_products": lambda _: False}, "ms"),
     "channels written out": Canary(_loss(4), {"WRITTEN_OUT": 0}, "ms"),

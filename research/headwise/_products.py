@@ -94,8 +94,8 @@ def _reduced_together(
     stored first.
     """
     if len(terms) > _xla.TOGETHER_ARRAYS:
-        rest = _reduced_together(terms[_xla.TOGETHER_ARRAYS:], zero, combine)
-        return _reduced_together(terms[:_xla.TOGETHER_ARRAYS], zero, combine) + rest
+        rest = _reduced_together(terms[_xla.TOGETHER_ARRAYS :], zero, combine)
+        return _reduced_together(terms[: _xla.TOGETHER_ARRAYS], zero, combine) + rest
     alike = _numerics.alike(tuple(terms))
     zeros = _numerics.alike(tuple(jnp.asarray(zero, x.dtype) for x in alike), alike)
     last = (terms[0].ndim - 1,)

@@ -45,9 +45,14 @@ def test_with_and_without_a_trick_the_same_is_computed(trick):
 
 def test_the_decisions_are_put_back():
     before = dict(vars(_xla))
-    with pytest.raises(KeyError), canaries._replaced({"SWEPT_HEADS": 0}):
-        assert _xla.SWEPT_HEADS == 0
-        raise KeyError
+
+    def fails():
+        with canaries._replaced({"SWEPT_HEADS": 0}):
+            assert _xla.SWEPT_HEADS == 0
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fails()
     assert dict(vars(_xla)) == before
 
 
@@ -66,9 +71,9 @@ def test_a_trick_that_no_longer_helps_is_named(capsys, monkeypatch):
 
 
 def test_unknown_tricks_are_named():
-    with flagsaver.flagsaver(tricks=["magic"]):
-        with pytest.raises(app.UsageError, match="magic"):
-            canaries.main([])
+    chosen = flagsaver.flagsaver(tricks=["magic"])
+    with chosen, pytest.raises(app.UsageError, match="magic"):
+        canaries.main([])
 
 
 def test_command_line():

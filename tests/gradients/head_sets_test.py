@@ -100,9 +100,7 @@ def test_axes_move_into_a_result():
 
 def test_entries_are_taken_and_put():
     array = np.array([[1, 2, 4]])
-    np.testing.assert_array_equal(
-        _head_sets.take(array, 1, np.array([2, 0])), [[4, 1]]
-    )
+    np.testing.assert_array_equal(_head_sets.take(array, 1, np.array([2, 0])), [[4, 1]])
     same = _head_sets.take(array, 0, np.array([5, 6]))
     assert same is array, "one entry stands for all"
     put = _head_sets.put(array, 1, np.array([-1, 1, 3]), 4)

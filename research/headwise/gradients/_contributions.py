@@ -202,9 +202,7 @@ def _checked_weights(
         return jnp.ones(len(names))
     if hasattr(weights, "keys"):
         _checks.same_names("weights", names, weights)
-        return jnp.stack(
-            [_checks.scalar(f"weights[{n!r}]", weights[n]) for n in names]
-        )
+        return jnp.stack([_checks.scalar(f"weights[{n!r}]", weights[n]) for n in names])
     w = jnp.asarray(weights)
     if w.shape != (len(names),):
         raise ValueError(f"weights: expected [{len(names)}], got shape {w.shape}")
