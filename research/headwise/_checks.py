@@ -7,6 +7,7 @@ check costs nothing inside `jax.jit`.
 import math
 import numbers
 import operator
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
@@ -112,17 +113,27 @@ def nonnegative_int(argument: str, got: Any) -> int:
 
 def positive(argument: str, got: Any) -> None:
     """Raises ValueError for a number that is not > 0 and finite; see `is_static`."""
-    _in_range(argument, got, "a positive number", lambda x: 0 < x < math.inf)
+    in_range(argument, got, "a positive number", lambda x: 0 < x < math.inf)
 
 
 def nonnegative(argument: str, got: Any) -> None:
     """Raises ValueError for a number below 0, inf or NaN; see `is_static`."""
-    _in_range(argument, got, "a number >= 0", lambda x: 0 <= x < math.inf)
+    in_range(argument, got, "a number >= 0", lambda x: 0 <= x < math.inf)
 
 
 def fraction(argument: str, got: Any) -> None:
     """Raises ValueError for a number that is not in [0, 1]; see `is_static`."""
-    _in_range(argument, got, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+    in_range(argument, got, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+
+
+def number(argument: str, got: Any) -> None:
+    """Raises ValueError for a number that is not finite; see `is_static`."""
+    in_range(argument, got, "a finite number", math.isfinite)
+
+
+def below_one(argument: str, got: Any) -> None:
+    """Raises ValueError for a number that is not in [0, 1); see `is_static`."""
+    in_range(argument, got, "a number in [0, 1)", lambda x: 0 <= x < 1)
 
 
 def boolean(argument: str, got: Any) -> None:
@@ -142,6 +153,16 @@ def is_static(got: Any) -> bool:
     return isinstance(got, numbers.Real | np.number | np.bool_)
 
 
+def in_range(
+    argument: str, got: Any, expected: str, inside: Callable[[Any], bool]
+) -> None:
+    """Raises ValueError for a static number outside a range that has no check here."""
+    if isinstance(got, str | bool | np.bool_) or got is None:
+        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
+    if is_static(got) and not inside(got):
+        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
+
+
 def _least_int(argument: str, got: Any, least: int, expected: str) -> int:
     try:
         number = operator.index(got)
@@ -150,10 +171,3 @@ def _least_int(argument: str, got: Any, least: int, expected: str) -> int:
     if number is None or number < least or isinstance(got, bool | np.bool_):
         raise ValueError(f"{argument}: expected {expected}, got {got!r}")
     return number
-
-
-def _in_range(argument: str, got: Any, expected: str, inside: Any) -> None:
-    if isinstance(got, str | bool | np.bool_) or got is None:
-        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
-    if is_static(got) and not inside(got):
-        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
