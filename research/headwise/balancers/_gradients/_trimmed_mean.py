@@ -62,10 +62,10 @@ def trimmed_mean(trim: int | str = 1) -> _types.Balancer:
         Yin et al., "Byzantine-robust distributed learning: towards optimal statistical
         rates", ICML 2018, definitions 1 and 2.
     """
-    if isinstance(trim, str) and trim != "median":
+    if trim != "median" and (
+        isinstance(trim, str | bool) or not isinstance(trim, int) or trim < 0
+    ):
         raise ValueError(f"trim: expected an int >= 0 or 'median', got {trim!r}")
-    if not isinstance(trim, str):
-        trim = _checks.nonnegative_int("trim", trim)
 
     def init(names: Sequence[str], params: PyTree = None) -> TrimmedMeanState:
         del params

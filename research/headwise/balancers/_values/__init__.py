@@ -2,8 +2,9 @@
 
 Fixed weights (`constant`, `equal`, `scheduled`) and drawn ones (`random_weighting`);
 weights that are learned beside the model (`uncertainty`, `imtl_l`, `famo`, `ldc`);
-weights by how values develop (`dwa`, `softadapt`, `relobralo`, `go4align`, `uw_so`);
-derivatives of one total of all values (the others), which `_derivatives` makes.
+weights by how values develop (`dwa`, `softadapt`, `relobralo`, `go4align`) or how large
+they are (`uw_so`); derivatives of one total of all values (the others), which
+`_derivatives` makes.
 
 One factory a file, which has its name; a file without a factory is shared by several.
 """
