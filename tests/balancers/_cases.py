@@ -229,7 +229,9 @@ FROM_GRAMIAN = {
         signals=GRAM,
     ),
     "upgrad": _case.Case(
-        lambda names: {"preferences": _case.by_letter(_case.WEIGHTS, names)}, WANTED, GRAM
+        lambda names: {"preferences": _case.by_letter(_case.WEIGHTS, names)},
+        WANTED,
+        GRAM,
     ),
 }
 
@@ -283,7 +285,9 @@ WRAPPERS = {
         GRAM,
         label="(cr_mogm|mgda)",
     ),
-    "every": _case.Case(_case.around_mgda(k=1), {"k": _bad.POSITIVE_INT, **WRAPPED}, GRAM),
+    "every": _case.Case(
+        _case.around_mgda(k=1), {"k": _bad.POSITIVE_INT, **WRAPPED}, GRAM
+    ),
     "fallback": _case.Case(
         # The same among those that are there: nothing else changes.
         lambda names: {

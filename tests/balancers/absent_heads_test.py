@@ -3,10 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-import headwise as hw
 from tests.balancers import _battery
 from tests.balancers import _cases
 
@@ -24,7 +22,9 @@ def test_absent_head_gets_nothing_and_changes_nothing(name, absent):
         grads = _battery.make_grads(seed=step)
         # What an absent head is said to be must not matter, not even NaN.
         grads[absent] = jax.tree.map(lambda g: g * jnp.nan, grads[absent])
-        all_of_them = _battery.make_signals(grads, jnp.array([n != absent for n in _cases.NAMES]))
+        all_of_them = _battery.make_signals(
+            grads, jnp.array([n != absent for n in _cases.NAMES])
+        )
         alone = _battery.make_signals({n: grads[n] for n in rest})
         alone = alone._replace(values=all_of_them.values[np.array(here)])
         values = all_of_them.values.at[_cases.NAMES.index(absent)].set(jnp.nan)

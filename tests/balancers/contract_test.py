@@ -4,9 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
-import headwise as hw
 from tests.balancers import _battery
 from tests.balancers import _cases
 
@@ -18,7 +16,9 @@ def test_state_is_a_named_tuple_and_stays_as_it_is(name):
     signals = _battery.make_signals(_battery.make_grads())
     decision, new = update(signals, state)
     assert _battery.shapes(new) == _battery.shapes(state)
-    assert _battery.shapes(_battery.start(name, balancer, reversed(_cases.NAMES))) == _battery.shapes(state)
+    assert _battery.shapes(
+        _battery.start(name, balancer, reversed(_cases.NAMES))
+    ) == _battery.shapes(state)
     assert decision.weights.shape == (3,)
     assert decision.weights.dtype == jnp.float32
     assert (decision.direction is not None) == (balancer.needs == "grads")
@@ -44,7 +44,9 @@ def test_state_is_a_named_tuple_and_stays_as_it_is(name):
     assert _battery.shapes(after) == _battery.shapes(state)
     for step in range(4):
         decision, state = update(signals._replace(step=jnp.int32(step)), state)
-        _battery.assert_same(weights[step], decision.weights, 1e-5)  # float32, fused or not
+        _battery.assert_same(
+            weights[step], decision.weights, 1e-5
+        )  # float32, fused or not
     np.testing.assert_array_equal(weights[4], weights[3])
 
 
@@ -52,12 +54,16 @@ def test_state_is_a_named_tuple_and_stays_as_it_is(name):
 def test_init_under_eval_shape(name):
     balancer = _cases.make(name)
     shape = jax.eval_shape(lambda: _battery.start(name, balancer, _cases.NAMES))
-    assert _battery.shapes(shape) == _battery.shapes(_battery.start(name, balancer, _cases.NAMES))
+    assert _battery.shapes(shape) == _battery.shapes(
+        _battery.start(name, balancer, _cases.NAMES)
+    )
     params = {
         "w": jax.ShapeDtypeStruct((2, 3), jnp.float32),
         "b": jax.ShapeDtypeStruct((3,), jnp.float32),
     }
-    assert _battery.shapes(balancer.init(_cases.NAMES, params)) == _battery.shapes(shape)
+    assert _battery.shapes(balancer.init(_cases.NAMES, params)) == _battery.shapes(
+        shape
+    )
 
 
 @_battery.every_balancer
@@ -71,7 +77,9 @@ def test_second_call_does_not_recompile(name):
         return balancer.update(signals, state)
 
     _, state = update(_battery.make_signals(_battery.make_grads()), state)
-    other = _battery.make_signals(_battery.make_grads(seed=1), seed=1)._replace(step=jnp.int32(4))
+    other = _battery.make_signals(_battery.make_grads(seed=1), seed=1)._replace(
+        step=jnp.int32(4)
+    )
     update(other, state)
     assert len(traces) == 1
 
@@ -79,7 +87,11 @@ def test_second_call_does_not_recompile(name):
 @_battery.every_balancer
 def test_no_host_callback_and_full_precision(name):
     balancer, _, state = _battery.prepare(name)
-    text = str(jax.make_jaxpr(balancer.update)(_battery.make_signals(_battery.make_grads()), state))
+    text = str(
+        jax.make_jaxpr(balancer.update)(
+            _battery.make_signals(_battery.make_grads()), state
+        )
+    )
     assert "callback" not in text
     # Accelerators round the factors of a product at any lower precision.
     assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST")
@@ -92,7 +104,9 @@ def test_one_head(name):
     decision, _ = update(_battery.make_signals(grads), state)
     assert decision.weights.shape == (1,)
     assert decision.weights[0] > 0
-    if _cases.CASES[name].params:  # an average that starts at 0: shorter, of one direction
+    if _cases.CASES[
+        name
+    ].params:  # an average that starts at 0: shorter, of one direction
         norms = [optax.tree.norm(g) for g in (decision.direction, grads["a"])]
         unit = jax.tree.map(lambda g: g * norms[1] / norms[0], decision.direction)
         _battery.assert_same(unit, grads["a"])
@@ -105,7 +119,9 @@ def test_one_head(name):
 @_battery.every_balancer
 def test_vmap_over_problems_is_a_loop(name):
     balancer, update, state = _battery.prepare(name)
-    problems = [_battery.make_signals(_battery.make_grads(seed=k), seed=k) for k in range(3)]
+    problems = [
+        _battery.make_signals(_battery.make_grads(seed=k), seed=k) for k in range(3)
+    ]
     states = [update(p, state)[1] for p in problems]  # three different ones
 
     def stack(*trees):
@@ -113,7 +129,9 @@ def test_vmap_over_problems_is_a_loop(name):
 
     got = jax.jit(jax.vmap(balancer.update))(stack(*problems), stack(*states))
     want = stack(*(update(p, s) for p, s in zip(problems, states, strict=True)))
-    _battery.assert_same(got, want, 1e-5)  # float32: batched products may add in another order
+    _battery.assert_same(
+        got, want, 1e-5
+    )  # float32: batched products may add in another order
 
 
 @_battery.every_balancer

@@ -3,13 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
-import headwise as hw
 from tests.balancers import _battery
 from tests.balancers import _cases
-
 
 EDGES = {
     "zero": [[0.0, 0], [0, 0], [0, 0]],
@@ -29,7 +26,9 @@ def test_finite_at_the_edges(name, edge):
     grads = {n: {"w": jnp.array(row)} for n, row in zip(_cases.NAMES, EDGES[edge])}
     state = _battery.start(name, balancer, _cases.NAMES, grads["a"])
     for values in (1.0, 0.0, 1e-10):
-        signals = _battery.make_signals(grads)._replace(values=np.full(3, values, np.float32))
+        signals = _battery.make_signals(grads)._replace(
+            values=np.full(3, values, np.float32)
+        )
         decision, new = update(signals, state)
         for leaf in jax.tree.leaves((decision, new)):
             assert np.isfinite(leaf).all()

@@ -2,11 +2,8 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import optax
 import pytest
 
-import headwise as hw
 from tests.balancers import _battery
 from tests.balancers import _cases
 
@@ -15,7 +12,9 @@ from tests.balancers import _cases
 def test_missing_signals_are_named(name):
     balancer, _, state = _battery.prepare(name)
     signals = _battery.make_signals(_battery.make_grads())
-    for field in _cases.CASES[name].signals if name != "every" else ():  # it remembers weights
+    for field in (
+        _cases.CASES[name].signals if name != "every" else ()
+    ):  # it remembers weights
         label = _cases.CASES[name].label or name
         with pytest.raises(ValueError, match=rf"{label}: expected signals\.{field}"):
             jax.eval_shape(balancer.update, signals._replace(**{field: None}), state)
@@ -27,7 +26,10 @@ def test_missing_signals_are_named(name):
 @_battery.every_balancer
 def test_wrong_number_of_heads_is_named(name):
     balancer, _, state = _battery.prepare(name)
-    right, other = _battery.make_signals(_battery.make_grads()), _battery.make_signals(_battery.make_grads(("a", "b")))
+    right, other = (
+        _battery.make_signals(_battery.make_grads()),
+        _battery.make_signals(_battery.make_grads(("a", "b"))),
+    )
     label = _cases.CASES[name].label or name
     for field in {"values", *_cases.CASES[name].signals} & {"values", "gram", "grads"}:
         wrong = right._replace(**{field: getattr(other, field)})

@@ -17,7 +17,7 @@ def bad_options():
                 yield pytest.param(name, option, got, id=f"{name}-{option}-{number}")
 
 
-@pytest.mark.parametrize(("name", "option", "got"), bad_options())
+@pytest.mark.parametrize(("name", "option", "got"), list(bad_options()))
 def test_a_bad_option_is_named(name, option, got):
     case = _cases.CASES[name]
     bad = case.bad[option]

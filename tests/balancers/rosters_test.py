@@ -66,8 +66,13 @@ def test_the_values_of_every_factory_are_worked_out_somewhere():
     golden = {method.split()[0] for method, *_ in rows}
     formulas = {*_formulas.FORMULAS, *scalarization_test.TOTALS}
     worked_out = golden | {label.split(",")[0] for label in formulas}
-    missing = set(FACTORIES) - worked_out - set(WORKED_OUT_IN) - set(
-        hw.balancers.WRAPPERS  # by hand in wrappers_test.py and its neighbours
+    missing = (
+        set(FACTORIES)
+        - worked_out
+        - set(WORKED_OUT_IN)
+        - set(
+            hw.balancers.WRAPPERS  # by hand in wrappers_test.py and its neighbours
+        )
     )
     assert not missing, f"no golden row, no formula: {sorted(missing)}"
     here = pathlib.Path(__file__).parent

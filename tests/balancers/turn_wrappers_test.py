@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import headwise as hw
@@ -16,7 +15,9 @@ class TestWarmUp:
         got, state = _inner.run(hw.balancers.warm_up(_inner.counting(), 2), steps)
         np.testing.assert_array_equal(got[:, 1], [1, 1, 2, 3])
         assert state.inner == 4
-        got, state = _inner.run(hw.balancers.warm_up(_inner.counting(), 2, observe=False), steps)
+        got, state = _inner.run(
+            hw.balancers.warm_up(_inner.counting(), 2, observe=False), steps
+        )
         np.testing.assert_array_equal(got[:, 1], [1, 1, 0, 1])
         assert state.inner == 2
         got, _ = _inner.run(hw.balancers.warm_up(_inner.counting(), 0), steps)
@@ -60,7 +61,9 @@ class TestWarmUp:
         balancer = hw.balancers.warm_up(_inner.directed(), 1)
         state = balancer.init(_inner.NAMES)
         nan = {**_inner.GRADS, "b": {"w": jnp.array([jnp.nan, 0.0])}}
-        decision, _ = balancer.update(_inner.signals(grads=nan)._replace(gram=None), state)
+        decision, _ = balancer.update(
+            _inner.signals(grads=nan)._replace(gram=None), state
+        )
         np.testing.assert_array_equal(decision.direction["w"], [1.0, 2.0])
         np.testing.assert_array_equal(decision.weights, [1.0, 0.0])
         decision, state = balancer.update(_inner.signals(grads=_inner.GRADS), state)

@@ -19,7 +19,9 @@ B = hw.balancers
 def test_weights_follow_the_formula(name):
     expected = np.stack(list(_formulas.FORMULAS[name][1](VALUES)))
     # Twelve steps in float32; softmaxes multiply the rounding by their logits, up to 7.
-    np.testing.assert_allclose(_formulas.weights_of(name), expected, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        _formulas.weights_of(name), expected, rtol=2e-5, atol=1e-6
+    )
 
 
 SUMS = {
@@ -187,7 +189,9 @@ def test_dwa_windows():
     # Absent for all of the second window: the means are of the first and the third.
     present = np.ones((8, 2), bool)
     present[2:4, 0] = False
-    weights, _ = _formulas.loop(B.dwa(1.0, window=2), rows[:8], present, names=("a", "b"))
+    weights, _ = _formulas.loop(
+        B.dwa(1.0, window=2), rows[:8], present, names=("a", "b")
+    )
     expected = 2 * _formulas.softmax(np.array([0.0, 1.0]))  # 0 / 2
     np.testing.assert_allclose(weights[6:], [expected] * 2, rtol=1e-6)
 

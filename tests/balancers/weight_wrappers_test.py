@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 
 import headwise as hw
@@ -16,7 +15,9 @@ class TestWithPreferences:
         balancer = hw.balancers.with_preferences(
             hw.balancers.mgda(), {"a": 2.0, "b": 3.0}
         )
-        got, _ = _inner.run(balancer, [_inner.signals((1.0, 1.0)), _inner.signals((9.0, 4.0))])
+        got, _ = _inner.run(
+            balancer, [_inner.signals((1.0, 1.0)), _inner.signals((9.0, 4.0))]
+        )
         first = np.array([9.0, 4.0]) / 13  # inverse to the squares 4 and 9
         second = np.array([0.5, 0.5])  # 36 and 36
         np.testing.assert_allclose(
@@ -51,11 +52,15 @@ class TestWithPreferences:
         many = jnp.array([[1.0, 1.0], [2.0, 3.0]])
         states = jax.tree.map(lambda x: jnp.stack([x, x]), state)
         states = states._replace(preferences=many)
-        weights = jax.vmap(lambda s: balancer.update(_inner.signals(), s)[0].weights)(states)
+        weights = jax.vmap(lambda s: balancer.update(_inner.signals(), s)[0].weights)(
+            states
+        )
         np.testing.assert_allclose(weights, [[0.5, 0.5], [18 / 13, 12 / 13]], rtol=1e-5)
 
     def test_after_sees_preferred_values(self):
-        balancer = hw.balancers.with_preferences(_inner.counting(), {"a": 2.0, "b": 3.0})
+        balancer = hw.balancers.with_preferences(
+            _inner.counting(), {"a": 2.0, "b": 3.0}
+        )
         state = balancer.after(jnp.array([1.0, 10.0]), balancer.init(_inner.NAMES))
         assert state.inner == 320.0
 
@@ -65,7 +70,11 @@ class TestSmoothed:
     def test_average_by_hand(self, make):
         got, _ = _inner.run(
             make(hw.balancers.mgda(), 0.8),
-            [_inner.signals((1.0, 1.0)), _inner.signals((1.0, 3.0)), _inner.signals((3.0, 1.0))],
+            [
+                _inner.signals((1.0, 1.0)),
+                _inner.signals((1.0, 3.0)),
+                _inner.signals((3.0, 1.0)),
+            ],
         )
         a = [0.5, 0.8 * 0.5 + 0.2 * 0.75]
         a.append(0.8 * a[1] + 0.2 * 0.25)
@@ -124,13 +133,18 @@ class TestClipped:
         balancer = hw.balancers.clipped(
             hw.balancers.constant({"a": -1.0, "b": 1e30}),
         )
-        np.testing.assert_allclose(_inner.run(balancer, [_inner.signals()])[0], [[0.0, 1e30]])
+        np.testing.assert_allclose(
+            _inner.run(balancer, [_inner.signals()])[0], [[0.0, 1e30]]
+        )
 
 
 class TestRescaled:
     @pytest.mark.parametrize(("total", "sums"), [("heads", [2.0, 1.0]), (5.0, [5, 5])])
     def test_sums(self, total, sums):
-        steps = [_inner.signals((1.0, 3.0)), _inner.signals((1.0, 3.0), present=(True, False))]
+        steps = [
+            _inner.signals((1.0, 3.0)),
+            _inner.signals((1.0, 3.0), present=(True, False)),
+        ]
         got, _ = _inner.run(hw.balancers.rescaled(hw.balancers.mgda(), total), steps)
         np.testing.assert_allclose(got.sum(axis=1), sums, rtol=1e-5)
         np.testing.assert_allclose(got[0] / got[0].sum(), [0.75, 0.25], rtol=1e-5)
@@ -150,6 +164,8 @@ class TestRescaled:
 
     def test_direction_by_the_same_factor(self):
         balancer = hw.balancers.rescaled(_inner.directed(), 3.0)
-        decision, _ = balancer.update(_inner.signals(grads=_inner.GRADS), balancer.init(_inner.NAMES))
+        decision, _ = balancer.update(
+            _inner.signals(grads=_inner.GRADS), balancer.init(_inner.NAMES)
+        )
         np.testing.assert_allclose(decision.weights, [3.0, 0.0])
         np.testing.assert_allclose(decision.direction["w"], [3.0, 6.0])

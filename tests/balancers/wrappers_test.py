@@ -92,7 +92,9 @@ def test_training_lowers_the_values(name):
     optimizer = optax.sgd(0.03)
     xs = jnp.broadcast_to(_inner.X[:1], (12, *_inner.X[0].shape))
     step = hw.training.make_step(_inner.values_fn, optimizer, balancer)
-    state = hw.training.init_state(_inner.NAMES, _inner.make_params(), optimizer, balancer)
+    state = hw.training.init_state(
+        _inner.NAMES, _inner.make_params(), optimizer, balancer
+    )
     loop, infos = state, []
     compiled = jax.jit(step)
     for x in xs:
@@ -116,7 +118,9 @@ def test_a_direction_goes_through(name):
     f = jax.jit(hw.balanced_grad(_inner.values_fn, balancer))
     state = balancer.init(_inner.NAMES)
     for t in range(3):
-        grads, info, state = f(_inner.make_params(), state, _inner.X[t], key=jax.random.key(t))
+        grads, info, state = f(
+            _inner.make_params(), state, _inner.X[t], key=jax.random.key(t)
+        )
     assert all(np.isfinite(g).all() for g in jax.tree.leaves((grads, info.weights)))
 
 
@@ -146,4 +150,9 @@ def test_misuse_is_named():
         balancer = getattr(hw.balancers, name)(graddrop)
         f = hw.balanced_grad(_inner.values_fn, balancer)
         with pytest.raises(ValueError, match=f"{name}: expected .* with weights, got"):
-            f(_inner.make_params(), balancer.init(_inner.NAMES), _inner.X[0], key=jax.random.key(0))
+            f(
+                _inner.make_params(),
+                balancer.init(_inner.NAMES),
+                _inner.X[0],
+                key=jax.random.key(0),
+            )
