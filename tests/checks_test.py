@@ -52,6 +52,8 @@ def test_ints_of_any_sign_and_distinct_ones():
             [0, 95.0, 100],
             [-1e-9, 100.1, np.nan],
         ),
+        (_checks.below_one, [0, 0.999], [-0.1, 1, np.nan]),
+        (_checks.number, [-3, 0, np.float32(2.5)], [np.inf, -np.inf, np.nan]),
     ],
 )
 def test_ranges_of_numbers(check, good, bad):
@@ -61,6 +63,14 @@ def test_ranges_of_numbers(check, good, bad):
     for got in [*bad, None, "0.5", True]:
         with pytest.raises(ValueError, match=r"^c: expected a .*, got "):
             check("c", got)
+
+
+def test_a_range_without_a_check_of_its_own():
+    for got in (1, 2.5, jnp.asarray(0.5)):  # an array may be traced
+        _checks.in_range("p", got, "a number >= 1", lambda x: x >= 1)
+    for got in (0.5, np.nan, "2", None, True):
+        with pytest.raises(ValueError, match=r"^p: expected a number >= 1, got "):
+            _checks.in_range("p", got, "a number >= 1", lambda x: x >= 1)
 
 
 def test_traced_numbers_are_not_looked_at():

@@ -54,9 +54,9 @@ ALLOWED = {
 FOLDERS = {
     "balancers/_core": set(),
     "balancers/_values": {"_core"},
-    "balancers/_gramian": {"_core"},
+    "balancers/_gramian": {"_core", "_values"},  # IMTL is IMTL-G with IMTL-L
     "balancers/_gradients": {"_core"},
-    "balancers/_wrappers": {"_core"},
+    "balancers/_wrappers": {"_core", "_values"},  # `fallback` on `equal`
 }
 
 # The porch: which folders and files of it each may import, beside the library.

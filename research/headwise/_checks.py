@@ -7,6 +7,7 @@ check costs nothing inside `jax.jit`.
 import math
 import numbers
 import operator
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
@@ -117,33 +118,41 @@ def integer(argument: str, got: Any) -> int:
 
 def distinct_ints(argument: str, got: Iterable[Any]) -> list[int]:
     """`got` as ints; raises ValueError unless it is one or more, all different."""
-    numbers = [integer(f"{argument}[{i}]", number) for i, number in enumerate(got)]
-    if not numbers or len(set(numbers)) != len(numbers):
-        raise ValueError(
-            f"{argument}: expected one or more distinct ints, got {numbers}"
-        )
-    return numbers
+    ints = [integer(f"{argument}[{i}]", number) for i, number in enumerate(got)]
+    if not ints or len(set(ints)) != len(ints):
+        raise ValueError(f"{argument}: expected one or more distinct ints, got {ints}")
+    return ints
 
 
 def positive(argument: str, got: Any) -> None:
     """Raises ValueError for a number that is not > 0 and finite; see `is_static`."""
-    _in_range(argument, got, "a positive number", lambda x: 0 < x < math.inf)
+    in_range(argument, got, "a positive number", lambda x: 0 < x < math.inf)
 
 
 def nonnegative(argument: str, got: Any) -> None:
     """Raises ValueError for a number below 0, inf or NaN; see `is_static`."""
-    _in_range(argument, got, "a number >= 0", lambda x: 0 <= x < math.inf)
+    in_range(argument, got, "a number >= 0", lambda x: 0 <= x < math.inf)
 
 
 def between(argument: str, low: float, high: float, got: Any) -> None:
     """Raises ValueError for a number outside [low, high] or NaN; see `is_static`."""
     expected = f"a number in [{low}, {high}]"
-    _in_range(argument, got, expected, lambda x: low <= x <= high)
+    in_range(argument, got, expected, lambda x: low <= x <= high)
 
 
 def fraction(argument: str, got: Any) -> None:
     """Raises ValueError for a number that is not in [0, 1]; see `is_static`."""
     between(argument, 0, 1, got)
+
+
+def number(argument: str, got: Any) -> None:
+    """Raises ValueError for a number that is not finite; see `is_static`."""
+    in_range(argument, got, "a finite number", math.isfinite)
+
+
+def below_one(argument: str, got: Any) -> None:
+    """Raises ValueError for a number that is not in [0, 1); see `is_static`."""
+    in_range(argument, got, "a number in [0, 1)", lambda x: 0 <= x < 1)
 
 
 def boolean(argument: str, got: Any) -> None:
@@ -163,6 +172,16 @@ def is_static(got: Any) -> bool:
     return isinstance(got, numbers.Real | np.number | np.bool_)
 
 
+def in_range(
+    argument: str, got: Any, expected: str, inside: Callable[[Any], bool]
+) -> None:
+    """Raises ValueError for a static number outside a range that has no check here."""
+    if isinstance(got, str | bool | np.bool_) or got is None:
+        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
+    if is_static(got) and not inside(got):
+        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
+
+
 def _least_int(argument: str, got: Any, least: float, expected: str) -> int:
     try:
         number = operator.index(got)
@@ -171,10 +190,3 @@ def _least_int(argument: str, got: Any, least: float, expected: str) -> int:
     if number is None or number < least or isinstance(got, bool | np.bool_):
         raise ValueError(f"{argument}: expected {expected}, got {got!r}")
     return number
-
-
-def _in_range(argument: str, got: Any, expected: str, inside: Any) -> None:
-    if isinstance(got, str | bool | np.bool_) or got is None:
-        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
-    if is_static(got) and not inside(got):
-        raise ValueError(f"{argument}: expected {expected}, got {got!r}")

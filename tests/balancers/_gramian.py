@@ -16,32 +16,22 @@ SIZES = (2, 3, 8)
 
 # (factory, its traced option): one program for all options.
 METHODS = {
-    "mgda": (hw.balancers.mgda,),
-    "upgrad": (hw.balancers.upgrad,),
-    "dualproj": (hw.balancers.dualproj,),
+    **{name: (getattr(hw.balancers, name),) for name in hw.balancers.FROM_GRAMIAN},
     "cagrad": (hw.balancers.cagrad, 0.5),
     "cagrad 0.4": (hw.balancers.cagrad, 0.4),
     "cagrad 1": (hw.balancers.cagrad, 1.0),
     "cagrad 1.5": (hw.balancers.cagrad, 1.5),
     "cagrad square": (functools.partial(hw.balancers.cagrad, rescale="square"), 0.5),
     "cagrad linear": (functools.partial(hw.balancers.cagrad, rescale="linear"), 0.5),
-    "imtl_g": (hw.balancers.imtl_g,),
-    "aligned_mtl": (hw.balancers.aligned_mtl,),
     "aligned_mtl rmse": (functools.partial(hw.balancers.aligned_mtl, "rmse"),),
-    "pcgrad": (hw.balancers.pcgrad,),
-    "gradvac": (hw.balancers.gradvac,),
     "nash_mtl": (hw.balancers.nash_mtl, 1.0),
     "nash_mtl free": (hw.balancers.nash_mtl, np.inf),
     "fairgrad": (hw.balancers.fairgrad, 1.0),
     "fairgrad 0.5": (hw.balancers.fairgrad, 0.5),
     "fairgrad 2": (hw.balancers.fairgrad, 2.0),
-    "config": (hw.balancers.config,),
     "krum": (functools.partial(hw.balancers.krum, 1, 2),),
     "krum 4": (functools.partial(hw.balancers.krum, 1, 4),),
     "pcd": (functools.partial(hw.balancers.pcd, "a"),),
-    "modo": (hw.balancers.modo,),
-    "sdmgrad": (hw.balancers.sdmgrad,),
-    "gradnorm": (hw.balancers.gradnorm,),
 }
 BATCH = 20 * len(KINDS)
 """All calls have so many problems: one program for each number of heads."""

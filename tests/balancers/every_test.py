@@ -109,7 +109,7 @@ def test_absent_heads_have_weight_zero():
 
 
 def test_misuse_is_named():
-    with pytest.raises(ValueError, match=r"k: expected a positive number.*0"):
+    with pytest.raises(ValueError, match=r"k: expected a positive int, got 0"):
         hw.balancers.every(0, hw.balancers.mgda())
     names = ["a", "b"]
     balancer = hw.balancers.every(2, hw.balancers.graddrop())

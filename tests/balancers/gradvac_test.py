@@ -86,14 +86,14 @@ def test_after_an_edit_the_cosine_is_the_usual_one():
 
     def parts(gram, usual):
         """What each head's own gradient becomes: the other is not turned."""
-        found = []
+        added = []
         for i in range(2):
             goal = jnp.full((1, 2, 2), -1.0).at[0, i, 1 - i].set(usual)
             signals = hw.balancers.Signals(jnp.ones(2), gram, key=jax.random.key(0))
             state = balancer.init(["a", "b"])._replace(similarity=goal)
             decision, _ = balancer.update(signals, state)
-            found.append(decision.weights - jnp.eye(2)[1 - i])
-        return jnp.stack(found)
+            added.append(decision.weights - jnp.eye(2)[1 - i])
+        return jnp.stack(added)
 
     p = np.float64(jax.jit(jax.vmap(parts))(grams, np.float32(usual))) @ rows
     cosines = np.einsum("kip,kip->ki", p, rows[:, ::-1])

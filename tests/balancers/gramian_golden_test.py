@@ -31,6 +31,7 @@ WEIGHTS = [
     ("cagrad linear", J2, [0.7041 / 1.5, 0.5 / 1.5], 1e-4, "LibMTL, rescale=2"),
     ("imtl_g", J2, [0.5923, 0.4077], 1e-4, "TorchJD"),
     ("imtl_g", J3, [0.4454, 0.1391, 0.4156], 1e-4, "TorchJD"),
+    ("imtl", J2, [0.5923, 0.4077], 1e-4, "TorchJD's IMTL-G: its scales start at 1"),
     ("aligned_mtl", J2, [0.5591, 0.4083], 1e-4, "TorchJD"),
     ("aligned_mtl", J3, [0.2127, 0.2074, 0.1866], 1e-4, "TorchJD"),
     ("pcgrad", J2, [2.2222, 1.5789], 1e-4, "TorchJD"),
@@ -96,10 +97,10 @@ def test_published_weights_at_every_scale(method, rows, expected, atol, source):
 
 @pytest.mark.parametrize(("method", "rows", "expected", "atol", "source"), DIRECTIONS)
 def test_published_directions_at_every_scale(method, rows, expected, atol, source):
-    found = at_scales(method, as_key(rows))
+    at_each = at_scales(method, as_key(rows))
     if method == "nash_mtl":  # its limit of 1 is a length: at scale 1 and above
-        found = found[1:] * np.array(SCALES[1:])[:, None]
-    for w in found:
+        at_each = at_each[1:] * np.array(SCALES[1:])[:, None]
+    for w in at_each:
         got = w @ np.array(rows)
         np.testing.assert_allclose(got, expected, rtol=0, atol=atol, err_msg=source)
 

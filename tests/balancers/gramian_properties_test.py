@@ -128,12 +128,9 @@ def test_fairgrad_with_alpha_1_has_length_root_of_heads(heads, kind):
     assert (np.abs(squared - heads) <= 30 * EPS * size**2 + 4e-6 * heads).all()
 
 
-# gradnorm, modo and sdmgrad too: they are of the gramian.
-FACTORIES = [
-    *("mgda", "upgrad", "dualproj", "cagrad", "imtl_g", "aligned_mtl", "pcgrad"),
-    *("gradvac", "nash_mtl", "fairgrad", "config", "krum", "pcd", "modo", "sdmgrad"),
-    "gradnorm",
-]
+FACTORIES = hw.balancers.FROM_GRAMIAN
+IN_FLOAT32 = ("gradnorm", "epo", "pmgda")
+"""Their weights are float32 whatever the gramian is."""
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -153,7 +150,7 @@ def test_a_gradient_that_is_not_finite_counts_as_absent(method, bad):
     assert (got != 0).any()
 
 
-@pytest.mark.parametrize("method", [m for m in FACTORIES if m != "gradnorm"])
+@pytest.mark.parametrize("method", [m for m in FACTORIES if m not in IN_FLOAT32])
 def test_float64(method):
     """The weights have the gramian's dtype, and its accuracy where that is known."""
     grams = sample("gauss", 3)[:4]

@@ -17,7 +17,7 @@ def solve(objective, matrix, bound, free=()):
     limits = [(None if i in free else 0, None) for i in range(len(objective))]
     one = np.ones(len(objective))
     one[list(free)] = 0
-    found = optimize.linprog(
+    program = optimize.linprog(
         -objective,
         matrix[keep],
         bound[keep],
@@ -26,8 +26,8 @@ def solve(objective, matrix, bound, free=()):
         limits,
         method="highs",
     )
-    assert found.status == 0
-    return found.x
+    assert program.status == 0
+    return program.x
 
 
 def epo(gram, values, r, epsilon=1e-4):

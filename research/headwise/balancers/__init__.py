@@ -1,135 +1,84 @@
 """Balancers: `(init, update)` pairs from signals about the heads to their weights.
 
-A balancer says by `needs` what it must be shown, so that a step computes no more:
-the values, their gradients' gramian, or the gradients themselves.
+A balancer says by `needs` what it must be shown, so that a step computes no more: the
+values, their gradients' gramian, or the gradients themselves. That is also the folder
+that it is in; what goes around another balancer is in `_wrappers`, what they are all
+made of in `_core`.
 """
 
-from headwise.balancers._aligned_mtl import aligned_mtl
-from headwise.balancers._bounded import clipped
-from headwise.balancers._bounded import rescaled
-from headwise.balancers._cagrad import cagrad
-from headwise.balancers._config import config
-from headwise.balancers._constant import constant
-from headwise.balancers._constant import equal
-from headwise.balancers._db_mtl import db_mtl
-from headwise.balancers._dwa import dwa
-from headwise.balancers._epo import epo
-from headwise.balancers._every import every
-from headwise.balancers._excess_mtl import excess_mtl
-from headwise.balancers._fairgrad import fairgrad
-from headwise.balancers._fairgrad import nash_mtl
-from headwise.balancers._fallback import fallback
-from headwise.balancers._famo import famo
-from headwise.balancers._go4align import go4align
-from headwise.balancers._graddrop import graddrop
-from headwise.balancers._gradnorm import gradnorm
-from headwise.balancers._gradvac import gradvac
-from headwise.balancers._imtl import imtl
-from headwise.balancers._imtl import imtl_g
-from headwise.balancers._imtl_l import imtl_l
-from headwise.balancers._krum import krum
-from headwise.balancers._ldc import ldc
-from headwise.balancers._mgda import mgda
-from headwise.balancers._moco import moco
-from headwise.balancers._norms import cosmos
-from headwise.balancers._norms import gls
-from headwise.balancers._norms import p_norm
-from headwise.balancers._norms import pbi
-from headwise.balancers._pcd import pcd
-from headwise.balancers._pcgrad import pcgrad
-from headwise.balancers._pmgda import pmgda
-from headwise.balancers._preferences import with_preferences
-from headwise.balancers._random import random_weighting
-from headwise.balancers._relative import relobralo
-from headwise.balancers._relative import softadapt
-from headwise.balancers._scalarization import scalarization
-from headwise.balancers._scheduled import scheduled
-from headwise.balancers._smoothed import cr_mogm
-from headwise.balancers._smoothed import smoothed
-from headwise.balancers._stch_set import stch_set
-from headwise.balancers._stochastic import modo
-from headwise.balancers._stochastic import sdmgrad
-from headwise.balancers._tchebycheff import stch
-from headwise.balancers._tchebycheff import tchebycheff
-from headwise.balancers._trimmed_mean import trimmed_mean
-from headwise.balancers._types import Balancer
-from headwise.balancers._types import Decision
-from headwise.balancers._types import presence
-from headwise.balancers._types import Signals
-from headwise.balancers._uncertainty import uncertainty
-from headwise.balancers._upgrad import dualproj
-from headwise.balancers._upgrad import upgrad
-from headwise.balancers._uw_so import uw_so
-from headwise.balancers._warm_up import warm_up
+from headwise.balancers import _gradients
+from headwise.balancers import _gramian
+from headwise.balancers import _values
+from headwise.balancers import _wrappers
+from headwise.balancers._core import Balancer as Balancer
+from headwise.balancers._core import Decision as Decision
+from headwise.balancers._core import presence as presence
+from headwise.balancers._core import Signals as Signals
+from headwise.balancers._gradients import db_mtl as db_mtl
+from headwise.balancers._gradients import excess_mtl as excess_mtl
+from headwise.balancers._gradients import graddrop as graddrop
+from headwise.balancers._gradients import moco as moco
+from headwise.balancers._gradients import trimmed_mean as trimmed_mean
+from headwise.balancers._gramian import aligned_mtl as aligned_mtl
+from headwise.balancers._gramian import cagrad as cagrad
+from headwise.balancers._gramian import config as config
+from headwise.balancers._gramian import dualproj as dualproj
+from headwise.balancers._gramian import epo as epo
+from headwise.balancers._gramian import fairgrad as fairgrad
+from headwise.balancers._gramian import gradnorm as gradnorm
+from headwise.balancers._gramian import gradvac as gradvac
+from headwise.balancers._gramian import imtl as imtl
+from headwise.balancers._gramian import imtl_g as imtl_g
+from headwise.balancers._gramian import krum as krum
+from headwise.balancers._gramian import mgda as mgda
+from headwise.balancers._gramian import modo as modo
+from headwise.balancers._gramian import nash_mtl as nash_mtl
+from headwise.balancers._gramian import pcd as pcd
+from headwise.balancers._gramian import pcgrad as pcgrad
+from headwise.balancers._gramian import pmgda as pmgda
+from headwise.balancers._gramian import sdmgrad as sdmgrad
+from headwise.balancers._gramian import upgrad as upgrad
+from headwise.balancers._values import constant as constant
+from headwise.balancers._values import cosmos as cosmos
+from headwise.balancers._values import dwa as dwa
+from headwise.balancers._values import equal as equal
+from headwise.balancers._values import famo as famo
+from headwise.balancers._values import gls as gls
+from headwise.balancers._values import go4align as go4align
+from headwise.balancers._values import imtl_l as imtl_l
+from headwise.balancers._values import ldc as ldc
+from headwise.balancers._values import p_norm as p_norm
+from headwise.balancers._values import pbi as pbi
+from headwise.balancers._values import random_weighting as random_weighting
+from headwise.balancers._values import relobralo as relobralo
+from headwise.balancers._values import scalarization as scalarization
+from headwise.balancers._values import scheduled as scheduled
+from headwise.balancers._values import softadapt as softadapt
+from headwise.balancers._values import stch as stch
+from headwise.balancers._values import stch_set as stch_set
+from headwise.balancers._values import tchebycheff as tchebycheff
+from headwise.balancers._values import uncertainty as uncertainty
+from headwise.balancers._values import uw_so as uw_so
+from headwise.balancers._wrappers import clipped as clipped
+from headwise.balancers._wrappers import cr_mogm as cr_mogm
+from headwise.balancers._wrappers import every as every
+from headwise.balancers._wrappers import fallback as fallback
+from headwise.balancers._wrappers import rescaled as rescaled
+from headwise.balancers._wrappers import smoothed as smoothed
+from headwise.balancers._wrappers import warm_up as warm_up
+from headwise.balancers._wrappers import with_preferences as with_preferences
 
-FROM_VALUES = (
-    "constant",
-    "cosmos",
-    "dwa",
-    "equal",
-    "famo",
-    "gls",
-    "go4align",
-    "imtl_l",
-    "ldc",
-    "p_norm",
-    "pbi",
-    "random_weighting",
-    "relobralo",
-    "scalarization",
-    "scheduled",
-    "softadapt",
-    "stch",
-    "stch_set",
-    "tchebycheff",
-    "uncertainty",
-    "uw_so",
-)
-"""Factories of balancers that look at the values alone."""
+FROM_VALUES = _values.__all__
+"""Names of the factories of balancers that look at the values alone."""
 
-FROM_GRAMIAN = (
-    "aligned_mtl",
-    "cagrad",
-    "config",
-    "dualproj",
-    "epo",
-    "fairgrad",
-    "gradnorm",
-    "gradvac",
-    "imtl",
-    "imtl_g",
-    "krum",
-    "mgda",
-    "modo",
-    "nash_mtl",
-    "pcd",
-    "pcgrad",
-    "pmgda",
-    "sdmgrad",
-    "upgrad",
-)
-"""Factories of balancers that look at the gradients' inner products."""
+FROM_GRAMIAN = _gramian.__all__
+"""Names of those that look at the gradients' inner products."""
 
-FROM_GRADIENTS = (
-    "db_mtl",
-    "excess_mtl",
-    "graddrop",
-    "moco",
-    "trimmed_mean",
-)
-"""Factories of balancers that look at the gradients themselves."""
+FROM_GRADIENTS = _gradients.__all__
+"""Names of those that look at the gradients themselves."""
 
-WRAPPERS = (
-    "clipped",
-    "cr_mogm",
-    "every",
-    "fallback",
-    "rescaled",
-    "smoothed",
-    "warm_up",
-    "with_preferences",
-)
-"""Factories that change what another balancer answers."""
+WRAPPERS = _wrappers.__all__
+"""Names of the factories that change what another balancer answers."""
 
 __all__ = (
     "FROM_GRADIENTS",
@@ -139,58 +88,9 @@ __all__ = (
     "Balancer",
     "Decision",
     "Signals",
-    "aligned_mtl",
-    "cagrad",
-    "clipped",
-    "config",
-    "constant",
-    "cosmos",
-    "cr_mogm",
-    "db_mtl",
-    "dualproj",
-    "dwa",
-    "epo",
-    "equal",
-    "every",
-    "excess_mtl",
-    "fairgrad",
-    "fallback",
-    "famo",
-    "gls",
-    "go4align",
-    "graddrop",
-    "gradnorm",
-    "gradvac",
-    "imtl",
-    "imtl_g",
-    "imtl_l",
-    "krum",
-    "ldc",
-    "mgda",
-    "moco",
-    "modo",
-    "nash_mtl",
-    "p_norm",
-    "pbi",
-    "pcd",
-    "pcgrad",
-    "pmgda",
     "presence",
-    "random_weighting",
-    "relobralo",
-    "rescaled",
-    "scalarization",
-    "scheduled",
-    "sdmgrad",
-    "smoothed",
-    "softadapt",
-    "stch",
-    "stch_set",
-    "tchebycheff",
-    "trimmed_mean",
-    "uncertainty",
-    "upgrad",
-    "uw_so",
-    "warm_up",
-    "with_preferences",
+    *FROM_GRADIENTS,
+    *FROM_GRAMIAN,
+    *FROM_VALUES,
+    *WRAPPERS,
 )

@@ -3,7 +3,9 @@
 import jax.numpy as jnp
 from jax import lax
 
-from headwise.solvers import _box_qp
+from headwise.solvers import _active_set
+from headwise.solvers import _linear_system
+from headwise.solvers import _scaling
 from headwise.typing import Array
 
 
@@ -42,21 +44,21 @@ def conflict_averse(gram: Array, start: Array, radius: Array) -> Array:
         Liu et al., "Conflict-averse gradient descent for multi-task learning", NeurIPS
         2021, equation 4.
     """
-    gram, start = _box_qp.as_problem(gram, start, ("gram", "start"))
-    unit, lengths, active = _box_qp.unit_diagonal(gram)
+    gram, start = _scaling.as_problem(gram, start, ("gram", "start"))
+    unit, lengths, active = _scaling.unit_diagonal(gram)
     largest = jnp.max(jnp.where(active, lengths, 0.0))
     scale = jnp.where(largest > 0, largest, 1.0)
     # In units of the longest gradient; `a` are the weights of unit gradients.
     level = jnp.where(active, scale / lengths, 0.0)
     begin = jnp.where(active, start * (lengths / scale), 0.0)
-    along = _box_qp.dot(unit, begin)
+    along = _linear_system.dot(unit, begin)
     squared = jnp.square(jnp.asarray(radius, gram.dtype) / scale)
 
     def solve(
         free: Array, unit: Array, along: Array, level: Array, squared: Array
     ) -> tuple[Array, Array]:
         right = jnp.stack([level, along], axis=1)
-        per_level, at_start = _box_qp.solve_free(unit, right, free).T
+        per_level, at_start = _linear_system.solve_free(unit, right, free).T
 
         def inner(x: Array, y: Array) -> Array:
             return jnp.sum(jnp.where(free, x * y, 0.0))
@@ -74,19 +76,19 @@ def conflict_averse(gram: Array, start: Array, radius: Array) -> Array:
     tolerance = 16 * jnp.finfo(gram.dtype).eps
 
     def broken(status: Array) -> tuple[Array, Array]:
-        free = active & (status == _box_qp.FREE)
+        free = active & (status == _active_set.FREE)
         a, height = solve(free, *held)
-        slack = _box_qp.dot(held[0], a) + held[1] - height * held[2]
-        noise = _box_qp.dot(jnp.abs(held[0]), jnp.abs(a)) + jnp.abs(held[1])
+        slack = _linear_system.dot(held[0], a) + held[1] - height * held[2]
+        noise = _linear_system.dot(jnp.abs(held[0]), jnp.abs(a)) + jnp.abs(held[1])
         noise += jnp.abs(height) * held[2]
         low = free & (a < 0)
         leaves = active & ~free & (slack < -tolerance * noise)
-        return low | leaves, jnp.where(low, _box_qp.AT_LOWER, _box_qp.FREE)
+        return low | leaves, jnp.where(low, _active_set.AT_LOWER, _active_set.FREE)
 
-    begun = jnp.where(active, _box_qp.FREE, _box_qp.AT_LOWER)
-    status = _box_qp.active_set(broken, begun)
-    free = active & (lax.stop_gradient(status) == _box_qp.FREE)
+    begun = jnp.where(active, _active_set.FREE, _active_set.AT_LOWER)
+    status = _active_set.active_set(broken, begun)
+    free = active & (lax.stop_gradient(status) == _active_set.FREE)
     a = jnp.maximum(solve(free, unit, along, level, squared)[0], 0.0)
     rows = jnp.concatenate([held[0], held[2][:, None]], axis=1)
-    a = _box_qp.share_equally(a, rows)
+    a = _scaling.share_equally(a, rows)
     return jnp.where(active, a * (scale / lengths), 0.0)

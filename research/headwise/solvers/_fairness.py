@@ -6,7 +6,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from headwise import _numerics
-from headwise.solvers import _box_qp
+from headwise.solvers import _linear_system
+from headwise.solvers import _scaling
 from headwise.typing import Array
 
 ITERATIONS = 60
@@ -50,9 +51,9 @@ def fair(gram: Array, alpha: Array | float = 1.0) -> Array:
     gram = jnp.asarray(gram)
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(f"gram: expected [H, H], got shape {gram.shape}")
-    gram, _ = _box_qp.as_problem(gram, gram[0])
+    gram, _ = _scaling.as_problem(gram, gram[0])
     heads, dtype = gram.shape[0], gram.dtype
-    unit, lengths, active = _box_qp.unit_diagonal(gram)
+    unit, lengths, active = _scaling.unit_diagonal(gram)
     identity = jnp.eye(heads, dtype=dtype)
     unit = unit + 25 * jnp.finfo(dtype).eps * identity
     power = 1.0 / jnp.asarray(alpha, dtype)
@@ -66,7 +67,7 @@ def fair(gram: Array, alpha: Array | float = 1.0) -> Array:
     def newton(u: Array, unit: Array, pull: Array, power: Array) -> Array:
         """The step, relative to u; inverse of its Hessian in units of its diagonal."""
         utility = u ** (-power)
-        along = _box_qp.dot(
+        along = _linear_system.dot(
             unit, pull * u
         )  # slope_h = pull_h (along_h - pull_h utility)
         curvature = 1.0 + power * utility / u
@@ -74,7 +75,7 @@ def fair(gram: Array, alpha: Array | float = 1.0) -> Array:
         hessian = (unit * (1 - identity) / scale[:, None]) / scale[None, :]
         hessian = jnp.where(active[:, None] & active[None, :], hessian, 0.0) + identity
         right = jnp.where(active, (pull * utility - along) / scale, 0.0)
-        move = _box_qp.solver(hessian)(right) / scale
+        move = _linear_system.solver(hessian)(right) / scale
         weight = jnp.where(active, pull * u, 1.0)
         relative = jnp.where(active, move / weight, 0.0)
         # Where there is no solution the Hessian may be singular: the search ends.

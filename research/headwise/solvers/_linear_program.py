@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from headwise import _numerics
-from headwise.solvers import _box_qp
+from headwise.solvers import _linear_system
 from headwise.typing import Array
 
 
@@ -131,8 +131,8 @@ def _solve(a: Array, b: Array, c: Array) -> tuple[Array, Array]:
     # The slack columns are the inverse of the basis: one step of refinement.
     inverse = last.rows[:, n:extra]
     matrix = whole[:, last.basis]
-    at = _box_qp.dot(inverse, b)
-    at = at + _box_qp.dot(inverse, b - _box_qp.dot(matrix, at))
+    at = _linear_system.dot(inverse, b)
+    at = at + _linear_system.dot(inverse, b - _linear_system.dot(matrix, at))
     x = jnp.zeros(extra + 1, a.dtype).at[last.basis].set(jnp.maximum(at, 0.0))
     return x[:n], last.solved & feasible
 
@@ -168,8 +168,8 @@ def _optimum(
         state = state._replace(rows=state.rows.at[:, -1].set(moved))
         body, right = state.rows[:, :-1], jnp.maximum(moved, 0.0)
         paid = price[state.basis]
-        gain = price - _box_qp.dot(paid, body)
-        noise = jnp.abs(price) + _box_qp.dot(jnp.abs(paid), jnp.abs(body))
+        gain = price - _linear_system.dot(paid, body)
+        noise = jnp.abs(price) + _linear_system.dot(jnp.abs(paid), jnp.abs(body))
         basic = jnp.zeros(price.shape, bool).at[state.basis].set(True)
         raises = allowed & ~basic & (gain > tolerance * noise)
         stops = body > tolerance

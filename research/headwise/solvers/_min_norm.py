@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from headwise.solvers import _box_qp
+from headwise.solvers import _scaling
 from headwise.typing import Array
 
 
@@ -41,11 +42,11 @@ def min_norm(gram: Array, present: Array | None = None) -> Array:
     gram = jnp.asarray(gram)
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(f"gram: expected [H, H], got shape {gram.shape}")
-    gram, _ = _box_qp.as_problem(gram, gram[0])
+    gram, _ = _scaling.as_problem(gram, gram[0])
     if present is None:
         present = jnp.ones(gram.shape[0], bool)
     gram = jnp.where(present[:, None] & present[None, :], gram, 0.0)
-    unit, lengths, active = _box_qp.unit_diagonal(gram)
+    unit, lengths, active = _scaling.unit_diagonal(gram)
     zero = present & ~active
     least = jnp.min(jnp.where(active, lengths, jnp.inf))
     q = jnp.where(active, least / lengths, 0.0)

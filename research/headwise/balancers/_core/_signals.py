@@ -1,0 +1,94 @@
+"""What a balancer reads off its signals, and that they are those that it needs."""
+
+import jax
+import jax.numpy as jnp
+
+from headwise import _checks
+from headwise import _numerics
+from headwise.balancers._core import _types
+from headwise.typing import Array
+
+
+def require(balancer: str, signals: _types.Signals, *fields: str) -> None:
+    """Raises ValueError if a signal that the balancer needs is missing."""
+    for field in fields:
+        if getattr(signals, field) is None:
+            raise ValueError(f"{balancer}: expected signals.{field}, got None")
+
+
+def check_heads(balancer: str, heads: int, signals: _types.Signals) -> None:
+    """Raises ValueError unless the signals are about as many heads as the state."""
+    if jnp.shape(signals.values) != (heads,):
+        raise ValueError(
+            f"{balancer}: expected signals.values of shape ({heads},), one a head, got "
+            f"{jnp.shape(signals.values)}"
+        )
+    if signals.gram is not None and jnp.shape(signals.gram) != (heads, heads):
+        raise ValueError(
+            f"{balancer}: expected signals.gram of shape ({heads}, {heads}), got "
+            f"{jnp.shape(signals.gram)}"
+        )
+    if signals.grads is not None and len(signals.grads) != heads:
+        raise ValueError(
+            f"{balancer}: expected signals.grads of {heads} heads, got "
+            f"{_checks.listing(signals.grads)}"
+        )
+    if signals.present is not None and jnp.shape(signals.present) != (heads,):
+        raise ValueError(
+            f"{balancer}: expected signals.present of shape ({heads},), got "
+            f"{jnp.shape(signals.present)}"
+        )
+
+
+def presence(signals: _types.Signals) -> Array:
+    """Heads that count in this step: they have data and a finite gradient.
+
+    Args:
+        signals: the gramian tells whether a gradient is finite, or the gradients if
+            there is no gramian; with neither, `signals.present` alone.
+
+    Returns:
+        [H] bool.
+
+    Example:
+        >>> gram = jnp.array([[1.0, jnp.nan], [jnp.nan, jnp.nan]])
+        >>> print(hw.balancers.presence(hw.Signals(jnp.ones(2), gram)))
+        [ True False]
+    """
+    if signals.present is None:
+        present = jnp.ones(jnp.shape(signals.values), bool)
+    else:
+        present = jnp.asarray(signals.present, bool)
+    if signals.gram is not None:
+        return present & jnp.isfinite(jnp.diagonal(signals.gram))
+    if signals.grads is not None:
+        finite = [
+            jnp.stack([jnp.all(jnp.isfinite(g)) for g in jax.tree.leaves(grads)])
+            for grads in map(signals.grads.__getitem__, sorted(signals.grads))
+        ]
+        return present & jnp.stack([jnp.all(flags) for flags in finite])
+    return present
+
+
+def usable(signals: _types.Signals) -> Array:
+    """[H] bool: heads that are there with a finite value and, if shown, gradient."""
+    return presence(signals) & jnp.isfinite(jnp.asarray(signals.values))
+
+
+def present_gram(signals: _types.Signals, present: Array) -> Array:
+    """The gramian, at least float32, with 0 in the rows and columns of absent heads."""
+    assert signals.gram is not None
+    gram = jnp.asarray(signals.gram)
+    gram = gram.astype(_numerics.accumulator(gram))
+    return jnp.where(present[:, None] & present[None, :], gram, jnp.zeros_like(gram))
+
+
+def read(balancer: str, heads: int, signals: _types.Signals) -> tuple[Array, Array]:
+    """Values [H] as float32 data, 1 for absent heads, and which heads are there.
+
+    A head whose value is not finite counts as absent, as one whose gradient is not.
+    """
+    check_heads(balancer, heads, signals)
+    values = jax.lax.stop_gradient(jnp.asarray(signals.values, jnp.float32))
+    present = presence(signals) & jnp.isfinite(values)
+    return jnp.where(present, values, 1.0), present

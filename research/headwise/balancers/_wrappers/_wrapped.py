@@ -1,0 +1,60 @@
+"""How a balancer is put around another one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from headwise.balancers._core import _types
+from headwise.typing import Array
+from headwise.typing import PyTree
+
+
+def wrapped(
+    inner: _types.Balancer,
+    init: Callable[..., Any],
+    update: Callable[[_types.Signals, Any], tuple[_types.Decision, Any]],
+    **changed: Any,
+) -> _types.Balancer:
+    """The inner balancer with other functions; what is not named is passed on.
+
+    The state of the wrapper must hold the inner one as `inner`: the inner `due` and
+    `after` act on that.
+
+    Args:
+        inner: the balancer that is wrapped.
+        init, update: of the wrapper; they call the inner ones.
+        **changed: other fields of `Balancer` in which the wrapper differs, None among
+            them.
+    """
+    due, after = inner.due, inner.after
+    passed: dict[str, Any] = {}
+    if due is not None:
+        passed["due"] = lambda state: due(state.inner)
+    if after is not None:
+        passed["after"] = lambda values, state: state._replace(
+            inner=after(values, state.inner)
+        )
+    return inner._replace(init=init, update=update, **{**passed, **changed})
+
+
+def check_balancer(argument: str, got: Any) -> None:
+    """Raises TypeError unless it is a balancer."""
+    if not isinstance(got, _types.Balancer):
+        raise TypeError(f"{argument}: expected a Balancer, got {type(got).__name__}")
+
+
+def weights_of(wrapper: str, decision: _types.Decision) -> Array:
+    """The weights; raises ValueError if the inner balancer answers with a direction."""
+    if decision.direction is not None:
+        raise ValueError(
+            f"{wrapper}: expected a balancer that answers with weights, got one that "
+            "answers with a direction"
+        )
+    return decision.weights
+
+
+def chosen(first: Array, one: PyTree, other: PyTree) -> PyTree:
+    """The one tree where the flag is True, else the other."""
+    return jax.tree.map(lambda a, b: jnp.where(first, a, b), one, other)
