@@ -49,7 +49,7 @@ class Trial(NamedTuple):
 
     @property
     def name(self) -> str:
-        """A folder name to read, with a hash of all digits: `left-1_seed-0_5c5ee7b1`."""
+        """A folder name with a hash of all digits: `left-1_seed-0_5c5ee7b1`."""
         parts = [] if self.balancer == STATIC else [self.balancer]
         for values in (self.weights or {}, self.settings, {"seed": self.seed}):
             parts += [f"{name}-{_short(x)}" for name, x in sorted(values.items())]
@@ -71,7 +71,10 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string(name, None, meaning, flag_values=values)
     flags.DEFINE_string("seeds", "0", "as 0:5 or 0,1,7", flag_values=values)
     flags.DEFINE_integer(
-        "simplex", None, "weightings that sum to 1, in so many steps", flag_values=values
+        "simplex",
+        None,
+        "weightings that sum to 1, in so many steps",
+        flag_values=values,
     )
     flags.DEFINE_integer(
         "steps", None, "of training; else the experiment's own", flag_values=values

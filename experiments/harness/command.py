@@ -48,7 +48,7 @@ def parse(argv: Sequence[str], define: Define, text: str | None) -> flags.FlagVa
 
 def guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
     """Runs a command; what its user can mend is one line, not a traceback."""
-    from headwise import training
+    from headwise import training  # late: a plan is made without JAX
 
     try:
         return main(argv) or 0
