@@ -22,10 +22,10 @@ from experiments.harness import sweep
 def main(argv: Sequence[str]) -> None:
     """Checks the flags, claims the folder, then runs or sweeps."""
     logging.set_verbosity(logging.WARNING)  # orbax tells every file it writes
-    request = requests.read(argv, __doc__)
-    if request is None:
+    if len(argv) == 1:
         print(f"{__doc__}\n{find.listing()}")
         return
+    request = requests.read(argv, __doc__)
     experiment = run.build(request)
     workdir = hw.training.claim_workdir(request.workdir, request.config())
     print(find.question(request.task.__doc__))

@@ -90,7 +90,9 @@ def read(given: flags.FlagValues) -> Study:
     """
     if given.experiment is None:
         raise UsageError("--experiment: expected a name or a file, got none")
-    balancers = text.balancers(given.balancers) if given.balancers else [STATIC]
+    balancers = [STATIC]
+    if given.balancers is not None:
+        balancers = text.balancers(given.balancers)
     static = given.weights is not None, given.simplex is not None
     if STATIC in balancers and sum(static) != 1:
         raise UsageError("expected one of --weights and --simplex")
@@ -98,7 +100,7 @@ def read(given: flags.FlagValues) -> Study:
         raise UsageError(f"--weights and --simplex: expected {STATIC} in --balancers")
     if given.simplex is not None and given.simplex < 1:
         raise UsageError(f"--simplex: expected 1 or more, got {given.simplex}")
-    levels = text.pairs("--set", given.set) if given.set else {}
+    levels = {} if given.set is None else text.pairs("--set", given.set)
     name = pathlib.Path(given.experiment).stem
     return Study(
         experiment=given.experiment,

@@ -46,7 +46,6 @@ def prepare(study: plan.Study) -> tuple[Spec, list[Job]]:
     for trial in plan.trials(study, weightings, spec.defaults):
         argv = plan.argv(study, trial)
         request = requests.read(["main", *argv])
-        assert request is not None
         jobs.append(Job(trial.name, argv, request.workdir))
     config = {
         "experiment": request.experiment,

@@ -8,10 +8,11 @@
 Names and types are read off the factories: a new one can be run at once.
 """
 
-import collections.abc
 import inspect
 import types
 import typing
+from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -87,7 +88,7 @@ def _value(flag: str, kinds: tuple, words: str, heads: Sequence[str]) -> Any:
     """
     if type(None) in kinds and words.lower() == "none":
         return None
-    if collections.abc.Mapping in kinds and ":" in words:
+    if Mapping in kinds and ":" in words:
         by_head = text.pairs(flag, words, mark=":", separator=";")
         kind = str if str in kinds else float
         return {name: _plain(flag, (kind,), value) for name, value in by_head.items()}
@@ -98,6 +99,7 @@ def _value(flag: str, kinds: tuple, words: str, heads: Sequence[str]) -> Any:
 
 def _plain(flag: str, kinds: tuple, words: str) -> Any:
     """The text as a bool, int, float or str, whichever of these may come."""
+    readers: dict[type, Callable[[str], Any]]
     readers = {bool: _boolean, int: int, float: float, str: str}
     for kind, read in readers.items():
         if kind in kinds:
@@ -105,7 +107,7 @@ def _plain(flag: str, kinds: tuple, words: str) -> Any:
                 return read(words)
             except ValueError:
                 continue
-    code = {collections.abc.Callable, optax.GradientTransformation} & {*kinds}
+    code = {Callable, optax.GradientTransformation} & {*kinds}
     cannot = " (from code: no flag can hold one)" if code else ""
     raise UsageError(f"{flag}: expected {_expected(kinds)}{cannot}; got {words}")
 
@@ -124,8 +126,8 @@ def _expected(kinds: tuple) -> str:
         float: "NUMBER",
         str: "WORD",
         type(None): "none",
-        collections.abc.Mapping: "HEAD:NUMBER;HEAD:NUMBER",
-        collections.abc.Callable: "a function",
+        Mapping: "HEAD:NUMBER;HEAD:NUMBER",
+        Callable: "a function",
         hw.balancers.Balancer: "(BALANCER)",
         optax.GradientTransformation: "an optimizer of optax",
     }

@@ -95,28 +95,27 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("smoke", False, "a version of a few seconds", flag_values=values)
 
 
-def read(argv: Sequence[str], help_text: str | None = None) -> Request | None:
-    """The request of a command line; None if it says nothing at all.
+def read(argv: Sequence[str], help_text: str | None = None) -> Request:
+    """The request of a command line.
 
     Raises:
         UsageError: a flag that cannot be understood, or that does nothing here.
     """
     given = command.parse(argv, define, help_text)
-    if len(argv) == 1:
-        return None
     task = find.load(given.experiment)
     if given.steps is not None and given.steps < 1:
         raise UsageError(f"--steps: expected 1 or more, got {given.steps}")
-    if given.sweep and (given.weights or given.balancer):
+    static, balancer = given.weights is not None, given.balancer
+    if given.sweep and (static or balancer is not None):
         raise UsageError("--sweep has its own weights: drop --weights and --balancer")
     if given.sweep and given.seed is not None:
         raise UsageError("--sweep has its own seeds: drop --seed")
-    balancer = given.balancer or STATIC
-    if given.weights and balancer != STATIC:
+    balancer = STATIC if balancer is None else balancer
+    if static and balancer != STATIC:
         raise UsageError("--weights are static: they go with --balancer=constant alone")
     spec = task.SPEC.smoke() if given.smoke else task.SPEC
     weights = None
-    if given.weights:
+    if static:
         weights = text.weights(given.weights, spec.heads)
     elif balancer == STATIC:
         weights = dict.fromkeys(sorted(spec.heads), 1.0)

@@ -66,7 +66,7 @@ def typed(flag: str, name: str, text: str, default: Any) -> Any:
 
 def settings(text: str | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
     """All settings of an experiment: its defaults, and what `--set` says instead."""
-    given = pairs("--set", text) if text else {}
+    given = {} if text is None else pairs("--set", text)
     known_names("--set", given, defaults)
     changed = {n: typed("--set", n, given[n], defaults[n]) for n in given}
     return dict(defaults) | changed
@@ -139,7 +139,7 @@ def known_names(flag: str, given: Iterable[str], known: Iterable[str]) -> None:
 
 def choice(flag: str, options: Sequence[str], name: str | None) -> str:
     """The name, or a UsageError that lists the options."""
-    if name not in options:
+    if name is None or name not in options:
         raise UsageError(f"{flag}: expected one of {', '.join(options)}; got {name}")
     return name
 

@@ -48,7 +48,7 @@ def test_run_then_sweep(name, tmp_path, capsys):
         **spec.defaults,
         "smoke": True,
     }
-    assert record["made_with"]["versions"]["headwise"]
+    assert record["made_with"]["versions"]["jax"]
     study = tmp_path / "study"
     code, out, err = call(capsys, *common, "--sweep", f"--workdir={study}")
     assert (code, err) == (0, "")

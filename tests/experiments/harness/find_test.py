@@ -1,5 +1,6 @@
 """A user's own file, from any folder; and what is said of one that lacks something."""
 
+import importlib
 import pathlib
 import shutil
 import subprocess
@@ -26,6 +27,15 @@ def test_specs_are_whole():
         assert sorted(spec.heads) == list(spec.heads)
         if spec.design is not None:
             assert set(spec.design) == set(spec.heads)
+
+
+def test_specs_read_no_data(monkeypatch):
+    for loader in ("brain_volumes", "load_digits", "load_yeast"):
+        monkeypatch.delattr(hw.data, loader)
+    for name in find.names():
+        assert importlib.reload(find.load(name)).SPEC.heads
+    with pytest.raises(AttributeError, match="load_yeast"):
+        find.load("tabular").build({"width": 4})
 
 
 @pytest.mark.slow

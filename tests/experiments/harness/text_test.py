@@ -1,8 +1,11 @@
 """The text of flags: what is read, and what is said of what cannot be."""
 
+import doctest
+
 import pytest
 
 from experiments.harness import text
+from launch import plan
 
 DEFAULTS = {"lr": 0.1, "width": 16, "smooth": False, "kind": "mlp"}
 
@@ -67,3 +70,10 @@ def test_lists_of_balancers():
     ]
     with pytest.raises(text.UsageError, match="given twice"):
         text.balancers("mgda,famo,mgda")
+
+
+@pytest.mark.parametrize("module", [text, plan])
+def test_examples(module):
+    result = doctest.testmod(module)
+    assert result.attempted
+    assert not result.failed
