@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
+
 import headwise as hw
 from experiments.harness import find
 from experiments.harness import request as requests
@@ -38,6 +40,7 @@ def prepare(study: plan.Study) -> tuple[Spec, list[Job]]:
         UsageError: a trial that `experiments.main` would refuse; nothing is written.
         WorkdirError: the folder belongs to other work.
     """
+    jax.config.update("jax_platforms", "cpu")  # the accelerators are for the trials
     spec = find.load(study.experiment).SPEC
     weightings = plan.grid(study.grid or {})
     if study.simplex is not None:
