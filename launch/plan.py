@@ -50,10 +50,11 @@ class Trial(NamedTuple):
     @property
     def name(self) -> str:
         """A folder name with a hash of all digits: `left-1_seed-0_5c5ee7b1`."""
-        parts = [] if self.balancer == STATIC else [self.balancer]
+        words = re.sub("[:=,;()]+", "-", self.balancer).strip("-")
+        parts = [] if self.balancer == STATIC else [words]
         for values in (self.weights or {}, self.settings, {"seed": self.seed}):
             parts += [f"{name}-{_short(x)}" for name, x in sorted(values.items())]
-        shown = re.sub(r"[^\w.+-]", "", re.sub("[:=,;()]+", "-", "_".join(parts)))
+        shown = re.sub(r"[^\w.+-]", "", "_".join(parts))
         exact = json.dumps(self._asdict(), sort_keys=True)
         return f"{shown[:120]}_{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
 
