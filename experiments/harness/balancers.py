@@ -1,7 +1,7 @@
 """`--balancer=NAME:ARGUMENT=VALUE,...`: any factory of `hw.balancers`, from a text.
 
     mgda                                    without arguments
-    cagrad:c=0.4,rescale=sqrt               numbers and words, typed by the signature
+    cagrad:c=0.4,rescale=square               numbers and words, typed by the signature
     epo:preferences=left:1;right:2          a value for every head
     every:k=5,balancer=(cagrad:c=0.4)       around another balancer
 

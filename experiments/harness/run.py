@@ -19,15 +19,19 @@ from experiments.harness.text import UsageError
 def build(request: Request) -> Experiment:
     """The experiment of a request; what its settings or balancer break is said now.
 
+    What also breaks with the defaults is a fault of the experiment: a traceback helps.
+
     Raises:
         UsageError: the experiment refuses its settings, or the balancer does not fit
             (a batch that cannot be cut into its parts, say).
     """
+    smoke = {"smoke": request.smoke}
     try:
-        experiment = request.task.build(request.settings | {"smoke": request.smoke})
-    except ValueError as error:
+        experiment = request.task.build(request.settings | smoke)
+    except (ValueError, TypeError) as error:
         if request.settings == request.spec.defaults:
             raise
+        request.task.build(dict(request.spec.defaults) | smoke)
         raise UsageError(f"--set: {error}") from error
     if request.weights is None:
         _check_balancer(request, experiment)
@@ -37,7 +41,7 @@ def build(request: Request) -> Experiment:
 def _check_balancer(request: Request, experiment: Experiment) -> None:
     """A UsageError where a step cannot be traced for the balancer's sake alone.
 
-    What also fails with equal weights is a fault of the experiment: a traceback helps.
+    What also fails with equal weights is a fault of the experiment, as in `build`.
     """
 
     def trace(balancer: hw.balancers.Balancer) -> None:

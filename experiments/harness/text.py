@@ -18,8 +18,8 @@ def pieces(text: str, separator: str = ",") -> list[str]:
     """Splits where the separator stands outside parentheses.
 
     Example:
-        >>> pieces("k=5,balancer=(cagrad:c=0.4,rescale=sqrt)")
-        ['k=5', 'balancer=(cagrad:c=0.4,rescale=sqrt)']
+        >>> pieces("k=5,balancer=(cagrad:c=0.4,rescale=square)")
+        ['k=5', 'balancer=(cagrad:c=0.4,rescale=square)']
     """
     parts, depth = [""], 0
     for letter in text:
@@ -114,8 +114,8 @@ def balancers(text: str) -> list[str]:
     """A list of balancers: a piece that begins with NAME= belongs to the one before.
 
     Example:
-        >>> balancers("mgda,cagrad:c=0.4,rescale=sqrt,famo")
-        ['mgda', 'cagrad:c=0.4,rescale=sqrt', 'famo']
+        >>> balancers("mgda,cagrad:c=0.4,rescale=square,famo")
+        ['mgda', 'cagrad:c=0.4,rescale=square', 'famo']
     """
     read: list[str] = []
     for part in pieces(text):

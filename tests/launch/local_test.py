@@ -100,8 +100,8 @@ def test_a_trial_that_diverges_is_a_result_and_one_that_dies_is_not(tmp_path):
             "--weights: expected the heads loss1, loss2; got loss1",
         ),
         (
-            ["--experiment=seed_network", "--balancers=mgda,cagrad:c=-1"],
-            "--balancer=cagrad: c: expected",
+            ["--experiment=seed_network", "--balancers=mgda,stch:smoothness=0"],
+            "--balancer=stch: smoothness: expected",
         ),
         (
             ["--experiment=seed_network", "--balancer=mgda", "--seed=7"],

@@ -79,7 +79,7 @@ def test_a_default_or_a_level_that_is_given_twice_is_no_other_trial():
     "words",
     [
         ("--weights=loss1=0.12345678901234,loss2=1e-9", "--set=lr=1e-3,width=8"),
-        ("--balancers=every:k=5,balancer=(cagrad:c=0.4,rescale=sqrt)", "--steps=7"),
+        ("--balancers=every:k=5,balancer=(cagrad:c=0.4,rescale=square)", "--steps=7"),
         ("--balancers=epo:preferences=loss1:1;loss2:2", "--smoke", "--seeds=4"),
     ],
 )

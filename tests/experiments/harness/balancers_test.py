@@ -76,7 +76,7 @@ def test_texts_say_the_same_as_code():
     signals = hw.Signals(jnp.array([1.0, 2.0]), gram, step=0, key=jax.random.key(0))
     preferences = {"loss1": 1.0, "loss2": 3.0}
     for text, made in {
-        "cagrad:c=0.9,rescale=sqrt": b.cagrad(0.9, rescale="sqrt"),
+        "cagrad:c=0.9,rescale=square": b.cagrad(0.9, rescale="square"),
         "epo:preferences=loss1:1;loss2:3,relaxed=true": b.epo(
             preferences, relaxed=True
         ),
@@ -99,7 +99,7 @@ WRONG = {
     "Balancer": "expected one of aligned_mtl",
     "cagrad:d=1": "--balancer=cagrad: expected some of c, rescale; got d",
     "cagrad:c=x": "--balancer=cagrad: c: expected NUMBER; got x",
-    "cagrad:c=-1": "--balancer=cagrad: c: expected",
+    "stch:smoothness=0": "--balancer=stch: smoothness: expected",
     "cagrad:c": "--balancer=cagrad: expected NAME=VALUE,..., got 'c'",
     "cagrad:": "--balancer=cagrad: expected NAME=VALUE,..., got ''",
     "krum": "--balancer=krum: expected faulty=INT as well",

@@ -61,10 +61,10 @@ def test_grid():
 
 def test_lists_of_balancers():
     words = (
-        "every:k=5,balancer=(cagrad:c=0.4,rescale=norm),mgda,epo:preferences=a:1;b:2"
+        "every:k=5,balancer=(cagrad:c=0.4,rescale=square),mgda,epo:preferences=a:1;b:2"
     )
     assert text.balancers(words) == [
-        "every:k=5,balancer=(cagrad:c=0.4,rescale=norm)",
+        "every:k=5,balancer=(cagrad:c=0.4,rescale=square)",
         "mgda",
         "epo:preferences=a:1;b:2",
     ]
