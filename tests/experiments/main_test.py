@@ -133,7 +133,10 @@ def test_a_run_that_diverges_fails_and_says_so_in_its_record(tmp_path, capsys):
 
 
 WRONG = {
-    "unknown experiment": (["--experiment=brian"], "expected one of brain, digits"),
+    "unknown experiment": (
+        ["--experiment=brian"],
+        f"expected one of {', '.join(find.names())}; got",
+    ),
     "no experiment": ([], "--experiment: expected one of"),
     "no such file": (["--experiment=no/such.py"], "no such file: no/such.py"),
     "unknown flag": (["--experimnt=brain"], "Unknown command line flag"),
