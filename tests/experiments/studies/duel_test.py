@@ -1,4 +1,4 @@
-"""The duel of balancers runs small, leaves records, and knows what is asked."""
+"""The duel runs small, and knows what is asked."""
 
 import json
 import subprocess
