@@ -54,15 +54,16 @@ def test_study_of_processes_and_again(tmp_path):
     assert again[hw.sweeps.identity(marked)]["metrics"]["loss1"] == 1234.5
     assert again[hw.sweeps.identity(lost)]["metrics"] == lost["metrics"]
     # Another grid in the same folder joins the first.
-    done = launch(*common, "--balancers=mgda", "--seeds=7", "--set=width=8")
+    done = launch(*common, "--balancers=mgda", "--seeds=7")
     assert done.returncode == 0, done.stderr
     both = {hw.sweeps.identity(r): r for r in hw.sweeps.read(tmp_path)}
     assert len(both) == 5
     assert again.items() <= both.items()
     (new,) = [both[name] for name in both.keys() - again.keys()]
     assert (new["weights"], new["seed"]) == ({}, 7)
-    assert (new["settings"]["balancer"], new["settings"]["width"]) == ("mgda", 8)
-    assert "mgda" in done.stdout
+    assert new["settings"]["balancer"] == "mgda"
+    assert "balancer=mgda" in done.stdout
+    assert "balancer=constant loss1=1 loss2=0.1" in done.stdout
 
 
 @pytest.mark.slow
