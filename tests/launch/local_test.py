@@ -68,7 +68,7 @@ def test_study_of_processes_and_again(tmp_path):
 
 @pytest.mark.slow
 def test_a_trial_that_diverges_is_a_result_and_one_that_dies_is_not(tmp_path):
-    """The file of the second cannot be imported any more when its process starts."""
+    """A launcher builds no model: that a width cannot be shows in the process."""
     arguments = (
         "--experiment=seed_network",
         "--smoke",
@@ -77,10 +77,11 @@ def test_a_trial_that_diverges_is_a_result_and_one_that_dies_is_not(tmp_path):
     )
     done = launch(*arguments, "--set=lr=1e-2:1e30")
     assert done.returncode == 0, done.stderr
-    assert [r["finite"] for r in hw.sweeps.read(tmp_path)] == [True, False]
+    ends = {r["settings"]["lr"]: r["finite"] for r in hw.sweeps.read(tmp_path)}
+    assert ends == {1e-2: True, 1e30: False}
     assert "1 diverged" in done.stdout
     assert "is not finite" in done.stderr
-    done = launch(*arguments, "--set=batch_size=0")
+    done = launch(*arguments, "--set=width=-1")
     assert done.returncode == 1
     assert "error: 1 of 1 trials failed" in done.stderr
     assert len(hw.sweeps.read(tmp_path)) == 2
