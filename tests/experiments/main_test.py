@@ -6,36 +6,26 @@ import subprocess
 import sys
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
+import headwise as hw
 from experiments import main
+from experiments.harness import command
+from experiments.harness import find
 
 ROOT = pathlib.Path(main.__file__).parents[1]
 
 
 def call(capsys, *arguments):
     """Runs `main` in this process; (exit code, stdout, stderr)."""
-    with flagsaver.flagsaver():
-        try:
-            argv = main.parse_flags(["main", *arguments])
-            code = main.guarded(argv) or 0
-        except SystemExit as stop:
-            code = stop.code
+    code = command.guarded(main.main, ["main", *arguments])
     return code, *capsys.readouterr()
 
 
-@pytest.fixture(autouse=True)
-def flags_stay_parsed():
-    yield
-    flags.FLAGS.mark_as_parsed()
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(main.EXPERIMENTS))
+@pytest.mark.parametrize("name", [*find.names(), str(ROOT / "experiments/template.py")])
 def test_run_then_sweep(name, tmp_path, capsys):
-    experiment = main.EXPERIMENTS[name].make(smoke=True)
-    heads = list(experiment.names)
+    spec = find.load(name).SPEC
+    heads = sorted(spec.heads)
     weights = ",".join(f"{head}={1 + i / 10}" for i, head in enumerate(heads))
     common = (f"--experiment={name}", "--smoke")
     run = tmp_path / "run"
@@ -43,13 +33,22 @@ def test_run_then_sweep(name, tmp_path, capsys):
     assert (code, err) == (0, "")
     assert "Which loss moves which module" in out
     result = json.loads((run / "result.json").read_text())
-    assert set(result) == set(experiment.higher)
+    assert set(result) == set(spec.metrics)
     assert (run / "heads.png").stat().st_size > 10_000
     assert "graph LR" in (run / "routing.txt").read_text()
     first = json.loads((run / "metrics.jsonl").read_text().splitlines()[0])
-    assert first["weights"] == pytest.approx(
-        {head: 1 + i / 10 for i, head in enumerate(heads)}
-    )
+    expected = {head: 1 + i / 10 for i, head in enumerate(heads)}
+    assert first["weights"] == pytest.approx(expected)
+    (record,) = hw.sweeps.read(run)
+    assert (record["weights"], record["metrics"]) == (expected, result)
+    assert record["settings"] == {
+        "experiment": name,
+        "balancer": "constant",
+        "steps": 12,
+        **spec.defaults,
+        "smoke": True,
+    }
+    assert record["made_with"]["versions"]["jax"]
     study = tmp_path / "study"
     code, out, err = call(capsys, *common, "--sweep", f"--workdir={study}")
     assert (code, err) == (0, "")
@@ -57,18 +56,13 @@ def test_run_then_sweep(name, tmp_path, capsys):
     files = ("table.txt", "front.png", "weights.png", "trials.jsonl", "best/heads.png")
     for file in files:
         assert (study / file).stat().st_size > 100, file
-
-
-@pytest.mark.parametrize("balancer", main.BALANCERS)
-def test_every_balancer_can_be_made(balancer):
-    weights = {"a": 1.0, "b": 1.0}
-    make = main.BALANCERS[balancer]
-    made = make(weights) if balancer == "constant" else make()
-    assert made.init(["a", "b"], {"w": 0.0}) is not None
+    assert {r["settings"]["steps"] for r in hw.sweeps.read(study)} == {12}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("balancer", ["equal", "famo", "gradvac", "db_mtl"])
+@pytest.mark.parametrize(
+    "balancer", ["equal", "famo", "gradvac", "db_mtl", "every:k=5,balancer=mgda"]
+)
 def test_every_kind_of_balancer_runs(balancer, tmp_path, capsys):
     code, out, err = call(
         capsys,
@@ -79,6 +73,8 @@ def test_every_kind_of_balancer_runs(balancer, tmp_path, capsys):
     )
     assert (code, err) == (0, "")
     assert "loss1 moves A, B, C\nloss2 moves A, B, D" in out
+    (record,) = hw.sweeps.read(tmp_path / "run")
+    assert (record["weights"], record["settings"]["balancer"]) == ({}, balancer)
 
 
 @pytest.mark.slow
@@ -102,18 +98,56 @@ def test_interrupted_command_goes_on_and_says_the_same(tmp_path, capsys):
     assert code == 0
     results = [(tmp_path / n / "result.json").read_text() for n in "ab"]
     assert results[0] == results[1]
+    assert len(hw.sweeps.read(tmp_path / "b")) == 1
+
+
+@pytest.mark.slow
+def test_settings_change_the_run_and_its_folder(tmp_path, capsys):
+    workdir = f"--workdir={tmp_path / 'run'}"
+    common = ("--experiment=seed_network", "--smoke", workdir)
+    code, _, err = call(capsys, *common, "--set=lr=3e-3,width=8")
+    assert (code, err) == (0, "")
+    (record,) = hw.sweeps.read(tmp_path / "run")
+    changed = {"lr": 3e-3, "width": 8}
+    assert {n: record["settings"][n] for n in changed} == changed
+    code, _, err = call(capsys, *common)
+    assert code == 2
+    assert "belongs to another run: settings was" in err
+
+
+@pytest.mark.slow
+def test_a_run_that_diverges_fails_and_says_so_in_its_record(tmp_path, capsys):
+    code, _, err = call(
+        capsys,
+        "--experiment=seed_network",
+        "--smoke",
+        "--set=lr=1e30",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert code == 1
+    assert "is not finite" in err
+    (record,) = hw.sweeps.read(tmp_path / "run")
+    assert not record["finite"]
+    assert err == f"error: {record['error']}\n"
+    assert record["error"].startswith(f"step {record['stopped']}: ")
 
 
 WRONG = {
-    "unknown experiment": (["--experiment=brian"], "expected one of brain, digits"),
+    "unknown experiment": (
+        ["--experiment=brian"],
+        f"expected one of {', '.join(find.names())}; got",
+    ),
     "no experiment": ([], "--experiment: expected one of"),
+    "no such file": (["--experiment=no/such.py"], "no such file: no/such.py"),
     "unknown flag": (["--experimnt=brain"], "Unknown command line flag"),
+    "passed over flag": (["--undefok=x", "--x=1"], "--undefok: no flag is passed over"),
+    "a launcher's flag": (["--seeds=0,1"], "Did you mean: seed"),
     "unknown head": (["--weights=left=1,rigth=1"], "expected the heads left, right"),
     "missing head": (["--weights=left=1"], "got left"),
     "weight that is no number": (["--weights=left=1,right=x"], "number for 'right'"),
     "negative weight": (["--weights=left=1,right=-1"], "0 or more for 'right'"),
     "infinite weight": (["--weights=left=1,right=inf"], "0 or more for 'right'"),
-    "weight without name": (["--weights=0.5,0.3"], "expected NAME=NUMBER"),
+    "weight without name": (["--weights=0.5,0.3"], "expected NAME=VALUE"),
     "head twice": (["--weights=left=1,left=2,right=1"], "'left' is given twice"),
     "unknown balancer": (
         ["--balancer=mgad"],
@@ -123,10 +157,19 @@ WRONG = {
         ["--balancer=mgda", "--weights=left=1,right=1"],
         "go with --balancer=constant alone",
     ),
+    "balancer that does not fit": (
+        ["--balancer=modo"],
+        "--balancer=modo: batches: expected",
+    ),
     "sweep with weights": (["--sweep", "--weights=left=1,right=1"], "own weights"),
+    "sweep with a seed": (["--sweep", "--seed=7"], "has its own seeds"),
+    "unknown setting": (["--set=rate=1"], "expected some of lr, width, batch_size"),
+    "setting of another type": (["--set=width=2.5"], "a whole number for 'width'"),
+    "setting that cannot be": (["--set=width=-1"], "--set: "),
     "no steps": (["--steps=0"], "--steps: expected 1 or more"),
     "steps that are no number": (["--steps=many"], "--steps=many"),
     "stray argument": (["train"], "expected flags only, got 'train'"),
+    "no flagfile": (["--flagfile=/no/such"], "/no/such"),
 }
 
 
@@ -161,21 +204,63 @@ def test_folder_that_cannot_be_made_is_refused(tmp_path, capsys):
     assert "not writable" in err
 
 
-def test_the_command_itself_exits_with_2():
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.main", "--experiment=brian"],
+def python(*arguments):
+    return subprocess.run(
+        [sys.executable, *arguments],
         cwd=ROOT,
         env={"PYTHONPATH": "research", "PATH": "", "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def test_the_command_itself_exits_with_2():
+    done = python("-m", "experiments.main", "--experiment=brian")
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1].startswith("error: --experiment: expected one")
 
 
+def test_without_flags_it_lists_the_experiments(capsys):
+    code, out, err = call(capsys)
+    assert (code, err) == (0, "")
+    for name in find.names():
+        assert f"--experiment={name}" in out
+    assert "does loss2 update only the layers that lead to y2" in out
+
+
+def test_help_says_the_flags_of_this_command_alone(capsys):
+    with pytest.raises(SystemExit) as stop:
+        call(capsys, "--help")
+    out = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert "--balancer" in out
+    assert "grain" not in out
+
+
+def test_flags_from_a_file(tmp_path, capsys):
+    file = tmp_path / "flags"
+    file.write_text("# a comment\n--experiment=digits\n--steps=0\n")
+    code, _, err = call(capsys, f"--flagfile={file}")
+    assert (code, err) == (2, "error: --steps: expected 1 or more, got 0\n")
+
+
+def test_importing_main_imports_no_experiment_and_no_data():
+    code = """
+import sys
+import experiments.main
+from absl import flags
+print([name for name in sys.modules if name.startswith("experiments.tasks.")])
+print([name for name in ("river", "nilearn", "mlxtend") if name in sys.modules])
+print([name for name in ("experiment", "balancer") if name in flags.FLAGS])
+"""
+    done = python("-c", code)
+    assert done.stdout.splitlines() == ["[]", "[]", "[]"], done.stderr
+
+
 def test_every_experiment_opens_with_what_a_reader_needs():
-    for module in main.EXPERIMENTS.values():
+    for name in [*find.names(), str(ROOT / "experiments/template.py")]:
+        module = find.load(name)
         for word in ("Question:", "Command:", "Time:", "Expected:"):
-            assert word in module.__doc__, (module.__name__, word)
+            assert word in module.__doc__, (name, word)
         assert "TODO" not in module.__doc__

@@ -13,8 +13,8 @@ On the first three the score is the distance of the end point to the front, in u
 the front's extent: 0 is perfect. On digits it is the mean test error of both heads.
 Mean and 95 % interval over starts or seeds.
 
-Command:   python -m experiments.balancer_duel --workdir=runs/duel
-           python -m experiments.balancer_duel --methods=equal,mgda,upgrad
+Command:   python -m experiments.studies.balancer_duel --workdir=runs/duel
+           python -m experiments.studies.balancer_duel --methods=equal,mgda,upgrad
 Time:      20 minutes on two CPU cores, most of it compiling; two a few methods
 Expected:  tuned static weights and most methods are level on digits (0.113 to 0.118);
            mgda, imtl_g, nash_mtl and fairgrad alone reach the toy's front from all
@@ -23,40 +23,40 @@ Expected:  tuned static weights and most methods are level on digits (0.113 to 0
 
 import json
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import rich.console
 import rich.progress
-from absl import app
 from absl import flags
 
 import headwise as hw
-from experiments import duel
-
-_PROBLEMS = flags.DEFINE_list("problems", "quadratics,toy,vlmop2,digits", "Which.")
-_METHODS = flags.DEFINE_list("methods", None, "Which balancers; all if not given.")
-_WORKDIR = flags.DEFINE_string(
-    "workdir", "runs/balancer_duel", "Folder of the results."
-)
-_SMOKE = flags.DEFINE_bool("smoke", False, "A version of a few seconds.")
+from experiments.harness import balancers
+from experiments.harness import command
+from experiments.harness import text
+from experiments.studies import duel
 
 
-def main(argv: list[str]) -> None:
+def define(values: flags.FlagValues) -> None:
+    """The flags of this study."""
+    flags.DEFINE_list("problems", ",".join(duel.PROBLEMS), "which", flag_values=values)
+    flags.DEFINE_list(
+        "methods", None, "which balancers; all if not given", flag_values=values
+    )
+    flags.DEFINE_string(
+        "workdir", "runs/balancer_duel", "folder of the results", flag_values=values
+    )
+    flags.DEFINE_bool("smoke", False, "a version of a few seconds", flag_values=values)
+
+
+def main(argv: Sequence[str]) -> None:
     """Trains every method on every problem; prints a table, writes two pictures."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
+    given = command.parse(argv, define, __doc__)
     known = duel.methods()
-    chosen = _METHODS.value or list(known)
-    for flag, given, allowed in (
-        ("problems", _PROBLEMS.value, duel.PROBLEMS),
-        ("methods", chosen, known),
-    ):
-        unknown = sorted(set(given) - set(allowed))
-        if unknown:
-            raise app.UsageError(
-                f"--{flag}: expected some of {', '.join(allowed)}; got {unknown}"
-            )
-    folder = pathlib.Path(_WORKDIR.value)
+    chosen = given.methods or list(known)
+    text.known_names("--problems", given.problems, duel.PROBLEMS)
+    text.known_names("--methods", chosen, known)
+    folder = pathlib.Path(given.workdir)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, list]] = {}
     ways: dict[str, np.ndarray] = {}
@@ -65,9 +65,9 @@ def main(argv: list[str]) -> None:
     with rich.progress.Progress(
         *columns, rich.progress.TimeElapsedColumn(), transient=True
     ) as bar:
-        task = bar.add_task("", total=len(_PROBLEMS.value) * (len(chosen) + 1))
-        for name in _PROBLEMS.value:
-            problem = duel.PROBLEMS[name](_SMOKE.value)
+        task = bar.add_task("", total=len(given.problems) * (len(chosen) + 1))
+        for name in given.problems:
+            problem = duel.PROBLEMS[name](given.smoke)
             rows = results.setdefault(name, {})
             static = np.stack([duel.SHARES, 1 - duel.SHARES], axis=1).astype(np.float32)
             for method in [duel.STATIC, *chosen]:
@@ -75,8 +75,10 @@ def main(argv: list[str]) -> None:
                 if method == duel.STATIC:
                     scores, way = duel.train(problem, hw.balancers.constant(), static)
                 else:
-                    scores, way = duel.train(problem, known[method]())
+                    balancer = balancers.make(known[method], duel.NAMES)
+                    scores, way = duel.train(problem, balancer)
                 rows[method] = [float(s) for s in scores]
+                record(folder, name, known.get(method, method), problem, rows[method])
                 if name == "toy":
                     assert way is not None
                     ways[method], front = way, problem.front
@@ -91,5 +93,24 @@ def main(argv: list[str]) -> None:
     print(f"\neverything is in {folder}/")
 
 
+def record(
+    folder: pathlib.Path,
+    name: str,
+    balancer: str,
+    problem: duel.Problem,
+    scores: Sequence[float],
+) -> None:
+    """Appends what a balancer reached on a problem, a record a start."""
+    settings = {"problem": name, "balancer": balancer, "steps": problem.steps}
+    made_with = hw.sweeps.made_with()
+    records = [
+        hw.sweeps.record(
+            {}, start, {"score": score}, settings=settings, made_with=made_with
+        )
+        for start, score in enumerate(scores)
+    ]
+    hw.sweeps.append(folder, *records)
+
+
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

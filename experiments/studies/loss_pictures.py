@@ -6,7 +6,7 @@ know positions a segment is shifted away from where it belongs; for losses of va
 the error grows. loss_gradients.png shows one prediction of a disc and a thin line, and
 the gradient of every loss with respect to its logits.
 
-Command:   python -m experiments.loss_pictures --output=docs
+Command:   python -m experiments.studies.loss_pictures --output=docs
 Time:      under a minute on two CPU cores, most of it compiling
 Expected:  of a structure of 1 % of the positions, cross entropy has a gradient of 0.01
            at most. Dice has up to 0.23, but 0.0045 where the miss is sure, and 0.0004
@@ -18,6 +18,7 @@ import functools
 import pathlib
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -25,14 +26,11 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from absl import app
 from absl import flags
 from matplotlib import ticker
 
 import headwise as hw
-
-_OUTPUT = flags.DEFINE_string("output", "docs", "Folder of the pictures.")
-_POINTS = flags.DEFINE_integer("points", 97, "On the path of a loss.", lower_bound=2)
+from experiments.harness import command
 
 Loss = Callable[..., jax.Array]
 
@@ -354,18 +352,25 @@ def draw_gradients(maps: Mapping[str, np.ndarray], path: pathlib.Path) -> None:
     plt.close(figure)
 
 
-def main(argv: list[str]) -> None:
+def define(values: flags.FlagValues) -> None:
+    """The flags of this study."""
+    flags.DEFINE_string("output", "docs", "folder of the pictures", flag_values=values)
+    flags.DEFINE_integer(
+        "points", 97, "on the path of a loss", lower_bound=2, flag_values=values
+    )
+
+
+def main(argv: Sequence[str]) -> None:
     """Draws both pictures."""
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected arguments {argv[1:]}")
-    points = _POINTS.value
+    given = command.parse(argv, define, __doc__)
+    points = given.points
     groups = {
         "region": [of_rare_structure(*item, points) for item in REGION.items()],
         "position": [of_rare_structure(*item, points) for item in POSITION.items()],
         "place": [of_shifted_bar(*item) for item in PLACE.items()],
         "value": [of_error(*item) for item in VALUE.items()],
     }
-    folder = pathlib.Path(_OUTPUT.value)
+    folder = pathlib.Path(given.output)
     folder.mkdir(parents=True, exist_ok=True)
     draw_curves(groups, folder / "loss_curves.png")
     draw_gradients(gradient_maps(MAPS), folder / "loss_gradients.png")
@@ -373,4 +378,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

@@ -13,6 +13,8 @@ Expected:  left and right accuracy 0.965 and 0.931 with left=1,right=0.3; 0.965 
 """
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,22 +22,40 @@ import optax
 from flax import nnx
 
 import headwise as hw
-from experiments.experiment import Experiment
+from experiments.harness.spec import Experiment
+from experiments.harness.spec import Spec
+
+SPEC = Spec(
+    heads=("left", "right"),
+    metrics={"left_accuracy": True, "right_accuracy": True},
+    front=("left_accuracy", "right_accuracy"),
+    steps=800,
+    seeds=(0, 1, 2),
+    defaults={"lr": 3e-3, "width": 50, "batch_size": 64, "pictures": 20000},
+    design=hw.sweeps.simplex(["left", "right"], 6, interior=True),
+    remark=(
+        "Adam takes steps of the same size whatever the loss is multiplied by, so "
+        "only the ratio of the weights matters, and only in the shared trunk."
+    ),
+)
 
 
-def make(smoke: bool = False) -> Experiment:
-    """The experiment; `smoke` is a small version of a few seconds."""
+def build(settings: Mapping[str, Any]) -> Experiment:
+    """The pictures, a convolutional trunk and two linear heads."""
+    smoke, width = settings["smoke"], settings["width"]
+    pictures, unseen_pictures = (1000, 200) if smoke else (settings["pictures"], 2000)
     seen, unseen = hw.data.split_digits(hw.data.load_digits(), jax.random.key(0))
-    train = hw.data.multi_mnist(seen, jax.random.key(1), 1000 if smoke else 20000)
-    test = hw.data.multi_mnist(unseen, jax.random.key(2), 200 if smoke else 2000)
-    draw = jax.jit(functools.partial(hw.data.sample, batch_size=64))
+    train = hw.data.multi_mnist(seen, jax.random.key(1), pictures)
+    test = hw.data.multi_mnist(unseen, jax.random.key(2), unseen_pictures)
+    sample = functools.partial(hw.data.sample, batch_size=settings["batch_size"])
+    draw = jax.jit(sample)
 
-    def build(key: jax.Array) -> nnx.Module:
+    def model(key: jax.Array) -> nnx.Module:
         rngs = nnx.Rngs(key)
-        heads = {name: nnx.Linear(50, 10, rngs=rngs) for name in ("left", "right")}
-        return hw.nn.MultiHead(hw.nn.ConvNet(rngs=rngs), heads)
+        heads = {name: nnx.Linear(width, 10, rngs=rngs) for name in SPEC.heads}
+        return hw.nn.MultiHead(hw.nn.ConvNet(out_features=width, rngs=rngs), heads)
 
-    apply, *_ = hw.nn.functional(build(jax.random.key(0)))
+    apply, *_ = hw.nn.functional(model(jax.random.key(0)))
     loss = optax.losses.softmax_cross_entropy_with_integer_labels
     objective = hw.Objective({"left": loss, "right": loss})
 
@@ -58,20 +78,13 @@ def make(smoke: bool = False) -> Experiment:
             "right_accuracy": accuracy("right", pictures.right),
         }
 
+    def optimizer(steps: int) -> optax.GradientTransformation:
+        return optax.adam(optax.cosine_decay_schedule(settings["lr"], steps))
+
     return Experiment(
-        names=objective.names,
-        init=lambda key: hw.nn.functional(build(key))[1:],
+        init=lambda key: hw.nn.functional(model(key))[1:],
         values_fn=values_fn,
         batch=lambda key: draw(train, key),
         evaluate=lambda params, rest: measure(params, rest, test),
-        optimizer=lambda steps: optax.adam(optax.cosine_decay_schedule(3e-3, steps)),
-        steps=12 if smoke else 800,
-        higher={"left_accuracy": True, "right_accuracy": True},
-        design=hw.sweeps.simplex(["left", "right"], 6, interior=True),
-        seeds=(0, 1) if smoke else (0, 1, 2),
-        front=("left_accuracy", "right_accuracy"),
-        remark=(
-            "Adam takes steps of the same size whatever the loss is multiplied by, so "
-            "only the ratio of the weights matters, and only in the shared trunk."
-        ),
+        optimizer=optimizer,
     )

@@ -17,10 +17,9 @@ import scipy.stats
 from flax import nnx
 
 import headwise as hw
-from experiments.experiment import BALANCERS
+from experiments.harness import balancers
 
 NAMES = ("first", "second")
-EQUAL = dict.fromkeys(NAMES, 1.0)
 SHARES = np.linspace(0.1, 0.9, 9)
 STATIC = "static, tuned"
 
@@ -41,24 +40,26 @@ class Problem(NamedTuple):
     """[N, 2] points of the Pareto front."""
 
 
-def methods() -> dict[str, Callable[[], hw.balancers.Balancer]]:
-    """Every balancer, with its defaults wherever it has them."""
-    b = hw.balancers
-    with_arguments = {
-        "cosmos": lambda: b.cosmos(1.0, EQUAL),
-        "epo": lambda: b.epo(EQUAL),
-        "krum": lambda: b.krum(0),
-        "p_norm": lambda: b.p_norm(2.0),
-        "pbi": lambda: b.pbi(1.0),
-        "pcd": lambda: b.pcd("first"),
-        "pmgda": lambda: b.pmgda(EQUAL),
-        "stch": lambda: b.stch(0.1),
-        "trimmed_mean": lambda: b.trimmed_mean(0),
+def methods() -> dict[str, str]:
+    """{name: text for `balancers.make`}: every balancer, with its defaults if it can."""
+    both = "first:1;second:1"
+    arguments = {
+        "cosmos": f"penalty=1,preferences={both}",
+        "epo": f"preferences={both}",
+        "krum": "faulty=0",
+        "p_norm": "p=2",
+        "pbi": "theta=1",
+        "pcd": "primary=first",
+        "pmgda": f"preferences={both}",
+        "stch": "smoothness=0.1",
+        "trimmed_mean": "trim=0",
     }
-    without = {name: f for name, f in BALANCERS.items() if name != "constant"}
-    found = without | with_arguments | {"modo": b.modo, "sdmgrad": b.sdmgrad}
-    found["cr_mogm (mgda)"] = lambda: b.cr_mogm(b.mgda())
-    return dict(sorted(found.items()))
+    # Static weights are tuned instead; of one model stch_set is stch.
+    left_out = {"constant", "scheduled", "scalarization", "stch_set"}
+    names = set(balancers.names()) - set(hw.balancers.WRAPPERS) - left_out
+    texts = {n: f"{n}:{arguments[n]}" if n in arguments else n for n in names}
+    texts["cr_mogm (mgda)"] = "cr_mogm:balancer=mgda"
+    return dict(sorted(texts.items()))
 
 
 def quadratics(smoke: bool) -> Problem:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from experiments import loss_pictures
+from experiments.studies import loss_pictures
 
 # No loss of arrays, or one that differs from one that is shown only in its parts.
 LEFT_OUT = {"checked", "deep_supervision", "distance_transform", "mix"} | {
@@ -20,7 +20,7 @@ LEFT_OUT = {"checked", "deep_supervision", "distance_transform", "mix"} | {
 
 @pytest.mark.slow
 def test_pictures(tmp_path):
-    command = [sys.executable, "-m", "experiments.loss_pictures", "--points=7"]
+    command = [sys.executable, "-m", "experiments.studies.loss_pictures", "--points=7"]
     done = subprocess.run(
         [*command, f"--output={tmp_path / 'new'}"], capture_output=True, text=True
     )
@@ -30,7 +30,7 @@ def test_pictures(tmp_path):
         assert picture.startswith(b"\x89PNG")
         assert len(picture) > 10_000
     wrong = subprocess.run([*command, "more"], capture_output=True, text=True)
-    assert wrong.returncode != 0
+    assert wrong.returncode == 2
     assert "more" in wrong.stdout + wrong.stderr
 
 

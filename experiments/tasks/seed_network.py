@@ -11,6 +11,8 @@ Expected:  loss1 moves A, B, C; loss2 moves A, B, D. With loss1=0 module C keeps
 """
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,17 +20,29 @@ import optax
 from flax import nnx
 
 import headwise as hw
-from experiments.experiment import Experiment
+from experiments.harness.spec import Experiment
+from experiments.harness.spec import Spec
+
+SPEC = Spec(
+    heads=("loss1", "loss2"),
+    metrics={"loss1": False, "loss2": False},
+    front=("loss1", "loss2"),
+    steps=300,
+    seeds=(0, 1, 2),
+    defaults={"lr": 1e-2, "width": 16, "batch_size": 64, "delta": 0.1},
+    design=hw.sweeps.simplex(["loss1", "loss2"], 4),
+    batched=True,
+)
 
 
 class Network(nnx.Module):
     """A and B shared, C and D private."""
 
-    def __init__(self, rngs: nnx.Rngs):
-        self.A = nnx.Linear(4, 16, rngs=rngs)
-        self.B = nnx.Linear(16, 16, rngs=rngs)
-        self.C = nnx.Linear(16, 1, rngs=rngs)
-        self.D = nnx.Linear(16, 1, rngs=rngs)
+    def __init__(self, width: int, rngs: nnx.Rngs):
+        self.A = nnx.Linear(4, width, rngs=rngs)
+        self.B = nnx.Linear(width, width, rngs=rngs)
+        self.C = nnx.Linear(width, 1, rngs=rngs)
+        self.D = nnx.Linear(width, 1, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> dict[str, jax.Array]:
         """The outputs, by the name of their loss."""
@@ -36,18 +50,15 @@ class Network(nnx.Module):
         return {"loss1": self.C(h), "loss2": self.D(h)}
 
 
-def make(smoke: bool = False) -> Experiment:
-    """The experiment; `smoke` is a small version of a few seconds."""
-    apply, *_ = hw.nn.functional(Network(nnx.Rngs(0)))
-    objective = hw.Objective(
-        {
-            "loss1": optax.losses.squared_error,
-            "loss2": functools.partial(optax.losses.huber_loss, delta=0.1),
-        }
-    )
+def build(settings: Mapping[str, Any]) -> Experiment:
+    """The network and its data: waves of the first inputs."""
+    width, batch_size = settings["width"], settings["batch_size"]
+    huber = functools.partial(optax.losses.huber_loss, delta=settings["delta"])
+    apply, *_ = hw.nn.functional(Network(width, nnx.Rngs(0)))
+    objective = hw.Objective({"loss1": optax.losses.squared_error, "loss2": huber})
 
     def batch(key: jax.Array) -> dict:
-        x = jax.random.normal(key, (64, 4))
+        x = jax.random.normal(key, (batch_size, 4))
         first, second = jnp.sin(x[:, :1]), jnp.cos(x[:, :1] + x[:, 1:2])
         return {"inputs": x, "targets": {"loss1": first, "loss2": second}}
 
@@ -60,16 +71,9 @@ def make(smoke: bool = False) -> Experiment:
         return values_fn(params, rest, batch(jax.random.key(99)), None)[0]
 
     return Experiment(
-        names=objective.names,
-        init=lambda key: hw.nn.functional(Network(nnx.Rngs(key)))[1:],
+        init=lambda key: hw.nn.functional(Network(width, nnx.Rngs(key)))[1:],
         values_fn=values_fn,
         batch=batch,
         evaluate=evaluate,
-        optimizer=lambda steps: optax.adam(1e-2),
-        steps=12 if smoke else 300,
-        higher={"loss1": False, "loss2": False},
-        design=hw.sweeps.simplex(["loss1", "loss2"], 4),
-        seeds=(0, 1, 2),
-        front=("loss1", "loss2"),
-        batched=True,
+        optimizer=lambda steps: optax.adam(settings["lr"]),
     )

@@ -12,6 +12,8 @@ Expected:  loss relative to the label's frequency 0.90 with equal weights and 0.
 """
 
 import functools
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +22,28 @@ import optax
 from flax import nnx
 
 import headwise as hw
-from experiments.experiment import Experiment
+from experiments.harness.spec import Experiment
+from experiments.harness.spec import Spec
+
+SPEC = Spec(
+    heads=tuple(f"class{i + 1:02}" for i in range(14)),
+    metrics={"all": False, "rare": False, "common": False},
+    front=("common", "rare"),
+    steps=300,
+    seeds=tuple(range(8)),
+    defaults={"lr": 1e-3, "width": 64, "batch_size": 128},
+    remark=(
+        "weighting 1: all equal; weighting 2: by 1 / sqrt(p (1 - p)), p being the\n"
+        "label's frequency; weighting 3: by 1 / (p (1 - p)). The metrics are\n"
+        "losses relative to always saying p: below 1 is worth something."
+    ),
+    batched=True,
+)
 
 
-def make(smoke: bool = False) -> Experiment:
-    """The experiment; `smoke` is a small version of a few seconds."""
+def build(settings: Mapping[str, Any]) -> Experiment:
+    """The genes, a shared MLP and 14 heads; the weightings follow the frequencies."""
+    width = settings["width"]
     genes = hw.data.load_yeast()
     train_rows, test_rows = hw.data.split(len(genes.inputs), jax.random.key(0))
     train, test = (
@@ -39,12 +58,13 @@ def make(smoke: bool = False) -> Experiment:
     variance = positive * (1.0 - positive)
     rare = np.argsort(positive)[:4]
 
-    def build(key: jax.Array) -> nnx.Module:
+    def model(key: jax.Array) -> nnx.Module:
         rngs = nnx.Rngs(key)
-        trunk = hw.nn.Mlp((103, 64, 64), activate_last=True, rngs=rngs)
-        return hw.nn.MultiHead(trunk, {n: nnx.Linear(64, 1, rngs=rngs) for n in names})
+        trunk = hw.nn.Mlp((103, width, width), activate_last=True, rngs=rngs)
+        heads = {name: nnx.Linear(width, 1, rngs=rngs) for name in names}
+        return hw.nn.MultiHead(trunk, heads)
 
-    apply, *_ = hw.nn.functional(build(jax.random.key(0)))
+    apply, *_ = hw.nn.functional(model(jax.random.key(0)))
     objective = hw.Objective(
         dict.fromkeys(names, optax.losses.sigmoid_binary_cross_entropy)
     )
@@ -71,25 +91,14 @@ def make(smoke: bool = False) -> Experiment:
     # The same sum for all, so that they differ in what they favour alone.
     table = np.stack([14 * w / w.sum() for w in weightings])
     return Experiment(
-        names=objective.names,
-        init=lambda key: hw.nn.functional(build(key))[1:],
+        init=lambda key: hw.nn.functional(model(key))[1:],
         values_fn=values_fn,
-        batch=functools.partial(_draw, train),
+        batch=functools.partial(_draw, train, settings["batch_size"]),
         evaluate=evaluate,
-        optimizer=lambda steps: optax.adam(1e-3),
-        steps=12 if smoke else 300,
-        higher={"all": False, "rare": False, "common": False},
+        optimizer=lambda steps: optax.adam(settings["lr"]),
         design={name: table[:, i] for i, name in enumerate(names)},
-        seeds=(0, 1) if smoke else tuple(range(8)),
-        front=("common", "rare"),
-        remark=(
-            "weighting 1: all equal; weighting 2: by 1 / sqrt(p (1 - p)), p being the\n"
-            "label's frequency; weighting 3: by 1 / (p (1 - p)). The metrics are\n"
-            "losses relative to always saying p: below 1 is worth something."
-        ),
-        batched=True,
     )
 
 
-def _draw(arrays: dict, key: jax.Array) -> dict:
-    return hw.data.sample(arrays, key, batch_size=128)
+def _draw(arrays: dict, batch_size: int, key: jax.Array) -> dict:
+    return hw.data.sample(arrays, key, batch_size=batch_size)

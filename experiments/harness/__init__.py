@@ -1,0 +1,1 @@
+"""What the experiments share: flags, one run, a sweep, what is shown of them."""

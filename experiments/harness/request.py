@@ -1,0 +1,140 @@
+"""What a command line asks for, checked before any data is read or file written."""
+
+import pathlib
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+from typing import NamedTuple
+
+from absl import flags
+
+import headwise as hw
+from experiments.harness import balancers
+from experiments.harness import command
+from experiments.harness import find
+from experiments.harness import text
+from experiments.harness.spec import Spec
+from experiments.harness.text import STATIC
+from experiments.harness.text import UsageError
+
+
+class Request(NamedTuple):
+    """One run or one sweep of an experiment."""
+
+    experiment: str
+    """A name, or the absolute path of a file."""
+    task: ModuleType
+    spec: Spec
+    settings: dict[str, Any]
+    """All of the experiment's, typed."""
+    weights: dict[str, float] | None
+    """Static weights; None where a balancer finds them."""
+    balancer: str
+    """Its text: `cagrad:c=0.4`."""
+    steps: int
+    seed: int
+    sweep: bool
+    smoke: bool
+    workdir: pathlib.Path
+
+    def make_balancer(self) -> hw.balancers.Balancer:
+        """The balancer that the text, or the weights, stand for."""
+        if self.weights is not None:
+            return hw.balancers.constant(self.weights)
+        return balancers.make(self.balancer, self.spec.heads)
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings of a record: all that decides what comes out, but the weights.
+
+        A static run's balancer is named too: tables tell it from the others by that.
+        """
+        smoke = {"smoke": True} if self.smoke else {}
+        return {
+            "experiment": self.experiment,
+            "balancer": self.balancer,
+            "steps": self.steps,
+            **self.settings,
+            **smoke,
+        }
+
+    def config(self) -> dict[str, Any]:
+        """What identifies the work: the folder belongs to it."""
+        config: dict[str, Any] = {
+            "experiment": self.experiment,
+            "settings": self.settings,
+            "sweep": self.sweep,
+            "smoke": self.smoke,
+            "steps": self.steps,
+            "version": hw.__version__,
+        }
+        if not self.sweep:
+            config |= {"balancer": self.balancer, "seed": self.seed}
+            if self.weights is not None:
+                config["weights"] = self.weights
+        return config
+
+
+def define(values: flags.FlagValues) -> None:
+    """The flags of `experiments.main`."""
+    text_flags = {
+        "experiment": f"one of {', '.join(find.names())}, or a file: path/to/mine.py",
+        "weights": "static weights, as left=1,right=0.3",
+        "balancer": "NAME or NAME:ARGUMENT=VALUE,... of hw.balancers: cagrad:c=0.4",
+        "set": "the experiment's settings, as lr=3e-3,width=16",
+        "workdir": "folder; runs/NAME or studies/NAME if not given",
+    }
+    for name, meaning in text_flags.items():
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    flags.DEFINE_integer("seed", None, "of one run; 0 if not given", flag_values=values)
+    flags.DEFINE_integer(
+        "steps", None, "of training; else the experiment's own", flag_values=values
+    )
+    flags.DEFINE_bool(
+        "sweep", False, "train the experiment's weightings", flag_values=values
+    )
+    flags.DEFINE_bool("smoke", False, "a version of a few seconds", flag_values=values)
+
+
+def read(argv: Sequence[str], help_text: str | None = None) -> Request:
+    """The request of a command line.
+
+    Raises:
+        UsageError: a flag that cannot be understood, or that does nothing here.
+    """
+    given = command.parse(argv, define, help_text)
+    task = find.load(given.experiment)
+    if given.steps is not None and given.steps < 1:
+        raise UsageError(f"--steps: expected 1 or more, got {given.steps}")
+    static, balancer = given.weights is not None, given.balancer
+    if given.sweep and (static or balancer is not None):
+        raise UsageError("--sweep has its own weights: drop --weights and --balancer")
+    if given.sweep and given.seed is not None:
+        raise UsageError("--sweep has its own seeds: drop --seed")
+    balancer = STATIC if balancer is None else balancer
+    if static and balancer != STATIC:
+        raise UsageError("--weights are static: they go with --balancer=constant alone")
+    spec = task.SPEC.smoke() if given.smoke else task.SPEC
+    weights = None
+    if static:
+        weights = text.weights(given.weights, spec.heads)
+    elif balancer == STATIC:
+        weights = dict.fromkeys(sorted(spec.heads), 1.0)
+    experiment = given.experiment
+    if find.is_path(experiment):
+        experiment = str(pathlib.Path(experiment).resolve())
+    folder = "studies" if given.sweep else "runs"
+    request = Request(
+        experiment=experiment,
+        task=task,
+        spec=spec,
+        settings=text.settings(given.set, spec.defaults),
+        weights=weights,
+        balancer=balancer,
+        steps=given.steps or spec.steps,
+        seed=given.seed or 0,
+        sweep=given.sweep,
+        smoke=given.smoke,
+        workdir=pathlib.Path(given.workdir or f"{folder}/{find.title(experiment)}"),
+    )
+    request.make_balancer()
+    return request

@@ -1,0 +1,139 @@
+"""One run of an experiment: built, checked, trained, recorded, shown."""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import optax
+
+import headwise as hw
+from experiments.harness import show
+from experiments.harness.request import Request
+from experiments.harness.spec import Experiment
+from experiments.harness.text import UsageError
+
+
+def build(request: Request) -> Experiment:
+    """The experiment of a request; what its settings or balancer break is said now.
+
+    What also breaks with the defaults is a fault of the experiment: a traceback helps.
+
+    Raises:
+        UsageError: the experiment refuses its settings, or the balancer does not fit
+            (a batch that cannot be cut into its parts, say).
+    """
+    smoke = {"smoke": request.smoke}
+    try:
+        experiment = request.task.build(request.settings | smoke)
+    except (ValueError, TypeError) as error:
+        if request.settings == request.spec.defaults:
+            raise
+        request.task.build(dict(request.spec.defaults) | smoke)
+        raise UsageError(f"--set: {error}") from error
+    if request.weights is None:
+        _check_balancer(request, experiment)
+    return experiment
+
+
+def _check_balancer(request: Request, experiment: Experiment) -> None:
+    """A UsageError where a step cannot be traced for the balancer's sake alone.
+
+    What also fails with equal weights is a fault of the experiment, as in `build`.
+    """
+
+    def trace(balancer: hw.balancers.Balancer) -> None:
+        optimizer = experiment.optimizer(request.steps)
+        parts = (experiment.values_fn, optimizer, balancer)
+        step = hw.training.make_step(*parts, stateful=True)
+        heads = request.spec.heads
+        jax.eval_shape(
+            lambda: step(
+                first_state(experiment, heads, optimizer, balancer, 0),
+                experiment.batch(jax.random.key(0)),
+            )
+        )
+
+    try:
+        trace(request.make_balancer())
+    except ValueError as error:
+        trace(hw.balancers.equal())
+        raise UsageError(f"--balancer={request.balancer}: {error}") from error
+
+
+def first_state(
+    experiment: Experiment,
+    heads: tuple[str, ...],
+    optimizer: optax.GradientTransformation,
+    balancer: hw.balancers.Balancer,
+    seed: Any,
+) -> hw.training.TrainState:
+    """The state before the first step; everything follows from the seed."""
+    of_model, of_run = jax.random.split(jax.random.key(seed))
+    params, rest = experiment.init(of_model)
+    return hw.training.init_state(heads, params, optimizer, balancer, rest, of_run)
+
+
+def batches(experiment: Experiment, seed: Any) -> Callable[[Any], Any]:
+    """`batches(t)`: the batch of step t depends on seed and t alone."""
+    key = jax.random.fold_in(jax.random.key(seed), 1)
+    return lambda t: experiment.batch(jax.random.fold_in(key, t))
+
+
+def run(
+    request: Request,
+    experiment: Experiment,
+    workdir: pathlib.Path,
+    label: str = "training",
+) -> dict[str, float]:
+    """Trains once in `workdir` (goes on if it was interrupted); records and prints."""
+    steps, seed, balancer = request.steps, request.seed, request.make_balancer()
+    optimizer = experiment.optimizer(steps)
+    state = first_state(experiment, request.spec.heads, optimizer, balancer, seed)
+    parts = (experiment.values_fn, optimizer, balancer)
+    step, report = (
+        hw.training.make_step(*parts, stateful=True, contributions=on)
+        for on in (False, True)
+    )
+    often = max(1, steps // 20)
+    start = time.perf_counter()
+
+    def keep(metrics: dict[str, float], **rest: Any) -> None:
+        record = hw.sweeps.record(
+            request.weights or {},
+            seed,
+            metrics,
+            settings=request.recorded(),
+            seconds=round(time.perf_counter() - start, 3),
+            **rest,
+        )
+        hw.sweeps.append(workdir, record)
+
+    try:
+        state, history = hw.training.fit(
+            step,
+            state,
+            batches(experiment, seed),
+            steps,
+            workdir=workdir,
+            validate=experiment.evaluate,
+            validate_every=often * 5,
+            log_every=often,
+            checkpoint_every=often * 5,
+            report=report,
+            report_every=often,
+            label=label,
+        )
+    except hw.training.NonFiniteError as error:
+        keep({}, error=str(error), stopped=error.step)
+        raise
+    metrics = history[-1]["validation"]
+    keep(metrics)
+    # Whole or not at all: a reader of it never sees a part.
+    result = workdir / "result.json.part"
+    result.write_text(json.dumps(metrics, indent=2) + "\n")
+    result.replace(workdir / "result.json")
+    show.show_heads(experiment, state, history, workdir)
+    return metrics

@@ -1,0 +1,71 @@
+"""What is printed and drawn of a run and of a sweep."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+import headwise as hw
+from experiments.harness.spec import Experiment
+from experiments.harness.spec import Spec
+
+
+def show_heads(
+    experiment: Experiment,
+    state: hw.training.TrainState,
+    history: list[dict[str, Any]],
+    folder: pathlib.Path,
+) -> None:
+    """Prints and draws which head moves which module, and how much."""
+    import matplotlib.pyplot as plt
+
+    batch = jax.eval_shape(experiment.batch, jax.random.key(0))
+    routing = hw.routing(
+        experiment.values_fn, state.params, state.rest, batch, state.key, has_aux=True
+    )
+    print("\nWhich loss moves which module (read off the program):\n")
+    print(routing)
+    print("\nHow much (mean over the run):\n")
+    contributions = hw.reports.mean_contributions(history)
+    print(contributions)
+    (folder / "routing.txt").write_text(f"{routing}\n\n{routing.mermaid()}\n")
+    (folder / "contributions.txt").write_text(f"{contributions}\n")
+    height = 1.2 + 0.42 * len(contributions.modules)
+    figure, axes = plt.subplots(1, 2, figsize=(14, height), layout="constrained")
+    routing.plot(axes[0])
+    contributions.plot(axes[1])
+    figure.savefig(folder / "heads.png", dpi=110)
+    plt.close(figure)
+
+
+def show_sweep(
+    spec: Spec, records: Sequence[hw.sweeps.Record], folder: pathlib.Path
+) -> None:
+    """Prints and draws the trade-off: table, verdict in words, two pictures."""
+    import matplotlib.pyplot as plt
+
+    seeds = len({record["seed"] for record in records})
+    title = f"mean ± standard deviation over {seeds} seeds, held-out data"
+    table = hw.reports.sweep_table(records, spec.metrics, title)
+    verdict = hw.reports.verdict(records, spec.metrics)
+    text = f"{table}\n\n{verdict}\n"
+    if spec.remark:
+        text += f"\n{spec.remark}\n"
+    print(f"\n{text}")
+    (folder / "table.txt").write_text(text)
+    x, y = spec.front
+    front = hw.reports.front_picture(records, x, y, spec.metrics)
+    front.figure.savefig(folder / "front.png", dpi=110)
+    weights = hw.reports.weights_picture(records, spec.metrics)
+    weights.savefig(folder / "weights.png", dpi=110)
+    plt.close("all")
+
+
+def best_weights(spec: Spec, records: Sequence[hw.sweeps.Record]) -> dict[str, float]:
+    """The weighting with the best mean of the experiment's first metric."""
+    metric, more = next(iter(spec.metrics.items()))
+    rows = [row for row in hw.reports.summary(records) if row["mean"]]
+    if not rows:
+        raise FloatingPointError("every trial of the sweep diverged")
+    return (max if more else min)(rows, key=lambda row: row["mean"][metric])["weights"]

@@ -1,0 +1,75 @@
+"""A sweep of an experiment: every weighting with every seed, then the best watched."""
+
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import headwise as hw
+from experiments.harness import run
+from experiments.harness import show
+from experiments.harness.request import Request
+from experiments.harness.spec import Experiment
+
+
+def sweep(request: Request, experiment: Experiment, workdir: pathlib.Path) -> None:
+    """All trials, then one watched run at the best weights."""
+    records = train(request, experiment, workdir)
+    show.show_sweep(request.spec, records, workdir)
+    best = request._replace(
+        weights=show.best_weights(request.spec, records),
+        seed=request.spec.seeds[0],
+        sweep=False,
+    )
+    run.run(best, experiment, workdir / "best", label="best weights")
+
+
+def train(
+    request: Request, experiment: Experiment, folder: pathlib.Path
+) -> list[hw.sweeps.Record]:
+    """Trains every weighting with every seed in one compiled program."""
+    spec, steps = request.spec, request.steps
+    optimizer = experiment.optimizer(steps)
+    # The weights are data in the balancer's state: one step serves all trials.
+    step = hw.training.make_step(
+        experiment.values_fn, optimizer, hw.balancers.constant(), stateful=True
+    )
+
+    def start(weights: dict[str, jax.Array], seed: jax.Array) -> Any:
+        balancer = hw.balancers.constant(weights)
+        return run.first_state(experiment, spec.heads, optimizer, balancer, seed)
+
+    def train_whole(weights: dict[str, jax.Array], seed: jax.Array) -> dict:
+        batch = run.batches(experiment, seed)
+        state, _ = jax.lax.scan(
+            lambda state, t: (step(state, batch(t))[0], None),
+            start(weights, seed),
+            jnp.arange(steps),
+        )
+        return experiment.evaluate(state.params, state.rest)
+
+    compiled_step = jax.jit(step, donate_argnums=0)
+    compiled_start = jax.jit(start)
+
+    def train_steps(weights: dict[str, jax.Array], seed: jax.Array) -> dict:
+        state, _ = hw.training.fit(
+            compiled_step,
+            compiled_start(weights, seed),
+            run.batches(experiment, seed),
+            steps,
+            log_every=100,
+            progress=False,
+        )
+        return experiment.evaluate(state.params, state.rest)
+
+    design = experiment.design if spec.design is None else spec.design
+    assert design is not None, "the design: of SPEC or of the Experiment"
+    return hw.sweeps.run(
+        train_whole if spec.batched else train_steps,
+        design,
+        spec.seeds,
+        settings=request.recorded(),
+        folder=folder,
+        batched=spec.batched,
+    )

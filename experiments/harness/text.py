@@ -1,0 +1,156 @@
+"""The text of flags as values. Plain Python: planning a study needs no JAX."""
+
+import math
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+STATIC = "constant"
+"""The balancer of static weights, the only one that `--weights` goes with."""
+
+
+class UsageError(ValueError):
+    """A flag says something that cannot be done."""
+
+
+def pieces(text: str, separator: str = ",") -> list[str]:
+    """Splits where the separator stands outside parentheses.
+
+    Example:
+        >>> pieces("k=5,balancer=(cagrad:c=0.4,rescale=square)")
+        ['k=5', 'balancer=(cagrad:c=0.4,rescale=square)']
+    """
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "(") - (letter == ")")
+        if letter == separator and depth <= 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def pairs(flag: str, text: str, mark: str = "=", separator: str = ",") -> dict:
+    """`left=1,right=0.3` as {"left": "1", "right": "0.3"}; no name comes twice."""
+    read: dict[str, str] = {}
+    for part in pieces(text, separator):
+        name, equals, value = (piece.strip() for piece in part.partition(mark))
+        if not equals or not name:
+            example = f"NAME{mark}VALUE{separator}..."
+            raise UsageError(f"{flag}: expected {example}, got {part!r}")
+        if name in read:
+            raise UsageError(f"{flag}: {name!r} is given twice")
+        read[name] = value
+    return read
+
+
+def typed(flag: str, name: str, text: str, default: Any) -> Any:
+    """The text as a value of the default's type: bool, int, float or str."""
+    if isinstance(default, bool):
+        if text.lower() not in ("true", "false"):
+            raise UsageError(f"{flag}: expected true or false for {name!r}, got {text}")
+        return text.lower() == "true"
+    kind = type(default)
+    try:
+        value = kind(text)
+    except ValueError:
+        expected = "a whole number" if kind is int else "a number"
+        raise UsageError(
+            f"{flag}: expected {expected} for {name!r}, got {text!r}"
+        ) from None
+    if kind is float and not math.isfinite(value):
+        raise UsageError(f"{flag}: expected a finite number for {name!r}, got {text}")
+    return value
+
+
+def settings(text: str | None, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of an experiment: its defaults, and what `--set` says instead."""
+    given = {} if text is None else pairs("--set", text)
+    known_names("--set", given, defaults)
+    changed = {n: typed("--set", n, given[n], defaults[n]) for n in given}
+    return dict(defaults) | changed
+
+
+def weights(text: str, heads: Sequence[str]) -> dict[str, float]:
+    """`left=1,right=0.3` as {"left": 1.0, "right": 0.3}; a weight for every head."""
+    given = pairs("--weights", text)
+    read = {name: _weight(name, number) for name, number in given.items()}
+    if sorted(read) != sorted(heads):
+        raise UsageError(
+            f"--weights: expected the heads {', '.join(sorted(heads))}; got "
+            f"{', '.join(sorted(read))}"
+        )
+    return read
+
+
+def grid(text: str) -> dict[str, list[float]]:
+    """`left=1,right=0.1:0.3:1` as {"left": [1.0], "right": [0.1, 0.3, 1.0]}."""
+    given = pairs("--weights", text)
+    return {
+        name: [_weight(name, number) for number in levels.split(":")]
+        for name, levels in given.items()
+    }
+
+
+def seeds(text: str) -> list[int]:
+    """`0:3,7` as [0, 1, 2, 7]: numbers and ranges, whose end is left out."""
+    read: list[int] = []
+    for part in pieces(text):
+        first, colon, end = part.partition(":")
+        try:
+            numbers = range(int(first), int(end)) if colon else [int(first)]
+        except ValueError:
+            raise UsageError(f"--seeds: expected numbers, got {text}") from None
+        if not numbers:
+            raise UsageError(f"--seeds: the range {part} is empty")
+        read.extend(numbers)
+    if len(set(read)) != len(read):
+        raise UsageError(f"--seeds: a seed is given twice in {text}")
+    return read
+
+
+def balancers(text: str) -> list[str]:
+    """A list of balancers: a piece that begins with NAME= belongs to the one before.
+
+    Example:
+        >>> balancers("mgda,cagrad:c=0.4,rescale=square,famo")
+        ['mgda', 'cagrad:c=0.4,rescale=square', 'famo']
+    """
+    read: list[str] = []
+    for part in pieces(text):
+        argument = "=" in part and ":" not in part.partition("=")[0]
+        if argument and read:
+            read[-1] += f",{part}"
+        else:
+            read.append(part)
+    if len(set(read)) != len(read):
+        raise UsageError(f"--balancers: one is given twice in {text}")
+    return read
+
+
+def known_names(flag: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """A UsageError for a name that is not among the known ones, which it lists."""
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        options = ", ".join(known) or "none"
+        raise UsageError(f"{flag}: expected some of {options}; got {unknown[0]}")
+
+
+def choice(flag: str, options: Sequence[str], name: str | None) -> str:
+    """The name, or a UsageError that lists the options."""
+    if name is None or name not in options:
+        raise UsageError(f"{flag}: expected one of {', '.join(options)}; got {name}")
+    return name
+
+
+def _weight(name: str, number: str) -> float:
+    try:
+        weight = float(number)
+    except ValueError:
+        raise UsageError(
+            f"--weights: expected a number for {name!r}, got {number!r}"
+        ) from None
+    if not 0 <= weight < float("inf"):
+        raise UsageError(f"--weights: expected 0 or more for {name!r}, got {number}")
+    return weight

@@ -1,0 +1,1 @@
+"""The experiments, one file each: `SPEC` and `build(settings)`; see template.py."""

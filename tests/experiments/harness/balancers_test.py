@@ -1,0 +1,129 @@
+"""Every factory of the rosters can be asked for by a text, and runs."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import headwise as hw
+from experiments.harness import balancers
+from experiments.harness import request as requests
+from experiments.harness import run
+from experiments.harness.text import UsageError
+
+HEADS = ("loss1", "loss2")
+
+# What those need that cannot be made without arguments.
+ARGUMENTS = {
+    "cosmos": "penalty=1",
+    "krum": "faulty=0",
+    "p_norm": "p=2",
+    "pbi": "theta=1",
+    "pcd": "primary=loss1",
+    "scheduled": "weights=loss1:1;loss2:0.5",
+    "stch": "smoothness=0.1",
+    "stch_set": "smoothness=0.1",
+    "trimmed_mean": "trim=0",
+    "clipped": "balancer=mgda,upper=2",
+    "cr_mogm": "balancer=(cagrad:c=0.4)",
+    "every": "k=2,balancer=mgda",
+    "fallback": "balancer=mgda,otherwise=equal",
+    "rescaled": "balancer=mgda,total=1.5",
+    "smoothed": "balancer=(mgda:normalization=loss)",
+    "warm_up": "balancer=mgda,steps=1",
+    "with_preferences": "balancer=mgda,preferences=loss1:1;loss2:2",
+}
+FROM_CODE = {"scalarization": "function=max"}
+
+
+def words(name):
+    return f"{name}:{ARGUMENTS[name]}" if name in ARGUMENTS else name
+
+
+@pytest.fixture(scope="module")
+def small():
+    """The smallest experiment, with a batch that 3 divides."""
+    flags = ["--experiment=seed_network", "--smoke", "--set=width=4,batch_size=12"]
+    request = requests.read(["main", *flags])
+    return run.build(request)
+
+
+def test_the_names_are_the_rosters():
+    b = hw.balancers
+    rosters = b.FROM_VALUES + b.FROM_GRAMIAN + b.FROM_GRADIENTS + b.WRAPPERS
+    assert sorted(balancers.names()) == sorted(rosters)
+
+
+@pytest.mark.parametrize("name", sorted(set(balancers.names()) - set(FROM_CODE)))
+def test_it_runs_two_steps(name, small):
+    balancer = balancers.make(words(name), HEADS)
+    optimizer = small.optimizer(2)
+    state = run.first_state(small, HEADS, optimizer, balancer, 0)
+    step = jax.jit(
+        hw.training.make_step(small.values_fn, optimizer, balancer, stateful=True)
+    )
+    batch = run.batches(small, 0)
+    for t in range(2):
+        state, info = step(state, batch(t))
+        assert info.values.keys() == set(HEADS)
+    for leaf in jax.tree.leaves(state.params):
+        assert jnp.isfinite(leaf).all()
+
+
+def test_texts_say_the_same_as_code():
+    """The arguments arrive: they change the answer as they do in code."""
+    b = hw.balancers
+    gram = jnp.array([[1.0, -0.5], [-0.5, 4.0]])
+    signals = hw.Signals(jnp.array([1.0, 2.0]), gram, step=0, key=jax.random.key(0))
+    preferences = {"loss1": 1.0, "loss2": 3.0}
+    for text, made in {
+        "cagrad:c=0.9,rescale=square": b.cagrad(0.9, rescale="square"),
+        "epo:preferences=loss1:1;loss2:3,relaxed=true": b.epo(
+            preferences, relaxed=True
+        ),
+        "nash_mtl:max_norm=none": b.nash_mtl(max_norm=None),
+        "uncertainty:kinds=loss1:regression;loss2:classification,initial=1": (
+            b.uncertainty({"loss1": "regression", "loss2": "classification"}, 1.0)
+        ),
+        "constant:weights=loss1:0.2;loss2:7": b.constant({"loss1": 0.2, "loss2": 7.0}),
+        "rescaled:balancer=(mgda:normalization=loss),total=heads": (
+            b.rescaled(b.mgda("loss"), "heads")
+        ),
+    }.items():
+        read = balancers.make(text, HEADS)
+        decisions = [x.update(signals, x.init(HEADS))[0].weights for x in (read, made)]
+        assert (decisions[0] == decisions[1]).all(), text
+
+
+WRONG = {
+    "mgad": "expected one of aligned_mtl, cagrad",
+    "Balancer": "expected one of aligned_mtl",
+    "cagrad:d=1": "--balancer=cagrad: expected some of c, rescale; got d",
+    "cagrad:c=x": "--balancer=cagrad: c: expected NUMBER; got x",
+    "stch:smoothness=0": "--balancer=stch: smoothness: expected",
+    "cagrad:c": "--balancer=cagrad: expected NAME=VALUE,..., got 'c'",
+    "cagrad:": "--balancer=cagrad: expected NAME=VALUE,..., got ''",
+    "krum": "--balancer=krum: expected faulty=INT as well",
+    "krum:faulty=0.5": "faulty: expected INT; got 0.5",
+    "famo:second_forward=1": "second_forward: expected true|false; got 1",
+    "mgda:normalization=foo": "--balancer=mgda: normalization: expected one of",
+    "epo:preferences=loss1:1": "missing ['loss2']",
+    "epo:preferences=1": "preferences: expected HEAD:NUMBER;HEAD:NUMBER|none; got 1",
+    "epo:preferences=loss1:a;loss2:1": "preferences: expected NUMBER; got a",
+    "pcd:primary=loss3": "unknown names ['loss3']",
+    "every:k=2.5,balancer=mgda": "k: expected INT; got 2.5",
+    "every:k=2,balancer=mgad": "expected one of aligned_mtl",
+    "scalarization": "expected function=a function as well",
+    "scalarization:function=max": (
+        "function: expected a function (from code: no flag can hold one); got max"
+    ),
+    "imtl:optimizer=adam": (
+        "expected an optimizer of optax|none (from code: no flag can hold one)"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_wrong_texts_say_what_is_expected(text):
+    with pytest.raises(UsageError) as error:
+        balancers.make(text, HEADS)
+    assert WRONG[text] in str(error.value)

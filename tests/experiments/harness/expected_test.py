@@ -1,0 +1,58 @@
+"""The check of expected results: bands that hold, bands that are left, commands."""
+
+import json
+
+import pytest
+
+from experiments.harness import command
+from experiments.harness import expected
+from experiments.harness import find
+from experiments.harness import request as requests
+
+
+def entries():
+    return json.loads(expected.BANDS.read_text())
+
+
+def test_every_entry_is_a_command_with_bands_of_its_metrics():
+    for entry in entries():
+        request = requests.read(["main", *entry["flags"]])
+        assert entry["found"]
+        assert entry["bands"]
+        for name, (low, high) in entry["bands"].items():
+            metric, _, weighting = name.partition(", weighting ")
+            assert metric in request.spec.metrics
+            assert low < high
+            assert bool(weighting) == request.sweep
+
+
+def test_every_experiment_has_an_entry():
+    names = {entry["flags"][0].removeprefix("--experiment=") for entry in entries()}
+    assert names == set(find.names())
+
+
+@pytest.mark.slow
+def test_bands_are_held_or_left(tmp_path, capfd):
+    run = ["--experiment=seed_network", "--smoke"]
+    file = tmp_path / "bands.json"
+    wide = {"loss1": [0.0, 10.0], "loss2": [0.0, 10.0]}
+    narrow = {"loss1, weighting 1": [-2.0, -1.0]}
+
+    def code(*entries):
+        texts = [
+            {"flags": words, "bands": bands, "found": "-"} for words, bands in entries
+        ]
+        file.write_text(json.dumps(texts))
+        return command.guarded(expected.main, ["expected", f"--file={file}"])
+
+    assert code((run, wide)) == 0
+    assert "loss2" in capfd.readouterr().out
+    assert code((run, wide), ([*run, "--sweep"], narrow)) == 1
+    assert "in [-2, -1]: OUTSIDE" in capfd.readouterr().out
+    assert code((["--experiment=seed_network", "--steps=0"], wide)) == 1
+    assert "failed: error: --steps: expected 1 or more" in capfd.readouterr().out
+
+
+def test_unknown_experiment_is_wrong_usage(capsys):
+    assert command.guarded(expected.main, ["expected", "--only=brian"]) == 2
+    assert "--only: expected some of" in capsys.readouterr().err

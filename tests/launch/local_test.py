@@ -1,0 +1,144 @@
+"""The launcher: real processes, a folder a trial, a study that goes on."""
+
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+import headwise as hw
+from launch import local
+
+ROOT = pathlib.Path(local.__file__).parents[1]
+
+
+def launch(*arguments, module="launch.local"):
+    return subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=ROOT,
+        env={"PYTHONPATH": "research", "PATH": "", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_study_of_processes_and_again(tmp_path):
+    common = ("--experiment=seed_network", "--smoke", f"--folder={tmp_path}")
+    arguments = (*common, "--weights=loss1=1,loss2=0.1:1", "--seeds=0,1")
+    done = launch(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "loss2=0.1" in done.stdout
+    assert "loss1=1" in done.stdout
+    trials = sorted((tmp_path / "trials").iterdir())
+    assert [re.sub("_[0-9a-f]{8}$", "", path.name) for path in trials] == [
+        f"loss1-1_loss2-{w}_seed-{seed}" for w in ("0.1", "1") for seed in (0, 1)
+    ]
+    logs = sorted(path.stem for path in (tmp_path / "logs").iterdir())
+    assert logs == [path.name for path in trials]
+    records = hw.sweeps.read(tmp_path)
+    assert all(record["finite"] for record in records)
+    assert {r["settings"]["balancer"] for r in records} == {"constant"}
+    # Again with one trial lost and one marked: only the lost one is trained.
+    (marked,) = hw.sweeps.read(trials[0])
+    marked["metrics"]["loss1"] = 1234.5
+    hw.sweeps.append(trials[0], marked)
+    (lost,) = hw.sweeps.read(trials[3])
+    (trials[3] / "trials.jsonl").unlink()
+    assert launch(*arguments).returncode == 0
+    again = {hw.sweeps.identity(r): r for r in hw.sweeps.read(tmp_path)}
+    assert len(again) == 4
+    assert again[hw.sweeps.identity(marked)]["metrics"]["loss1"] == 1234.5
+    assert again[hw.sweeps.identity(lost)]["metrics"] == lost["metrics"]
+    # Another grid in the same folder joins the first.
+    done = launch(*common, "--balancers=mgda", "--seeds=7")
+    assert done.returncode == 0, done.stderr
+    both = {hw.sweeps.identity(r): r for r in hw.sweeps.read(tmp_path)}
+    assert len(both) == 5
+    assert again.items() <= both.items()
+    (new,) = [both[name] for name in both.keys() - again.keys()]
+    assert (new["weights"], new["seed"]) == ({}, 7)
+    assert new["settings"]["balancer"] == "mgda"
+    assert "balancer=mgda" in done.stdout
+    assert "balancer=constant loss1=1 loss2=0.1" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_trial_that_diverges_is_a_result_and_one_that_dies_is_not(tmp_path):
+    """A launcher builds no model: that a width cannot be shows in the process."""
+    arguments = (
+        "--experiment=seed_network",
+        "--smoke",
+        "--weights=loss1=1,loss2=1",
+        f"--folder={tmp_path}",
+    )
+    done = launch(*arguments, "--set=lr=1e-2:1e30")
+    assert done.returncode == 0, done.stderr
+    ends = {r["settings"]["lr"]: r["finite"] for r in hw.sweeps.read(tmp_path)}
+    assert ends == {1e-2: True, 1e30: False}
+    assert "1 diverged" in done.stdout
+    assert "is not finite" in done.stderr
+    done = launch(*arguments, "--set=width=-1")
+    assert done.returncode == 1
+    assert "error: 1 of 1 trials failed" in done.stderr
+    assert len(hw.sweeps.read(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--experiment=brian", "--simplex=2"], "--experiment: expected one of"),
+        (["--simplex=2"], "--experiment: expected a name or a file"),
+        (["--experiment=seed_network"], "one of --weights and --simplex"),
+        (
+            ["--experiment=seed_network", "--simplex=2", "--seeds=a"],
+            "--seeds: expected numbers, got a",
+        ),
+        (
+            ["--experiment=seed_network", "--weights=loss1=1"],
+            "--weights: expected the heads loss1, loss2; got loss1",
+        ),
+        (
+            ["--experiment=seed_network", "--balancers=mgda,stch:smoothness=0"],
+            "--balancer=stch: smoothness: expected",
+        ),
+        (
+            ["--experiment=seed_network", "--balancer=mgda", "--seed=7"],
+            "Unknown command line flag",
+        ),
+        (
+            ["--experiment=seed_network", "--simplex=2", "--processes=0"],
+            "--processes: expected 1 or more",
+        ),
+    ],
+)
+def test_wrong_flags_are_one_line_and_leave_nothing(arguments, text, tmp_path, capsys):
+    folder = tmp_path / "study"
+    argv = ["local", *arguments, f"--folder={folder}"]
+    assert local.command.guarded(local.main, argv) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not folder.exists()
+
+
+def test_the_former_name_says_the_new_one(tmp_path):
+    folder = tmp_path / "study"
+    done = launch("--seed=7", f"--folder={folder}", module="launch.sweep")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert "launch.local" in lines[0]
+    assert "Did you mean: seeds" in lines[1]
+    assert not folder.exists()
+
+
+def test_folder_of_other_work_is_refused(tmp_path, capsys):
+    (tmp_path / "run.json").write_text(json.dumps({"experiment": "brain"}))
+    argv = ["local", "--experiment=seed_network", "--simplex=2", f"--folder={tmp_path}"]
+    assert local.command.guarded(local.main, argv) == 2
+    assert "belongs to another run" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
