@@ -15,6 +15,7 @@ from headwise import _trees
 from headwise.gradients import _cut
 from headwise.gradients import _gramian
 from headwise.gradients import _linear
+from headwise.gradients import _reach
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -64,6 +65,13 @@ class Backward:
     def _bytes(self, params: Sequence[Any]) -> int:
         heads = self.linear.heads
         return sum(_linear.nbytes(v) * heads.get(v, 0).bit_count() for v in params)
+
+    def reaches(self) -> list[list[bool]]:
+        """For every head, which leaves it moves: what `hw.routing` says, at no trace.
+
+        `values_fn` is not looked at again: the answer is in the linear program.
+        """
+        return _reach.reaches(self.linear)
 
     def is_batched(self, method: str) -> bool:
         """Whether the heads go through the shared part as a stack.
