@@ -101,7 +101,7 @@ def _decided(
     decision, new = balancer.update(signals, state)
     apart = None
     if own is not None:
-        apart = _head_gradients.Own(jnp.asarray(here, jnp.float32), own)
+        apart = _head_gradients.Own(jnp.where(here, jnp.ones(here.shape), 0.0), own)
     total = head_gradients.total(decision, apart)
     return Outcome(total, decision.weights, new, here)
 
@@ -125,7 +125,7 @@ def when_due(
         keep: an outcome by values.
         given: all arrays that they come from, whose types the branches must have.
     """
-    
+
     def fresh() -> Outcome:
         return _numerics.alike(refresh()._replace(grads=None), given)
 

@@ -1,11 +1,11 @@
 """Looking: the forward pass of a batch, whole or in parts, and what it leaves to use.
 
-Three ways, a class each. All know the `values`, `aux` and which leaves a head `reaches`,
-and answer `gradients`: the gramian, and what the gradient to apply is made of.
+Three ways, a class each. All know the `values`, `aux` and which leaves each head
+`reaches`, and answer `gradients`: the gramian, and what the gradient to apply is made
+of.
 """
 
 from collections.abc import Callable
-from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -50,12 +50,12 @@ class Whole(NamedTuple):
 
     def gradients(self, layout: _layout.Layout, kept: bool, method: str) -> Seen:
         """H passes; without `kept` none for features, and no gradient stays."""
-        found = _of_backward(self.backward, layout, kept, method)
+        made_of = _of_backward(self.backward, layout, kept, method)
         if isinstance(layout.over, str):
-            return _head_gradients.gramian(self.backward.feature_rows()), found
-        if isinstance(found, _head_gradients.Kept):
-            return found.gramian(layout.over), found
-        return self.backward.gramian(layout.over, method), found
+            return _head_gradients.gramian(self.backward.feature_rows()), made_of
+        if isinstance(made_of, _head_gradients.Kept):
+            return made_of.gramian(layout.over), made_of
+        return self.backward.gramian(layout.over, method), made_of
 
 
 class Several(NamedTuple):
@@ -83,14 +83,14 @@ class Several(NamedTuple):
     def gradients(self, layout: _layout.Layout, kept: bool, method: str) -> Seen:
         """The gramian of the first with the second batch, H passes each."""
         assert not isinstance(layout.over, str)
-        found = _of_backward(self.backward, layout, kept, method)
+        made_of = _of_backward(self.backward, layout, kept, method)
         first, second = self.backwards[:2]
-        if len(self.backwards) == 2 and isinstance(found, _head_gradients.Kept):
-            others = found.rows
+        if len(self.backwards) == 2 and isinstance(made_of, _head_gradients.Kept):
+            others = made_of.rows
         else:
             others = second.rows(method)
         gram = _head_gradients.crossed(first.rows(method), others, layout.over)
-        return gram, found
+        return gram, made_of
 
 
 class Accumulated(NamedTuple):
@@ -113,8 +113,8 @@ class Accumulated(NamedTuple):
     def gradients(self, layout: _layout.Layout, kept: bool, method: str) -> Seen:
         """No pass is left to run."""
         assert not isinstance(layout.over, str)
-        found = _head_gradients.Kept(self.rows, layout.reached)
-        return found.gramian(layout.over), found
+        made_of = _head_gradients.Kept(self.rows, layout.reached)
+        return made_of.gramian(layout.over), made_of
 
 
 Look = Whole | Several | Accumulated
@@ -150,10 +150,7 @@ def several(
 def accumulated(
     plain: Plain, parts: int, method: str, params: PyTree, batch: Any, *others: Any
 ) -> Accumulated:
-    """Values and head gradients, one microbatch after the other in a `lax.scan`.
-
-    Sums are at least float32; the means have the types that one part's have.
-    """
+    """Values and head gradients, one microbatch after the other in a `lax.scan`."""
     reached: list[_layout.Flags] = []
 
     def one(part: Any) -> tuple[tuple[dict[str, Array], _head_gradients.Rows], Any]:
@@ -163,23 +160,32 @@ def accumulated(
 
     batch = parted("microbatches", parts, batch)
     program = _traced.traced(one, jax.tree.map(lambda a: a[0], batch))
-    (values, rows), aux = summed(program, params, batch, parts)
+    (values, rows), aux = summed(program, program.shape[0], batch, params)
     return Accumulated(values, aux, rows, reached)
 
 
 def summed(
-    program: _traced.Traced, params: PyTree, batch: Any, parts: int
+    run: Callable[[Any], tuple[PyTree, Any]], shapes: PyTree, parts: Any, given: PyTree
 ) -> tuple[PyTree, Any]:
-    """Means of a program's first result over the parts, and the last second one."""
+    """The mean over the parts of what `run` gives first, and its last second result.
+
+    Sums are at least float32; the means have the types that one part's have.
+
+    Args:
+        run: a part of the batch to (what is averaged, aux).
+        shapes: of what is averaged.
+        parts: arrays whose leading axis counts the parts.
+        given: what `run` closes over, whose types the sums must have.
+    """
 
     def add(total: PyTree, part: Any) -> tuple[PyTree, Any]:
-        found, aux = program(part)
-        return jax.tree.map(jnp.add, total, found), aux
+        more, aux = run(part)
+        return jax.tree.map(jnp.add, total, more), aux
 
-    shapes = program.shape[0]
+    count = jax.tree.leaves(parts)[0].shape[0]
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, _numerics.accumulator(x)), shapes)
-    total, aux = lax.scan(add, _numerics.alike(zeros, params, batch), batch)
-    mean = jax.tree.map(lambda x, like: (x / parts).astype(like.dtype), total, shapes)
+    total, aux = lax.scan(add, _numerics.alike(zeros, given, parts), parts)
+    mean = jax.tree.map(lambda x, like: (x / count).astype(like.dtype), total, shapes)
     return mean, jax.tree.map(lambda a: a[-1], aux)
 
 

@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
+
 from headwise import _checks
+from headwise import _traced
+from headwise.training import _look
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -14,6 +18,7 @@ def with_rest(
 ) -> Callable[[PyTree, Any, PyTree, Array], tuple[Any, PyTree]]:
     """`(params, batch, rest, key) -> (values, rest)` of a model of either kind."""
     _checks.boolean("stateful", stateful)
+    microbatches = _checks.positive_int("microbatches", microbatches)
     if stateful and microbatches != 1:
         raise ValueError(
             f"microbatches: expected 1 for a stateful model, got {microbatches}"
@@ -25,6 +30,31 @@ def with_rest(
         return values_fn(params, batch), rest
 
     return run
+
+
+def in_parts(plain: _look.Plain, microbatches: int) -> _look.Plain:
+    """`plain(params, batch, *others)` as means over parts of the batch.
+
+    For passes that are differentiated again, where no pass may be run part by part from
+    outside. A part's activations are computed again on the way back
+    (`jax.checkpoint`), so that one part's are alive at a time; aux is that of the last.
+    """
+    if microbatches == 1:
+        return plain
+
+    def means(params: PyTree, batch: Any, *others: Any) -> tuple[dict, Any]:
+        parts = _look.parted("microbatches", microbatches, batch)
+        program = _traced.traced(
+            lambda params, part: plain(params, part, *others),
+            params,
+            jax.tree.map(lambda a: a[0], parts),
+        )
+        run = jax.checkpoint(program)
+        return _look.summed(
+            lambda part: run(params, part), program.shape[0], parts, params
+        )
+
+    return means
 
 
 def period(contributions: bool | int) -> int:
