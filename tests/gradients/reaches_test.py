@@ -1,4 +1,4 @@
-"""`Backward.reaches` says from the linear program what `routing` proves from another."""
+"""`Backward.reaches` agrees with `routing`, from the linear program."""
 
 import jax
 import jax.numpy as jnp

@@ -161,7 +161,7 @@ def test_stops_at_the_first_step_that_is_not_finite(tmp_path):
         factor = jnp.nan if t == 7 else 1.0
         return jax.tree.map(lambda x: factor * x, batch_at(t))
 
-    with pytest.raises(hw.training.NonFiniteError, match="step 7: .*head 'a'"):
+    with pytest.raises(hw.training.NonFiniteError, match=r"step 7: .*head 'a'"):
         hw.training.fit(
             make("moml"),
             first_state("moml"),
@@ -174,7 +174,7 @@ def test_stops_at_the_first_step_that_is_not_finite(tmp_path):
 
 
 def test_misuse_is_named():
-    with pytest.raises(ValueError, match="microbatches: .*stateful.* got 2"):
+    with pytest.raises(ValueError, match=r"microbatches: .*stateful.* got 2"):
         make("moml", stateful=True, microbatches=2)
     with pytest.raises(ValueError, match="microbatches: expected a positive int"):
         make("moml", microbatches=0)

@@ -1,6 +1,5 @@
 """FORUM: its direction in closed form, its shares without a duality gap."""
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -18,7 +18,8 @@ def looked_ahead(params, batches, inner, steps, weights):
     for _ in range(steps):
         grads = jax.grad(
             lambda p: sum(
-                weights[i] * _bilevel_cases.values_fn(p, train_batch)[n] for i, n in enumerate(_bilevel_cases.NAMES)
+                weights[i] * _bilevel_cases.values_fn(p, train_batch)[n]
+                for i, n in enumerate(_bilevel_cases.NAMES)
             )
         )(params)
         updates, state = inner.update(grads, state, params)
@@ -72,10 +73,15 @@ def test_auto_lambda_hypergradient_is_exact(inner, steps, remat):
         found = [info.valid_values[n] for n in _bilevel_cases.NAMES]
         np.testing.assert_allclose(found, ahead(at), rtol=1e-10)
         np.testing.assert_allclose(state.upper.variables, at - 0.25 * got, rtol=1e-12)
-        np.testing.assert_array_equal([info.shares[n] for n in _bilevel_cases.NAMES], [1, 0, 1])
+        np.testing.assert_array_equal(
+            [info.shares[n] for n in _bilevel_cases.NAMES], [1, 0, 1]
+        )
         # The model then steps along the training gradient of the new weights.
         grads = jax.grad(
-            lambda p: sum(info.weights[n] * _bilevel_cases.values_fn(p, batches[0])[n] for n in _bilevel_cases.NAMES)
+            lambda p: sum(
+                info.weights[n] * _bilevel_cases.values_fn(p, batches[0])[n]
+                for n in _bilevel_cases.NAMES
+            )
         )(params)
         moved = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
         chex.assert_trees_all_close(state.params, moved, rtol=1e-10)
@@ -87,7 +93,9 @@ def test_moml_slopes_are_the_min_norm_of_exact_hypergradients(steps, normalized)
         params, batches = _bilevel_cases.make_case()
         method = hw.training.moml(optax.sgd(0.5), normalized=normalized)
         optimizer = optax.sgd(0.1)
-        state = hw.training.init_bilevel_state(_bilevel_cases.NAMES, params, optimizer, method)
+        state = hw.training.init_bilevel_state(
+            _bilevel_cases.NAMES, params, optimizer, method
+        )
         logits = np.array([0.3, -0.2, 0.5])
         state = state._replace(upper=state.upper._replace(variables=logits))
         new, info = _bilevel_cases.one_step(
@@ -123,7 +131,9 @@ def test_finite_differences_converge_to_the_exact_hypergradient(inner):
         method = hw.training.auto_lambda(
             ["a"], 0.7, **({} if epsilon is None else options)
         )
-        _, info = _bilevel_cases.one_step(method, params, batches, inner_optimizer=INNER[inner])
+        _, info = _bilevel_cases.one_step(
+            method, params, batches, inner_optimizer=INNER[inner]
+        )
         return jnp.stack([info.slopes[n] for n in _bilevel_cases.NAMES])
 
     with jax.enable_x64(True):

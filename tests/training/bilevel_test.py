@@ -16,7 +16,11 @@ def test_one_program_scan_and_vmap(name):
     chex.clear_trace_counter()
     method, optimizer = _bilevel_cases.METHODS[name], optax.adam(0.05)
     step = hw.training.make_bilevel_step(
-        _bilevel_cases.quadratics, optimizer, method, inner_optimizer=None, inner_steps=2
+        _bilevel_cases.quadratics,
+        optimizer,
+        method,
+        inner_optimizer=None,
+        inner_steps=2,
     )
     seen = jax.jit(chex.assert_max_traces(step, n=1))
     rng = np.random.default_rng(0)
@@ -100,7 +104,11 @@ def test_reaches_a_pareto_stationary_point(name):
     else:
         method = hw.training.forum(1.0, optax.sgd(0.3))
     step = hw.training.make_bilevel_step(
-        _bilevel_cases.quadratics, optimizer, method, inner_optimizer=optax.sgd(0.3), inner_steps=20
+        _bilevel_cases.quadratics,
+        optimizer,
+        method,
+        inner_optimizer=optax.sgd(0.3),
+        inner_steps=20,
     )
     state = hw.training.init_bilevel_state(
         ["a", "b"], jnp.array([0.3, 1.0]), optimizer, method
@@ -130,7 +138,9 @@ def test_a_head_that_is_not_finite_leaves_the_weights_alone():
 
     params = {"trunk": jnp.zeros(2), "a": jnp.ones(())}
     optimizer = optax.sgd(0.1)
-    for name, method in (_bilevel_cases.METHODS | {"all": hw.training.auto_lambda()}).items():
+    for name, method in (
+        _bilevel_cases.METHODS | {"all": hw.training.auto_lambda()}
+    ).items():
         step = hw.training.make_bilevel_step(values_fn, optimizer, method)
         state = hw.training.init_bilevel_state(["a", "b"], params, optimizer, method)
         new, info = jax.jit(step)(state, (1.0, jnp.nan))
@@ -170,7 +180,10 @@ def test_stateful_model():
 def test_bfloat16_parameters():
     params, batches = _bilevel_cases.make_case(np.float32)
     params = jax.tree.map(lambda x: x.astype(jnp.bfloat16), params)
-    for method in (_bilevel_cases.METHODS["auto_lambda"], _bilevel_cases.METHODS["forum"]):
+    for method in (
+        _bilevel_cases.METHODS["auto_lambda"],
+        _bilevel_cases.METHODS["forum"],
+    ):
         state, info = _bilevel_cases.one_step(method, params, batches)
         assert {x.dtype for x in jax.tree.leaves(state.params)} == {jnp.bfloat16.dtype}
         chex.assert_tree_all_finite((state.params, state.upper, info))
@@ -182,18 +195,24 @@ def test_bad_input():
         training.auto_lambda(hypergradient="exact")
     with pytest.raises(ValueError, match="epsilon: expected a positive number, got 0"):
         training.auto_lambda(epsilon=0)
-    with pytest.raises(TypeError, match="primary: expected a sequence of names of heads, got"):
+    with pytest.raises(
+        TypeError, match="primary: expected a sequence of names of heads, got"
+    ):
         training.auto_lambda("a")
     with pytest.raises(ValueError, match="primary: expected at least one head"):
         training.auto_lambda([])
     with pytest.raises(ValueError, match="phi: expected a positive number, got -1"):
         training.forum(-1)
-    with pytest.raises(ValueError, match="smoothing: expected a positive number, got 0"):
+    with pytest.raises(
+        ValueError, match="smoothing: expected a positive number, got 0"
+    ):
         training.forum(smoothing=0.0)
     with pytest.raises(ValueError, match=r"smoothing: expected a number in \[0, 1\]"):
         training.forum(smoothing=1.5)
     for method in _bilevel_cases.METHODS.values():
-        with pytest.raises(TypeError, match="names: expected a sequence of names .* got the str 'ab'"):
+        with pytest.raises(
+            TypeError, match=r"names: expected a sequence of names .* got the str 'ab'"
+        ):
             method.init("ab")
     with pytest.raises(ValueError, match=r"primary: unknown names \['z'\]"):
         training.auto_lambda(["z"]).init(_bilevel_cases.NAMES)

@@ -76,7 +76,9 @@ def test_a_head_of_weight_zero_leaves_no_trace():
 
 
 def test_gramian_over_leaves_and_of_two_batches():
-    np.testing.assert_allclose(KEPT.gramian([True, False, False]), [[5, -3], [-3, 16.25]])
+    np.testing.assert_allclose(
+        KEPT.gramian([True, False, False]), [[5, -3], [-3, 16.25]]
+    )
     np.testing.assert_allclose(KEPT.gramian([True] * 3), [[14, -3], [-3, 52.25]])
     others = [[2.0 * g for g in ROWS[0]], ROWS[1]]
     crossed = _head_gradients.crossed(ROWS, others, [True, False, False])
@@ -90,9 +92,11 @@ def test_trees_by_name():
     assert one_more_pass().trees(["a", "b"], params) is None
 
 
+GRAM = jnp.array([[5.0, -3.0], [-3.0, 16.25]])
+GRADS = {"a": ROWS[0], "b": ROWS[1]}
+
+
 class TestSignals:
-    GRAM = jnp.array([[5.0, -3.0], [-3.0, 16.25]])
-    GRADS = {"a": ROWS[0], "b": ROWS[1]}
 
     def test_by_values(self):
         seen = []
@@ -106,20 +110,20 @@ class TestSignals:
     def test_by_gradients_shows_what_is_needed(self, needs):
         seen = []
         outcome = _decide.by_gradients(
-            balancer(needs, seen), SIGNALS, 0, self.GRAM, KEPT, self.GRADS
+            balancer(needs, seen), SIGNALS, 0, GRAM, KEPT, GRADS
         )
         (shown,) = seen
         assert (shown.gram is None) == (needs == "values")
         assert (shown.grads is None) == (needs != "grads")
-        assert outcome.gramian is self.GRAM
+        assert outcome.gramian is GRAM
         assert outcome.conflicts == 1
-        assert outcome.grads is self.GRADS
+        assert outcome.grads is GRADS
 
     def test_absent_and_broken_heads_have_no_own_gradient(self):
         signals = SIGNALS._replace(present=jnp.array([True, False]))
         outcome = _decide.by_values(balancer("values", []), signals, 0, KEPT, PRIVATE)
         assert_rows(outcome.total, [[-7.5, 2.0], 3.0, 0.0])
-        gram = self.GRAM.at[0, 0].set(jnp.nan)
+        gram = GRAM.at[0, 0].set(jnp.nan)
         seen = []
         outcome = _decide.by_gradients(
             balancer("gramian", seen), SIGNALS, 0, gram, KEPT, None, PRIVATE

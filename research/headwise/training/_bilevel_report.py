@@ -1,7 +1,6 @@
 """What a bilevel step reports of its heads, when asked: conflicts and contributions."""
 
 from collections.abc import Callable
-from typing import Any
 
 from headwise import gradients
 from headwise.training import _bilevel
