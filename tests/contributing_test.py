@@ -17,6 +17,14 @@ ROOT = pathlib.Path(__file__).parents[1]
 LIBRARY = ROOT / "research" / "headwise"
 PAGE = ROOT / "CONTRIBUTING.md"
 MAP = ROOT / "docs" / "architecture.md"
+PLACES = (
+    ROOT,
+    LIBRARY,
+    LIBRARY / "balancers",
+    LIBRARY / "balancers/_gramian",
+    ROOT / "experiments/benchmarks",
+    ROOT / "experiments/tasks",
+)
 RECIPES = _recipes.recipes(PAGE.read_text(encoding="utf-8"))
 
 
@@ -28,8 +36,7 @@ def test_links_and_files_exist(page):
     named = set(re.findall(r"`([\w./]+/[\w.]*|_?\w+\.(?:py|cfg|json))`", text))
     assert len(named) > 5
     for name in named - {"losses/_NAME.py"}:
-        places = (ROOT, LIBRARY, LIBRARY / "balancers", ROOT / "experiments/benchmarks")
-        assert any((place / name).exists() for place in places), name
+        assert any((place / name).exists() for place in PLACES), name
 
 
 @pytest.mark.parametrize("page", [PAGE, MAP])

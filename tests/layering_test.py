@@ -29,6 +29,7 @@ BASE = {
     "_records",
     "_reduction",
     "_text",
+    "_traced",
     "_trees",
     "_version",
     "_xla",

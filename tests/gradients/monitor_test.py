@@ -79,5 +79,5 @@ def test_fit_records_the_samples():
 
 
 def test_misuse_is_named():
-    with pytest.raises(ValueError, match=r"every: expected a positive number.*0"):
+    with pytest.raises(ValueError, match=r"every: expected a positive int.*0"):
         hw.gradients.monitor(values_fn, 0)

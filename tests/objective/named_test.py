@@ -26,7 +26,7 @@ def test_outputs_of_a_model_that_returns_a_tuple():
         (["a"], [1, 2], ValueError, "1 items.*got 2"),
         (["a", "a"], [1, 2], ValueError, r"duplicate names \['a'\]"),
         ([0, 1], [1, 2], TypeError, "0 of type int"),
-        ("ab", [1, 2], TypeError, "sequence of str.*'ab'"),
+        ("ab", [1, 2], TypeError, "sequence of names of heads.*'ab'"),
         (["a"], {"a": 1}, TypeError, "sequence.*dict"),
         (["a"], 1.0, TypeError, "sequence.*float"),
     ],

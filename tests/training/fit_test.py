@@ -249,7 +249,8 @@ def test_tensorboard_events_hold_the_raw_values(tmp_path):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"log_every": 0}, "log_every: expected a positive number, got 0"),
+        ({"log_every": 0}, "log_every: expected a positive int, got 0"),
+        ({"validate_every": 2.5}, "validate_every: expected a positive int, got 2.5"),
         ({"log_every": 5, "checkpoint_every": 7}, "multiple of log_every=5, got 7"),
     ],
 )

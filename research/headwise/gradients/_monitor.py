@@ -2,16 +2,20 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _checks
 from headwise import _numerics
+from headwise import _traced
+from headwise import _trees
+from headwise.gradients import _backward
 from headwise.gradients import _contributions
 from headwise.gradients import _head_grads
-from headwise.gradients import _routing
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -50,9 +54,8 @@ def monitor(
         >>> print([watch(step, 1.0).share.tolist() for step in range(3)])
         [[[0.25, 0.75]], [[nan, nan]], [[0.25, 0.75]]]
     """
-    if every < 1:
-        raise ValueError(f"every: expected a positive number of steps, got {every}")
-    transform = _head_grads.head_grads(values_fn, has_aux)
+    every = _checks.positive_int("every", every)
+    plain = _head_grads.with_aux(values_fn, has_aux)
 
     def sampled(
         step: Array | int,
@@ -61,22 +64,34 @@ def monitor(
         weights: Mapping[str, Array] | Array | None = None,
         update: PyTree | None = None,
     ) -> _contributions.Contributions:
+        _trees.check_floating("params", params)
         given = (params, args, weights, update)
 
         def sample() -> _contributions.Contributions:
-            grads = transform(params, *args)[1]
-            found = _routing.routing(values_fn, params, *args, has_aux=has_aux)
+            _, _, backward = _backward.linearize(plain, params, *args)
+            structure = jax.tree.structure(params)
+
+            def by_head(rows: Sequence[Sequence[Any]]) -> dict[str, PyTree]:
+                trees = (jax.tree.unflatten(structure, row) for row in rows)
+                return dict(zip(backward.names, trees, strict=True))
+
             report = _contributions.contributions(
-                grads, weights, update, depth, found.reaches
+                by_head(backward.rows()),
+                weights,
+                update,
+                depth,
+                by_head(backward.reaches()),
             )
             return _numerics.alike(report, given)
 
+        sampled_once = _traced.traced(sample)
+
         def skip() -> _contributions.Contributions:
             nothing = jax.tree.map(
-                lambda x: jnp.full(x.shape, jnp.nan, x.dtype), jax.eval_shape(sample)
+                lambda x: jnp.full(x.shape, jnp.nan, x.dtype), sampled_once.shape
             )
             return _numerics.alike(nothing, given)
 
-        return lax.cond(jnp.asarray(step) % every == 0, sample, skip)
+        return lax.cond(jnp.asarray(step) % every == 0, sampled_once, skip)
 
     return sampled

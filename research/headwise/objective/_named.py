@@ -19,15 +19,13 @@ def named(names: Sequence[str], items: Sequence[Any]) -> dict[str, Any]:
         `{names[0]: items[0], ...}`.
 
     Raises:
-        ValueError: lengths differ, or a name occurs twice. TypeError: a name is not
-            a str.
+        ValueError: lengths differ, or a name occurs twice.
+        TypeError: a name is no str, `names` is one, or `items` is no sequence.
 
     Example:
         >>> hw.named(["y1", "y2"], [0.5, 0.3])
         {'y1': 0.5, 'y2': 0.3}
     """
-    if isinstance(names, str):
-        raise TypeError(f"names: expected a sequence of str, got the str {names!r}")
     _checks.head_names("names", names)
     if isinstance(items, dict) or not hasattr(items, "__len__"):
         raise TypeError(f"items: expected a sequence, got {type(items).__name__}")

@@ -3,13 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from headwise import _checks
 from headwise import _numerics
-from headwise import _reduction
-from headwise.objective import _gate
+from headwise.objective import _value
 from headwise.typing import Array
 from headwise.typing import Loss
 from headwise.typing import PyTree
@@ -32,6 +28,10 @@ class Objective:
     the entries that count are summed and counted. This is Keras'
     `sum_over_batch_size`. Everything goes by name; nothing is matched by position.
 
+    Derivatives go in reverse mode, any number of times, and forward mode over it
+    (`jax.hessian`); forward mode alone (`jax.jvp`) does not pass the rule for weights
+    of 0.
+
     Args:
         losses: {name of output: loss}. A loss is `loss(preds, targets)` -> values
             with the batch as leading axis: those of `hw.losses`, of optax, or any
@@ -42,9 +42,6 @@ class Objective:
             exactly 0 drops its head from total and gradient even if the value is
             NaN. (Up to the head's output: what the model does before it is not seen
             from here, so that a decoder with NaN parameters still spoils its trunk.)
-
-    Derivatives: reverse mode of any order and forward mode over it (`jax.hessian`);
-    forward mode alone (`jax.jvp`) does not pass the rule for weights of 0.
 
     Raises:
         ValueError: names missing, unknown or duplicate; no head has a loss.
@@ -201,19 +198,7 @@ class Objective:
     ) -> Array:
         loss = self._losses[name]
         assert loss is not None
-
-        def value(
-            outputs: PyTree, targets: PyTree, weights: Array | None, mask: Array | None
-        ) -> Array:
-            if weights is not None:
-                outputs = _hide_examples(outputs, weights)
-            entries, valid = _reduction.entries(name, loss, outputs, targets, mask)
-            if weights is not None:
-                entries = _weigh_examples(name, entries, weights, outputs)
-            return _reduction.mean(entries, valid, None)
-
-        arrays = jax.tree.map(jnp.asarray, (outputs, targets, sample_weights, where))
-        return _gate.gate(value, *arrays)
+        return _value.value(name, loss, outputs, targets, sample_weights, where)
 
     def total(
         self,
@@ -262,29 +247,3 @@ class Objective:
             total = part if total is None else total + part
         assert total is not None
         return total
-
-
-def _hide_examples(outputs: PyTree, sample_weights: Array) -> PyTree:
-    """Zeros for the outputs of examples with weight 0: their NaN goes nowhere."""
-
-    def keep(x: Array) -> Array:
-        there = _reduction.align("sample_weights", sample_weights != 0, x.shape)
-        return jnp.where(there, x, jnp.zeros_like(x))
-
-    return jax.tree.map(keep, outputs)
-
-
-def _weigh_examples(
-    name: str, entries: Array, sample_weights: Array, outputs: PyTree
-) -> Array:
-    examples = jax.tree.leaves(outputs)[0].shape[0]
-    if entries.ndim < 1 or entries.shape[0] != examples:
-        raise ValueError(
-            f"sample_weights of head {name!r}: the loss must return values with the "
-            f"batch ({examples}) as leading axis, got shape {entries.shape}"
-        )
-    weights = _reduction.align(
-        f"sample_weights of head {name!r}", sample_weights, entries.shape
-    )
-    kept = jnp.where(weights != 0, entries, jnp.zeros_like(entries))
-    return kept * jnp.broadcast_to(weights, entries.shape)

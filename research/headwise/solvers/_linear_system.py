@@ -7,10 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _xla
 from headwise.typing import Array
-
-SWEPT_HEADS = 16
-"""Up to so many heads systems are solved without LAPACK."""
 
 dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 """Accelerators would round the factors to fewer bits than the answers need."""
@@ -40,7 +38,7 @@ def solver(matrix: Array) -> Callable[[Array], Array]:
     ever when several are under way on few cores (XLA on CPU, jax 0.10). More: LU.
     """
     heads = matrix.shape[0]
-    if heads > SWEPT_HEADS:
+    if heads > _xla.SWEPT_HEADS:
         factors = jax.scipy.linalg.lu_factor(matrix)
         return functools.partial(jax.scipy.linalg.lu_solve, factors)
     index = jnp.arange(heads)
@@ -64,7 +62,7 @@ def _product(matrix: Array, x: Array) -> Array:
     XLA on CPU fuses a `dot` of that size with what stands around it; with jax 0.12 some
     programs then solved wrongly by a percent (`min_norm` of 16 conflicting heads).
     """
-    if x.shape[0] > SWEPT_HEADS:
+    if x.shape[0] > _xla.SWEPT_HEADS:
         return dot(matrix, x)
     factors = matrix if x.ndim == 1 else matrix[:, :, None]
     return jnp.sum(factors * x[None], axis=1)

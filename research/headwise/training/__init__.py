@@ -12,14 +12,14 @@ from headwise.training._bilevel import BilevelMethod
 from headwise.training._bilevel import BilevelProblem
 from headwise.training._bilevel import BilevelState
 from headwise.training._bilevel import init_bilevel_state
-from headwise.training._bilevel import make_bilevel_step
 from headwise.training._bilevel_forum import forum
 from headwise.training._bilevel_methods import auto_lambda
 from headwise.training._bilevel_methods import moml
+from headwise.training._bilevel_step import make_bilevel_step
 from headwise.training._checkpoints import Checkpoints
 from headwise.training._fit import fit
-from headwise.training._fit import NonFiniteError
 from headwise.training._metrics import read_metrics
+from headwise.training._record import NonFiniteError
 from headwise.training._step import init_state
 from headwise.training._step import make_step
 from headwise.training._step import StepInfo

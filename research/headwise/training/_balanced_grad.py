@@ -1,27 +1,25 @@
 """One gradient of many heads, as a balancer decides."""
 
+import functools
 from collections.abc import Callable
 from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
 from headwise import _checks
-from headwise import _numerics
-from headwise import _products
 from headwise import _trees
 from headwise import balancers
 from headwise import gradients
+from headwise.training import _decide
+from headwise.training import _head_gradients
+from headwise.training import _layout
+from headwise.training import _look
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
-
-KEPT_BYTES = 2**28
-"""Head gradients that take less are kept; more are dropped for one more pass."""
 
 
 class Info(NamedTuple):
@@ -125,21 +123,17 @@ def balanced_grad(
         >>> print(grads["w"], info.values["a"], info.weights["b"])  # 1 * 4 + 0.5 * 8
         8.0 4.0 0.5
     """
-    _checks.choice("private", ["weighted", "own"], private)
-    _checks.choice("balancer.needs", ["values", "gramian", "grads"], balancer.needs)
-    _checks.choice("method", ["auto", "sequential", "batched"], method)
-    features = isinstance(wrt, str) and wrt == "features"
-    if microbatches < 1 or (features and microbatches > 1):
-        raise ValueError(
-            "microbatches: expected a positive number, and 1 with wrt='features', got "
-            f"{microbatches}"
-        )
-    if balancer.batches > 1 and (features or microbatches > 1):
-        raise ValueError(
-            f"balancer: one that wants {balancer.batches} batches goes with neither "
-            "microbatches nor wrt='features'"
-        )
-    plain = gradients.with_aux(values_fn, has_aux)
+    balanced = balanced_grad_and_layout(
+        values_fn,
+        balancer,
+        private,
+        has_aux,
+        head_grads,
+        wrt=wrt,
+        stored=stored,
+        method=method,
+        microbatches=microbatches,
+    )
 
     def transformed(
         params: PyTree,
@@ -149,249 +143,108 @@ def balanced_grad(
         step: Array | int | None = None,
         present: Mapping[str, Array] | Array | None = None,
     ) -> tuple[PyTree, Info, Any]:
-        _trees.check_floating("params", params)
-        accumulated: list[list[Array]] | None = None
-        backward: Any = None
-        several: list[tuple] = []
-        if balancer.batches > 1:
-            parts = _cut("batches", balancer.batches, args[0])
-            args = (jax.tree.map(lambda a: a[0], parts), *args[1:])
-            several = [
-                gradients.linearize(
-                    plain, params, jax.tree.map(lambda a, i=i: a[i], parts), *args[1:]
-                )
-                for i in range(balancer.batches)
-            ]
-            values = jax.tree.map(
-                lambda *v: sum(v[1:], v[0]) / len(v), *(s[0] for s in several)
-            )
-            _, aux, backward = several[-1]
-        elif microbatches == 1:
-            values, aux, backward = gradients.linearize(plain, params, *args)
-        else:
-            values, aux, accumulated = _accumulated(
-                plain, params, microbatches, method, *args
-            )
-        names, structure = tuple(values), jax.tree.structure(params)
-        if hasattr(present, "keys"):
-            assert isinstance(present, Mapping)
-            _checks.same_names("present", names, present)
-            present = jnp.stack([jnp.asarray(present[n], bool) for n in names])
-        signals = balancers.Signals(
-            values=jnp.stack([values[n] for n in names]),
-            step=step,
-            key=key,
-            present=present,
-        )
-        own = None
-        if private == "own":
-            there = jnp.ones(len(names), bool) if present is None else present
-            own = jnp.asarray(there, jnp.float32)
-        needs_rows = head_grads or balancer.needs == "grads" or backward is None
-        over = private_leaves = reached = None
-        if needs_rows or balancer.needs == "gramian" or own is not None:
-            reaches = gradients.routing(plain, params, *args, has_aux=True)
-            shared = jax.tree.leaves(reaches.shared)
-            private_leaves = [not on for on in shared]
-            reached = [jax.tree.leaves(reaches.reaches[name]) for name in names]
-            over = None if features else _over(wrt, params, shared)
-
-        def by_values() -> _Outcome:
-            decision, new = balancer.update(signals, state)
-            total = backward.weighted(decision.weights, own, private_leaves)
-            seen = balancers.presence(signals)
-            return _Outcome(total, decision.weights, new, present=seen)
-
-        def by_gradients() -> _Outcome:
-            rows, gram, grads = accumulated, None, None
-            kept = needs_rows or balancer.batches == 2
-            if rows is None and not kept and not several:
-                kept = over is not None and _worth(stored, backward)
-            if rows is None and kept:
-                rows = backward.rows(method)
-            if rows is not None:
-                grads = {
-                    name: jax.tree.unflatten(structure, row)
-                    for name, row in zip(names, rows, strict=True)
-                }
-            if several:
-                second = rows if balancer.batches == 2 else several[1][2].rows(method)
-                assert second is not None
-                gram = _crossed(several[0][2].rows(method), second, over)
-            elif over is None:
-                gram = _gramian(names, backward.feature_rows())
-            elif rows is None:
-                gram = backward.gramian(over, method)
-            else:
-                gram = _gramian(names, [_trees.chosen(row, over) for row in rows])
-            seen = signals
-            if balancer.needs != "values":
-                shown = grads if balancer.needs == "grads" else None
-                seen = signals._replace(gram=gram, grads=shown)
-            here = balancers.presence(seen)
-            seen = seen._replace(present=here)
-            decision, new = balancer.update(seen, state)
-            mine = None if own is None else jnp.where(here, own, 0.0)
-            if rows is None or reached is None:
-                total = backward.weighted(decision.weights, mine, private_leaves)
-            else:
-                total = _combined(decision, rows, reached, mine, private_leaves)
-            conflicts = jnp.sum(jnp.triu(gram + gram.T, 1) < 0).astype(gram.dtype)
-            return _Outcome(total, decision.weights, new, gram, conflicts, grads, here)
-
-        if balancer.needs == "values" and not needs_rows:
-            outcome = by_values()
-        elif balancer.due is None or needs_rows:
-            outcome = by_gradients()
-        else:
-            given = (params, args, state)
-            outcome = _when_due(balancer.due(state), by_gradients, by_values, given)
-        info = Info(
-            values=dict(values),
-            weights=dict(zip(names, outcome.weights, strict=True)),
-            gramian=outcome.gramian,
-            conflicts=outcome.conflicts,
-            grads=outcome.grads,
-            aux=aux,
-            present=dict(zip(names, outcome.present, strict=True)),
-        )
-        return jax.tree.unflatten(structure, outcome.total), info, outcome.state
+        result, _ = balanced(params, state, args, key, step, present)
+        return result
 
     return transformed
 
 
-def _accumulated(
-    plain: Callable[..., tuple[dict, Any]],
-    params: PyTree,
-    parts: int,
-    method: str,
-    batch: Any,
-    *others: Any,
-) -> tuple[dict[str, Array], Any, list[list[Array]]]:
-    """Values, aux of the last part, and head gradients, one part after the other."""
+def balanced_grad_and_layout(
+    values_fn: ValuesFn,
+    balancer: balancers.Balancer,
+    private: str,
+    has_aux: bool,
+    head_grads: bool,
+    *,
+    wrt: Any,
+    stored: bool | None = None,
+    method: str = "auto",
+    microbatches: int,
+) -> Callable[..., tuple[tuple[PyTree, Info, Any], Callable[[], _layout.Layout]]]:
+    """`balanced_grad`, and a call for the layout: one trace of the model knows both."""
+    _checks.choice("private", ["weighted", "own"], private)
+    _checks.choice("balancer.needs", ["values", "gramian", "grads"], balancer.needs)
+    _checks.choice("method", ["auto", "sequential", "batched"], method)
+    microbatches = _checks.positive_int("microbatches", microbatches)
+    features = _layout.is_features(wrt)
+    if features and microbatches > 1:
+        raise ValueError(
+            f"microbatches: expected 1 with wrt='features', got {microbatches}"
+        )
+    if balancer.batches > 1 and (features or microbatches > 1):
+        raise ValueError(
+            f"balancer: one that wants {balancer.batches} batches goes with neither "
+            "microbatches nor wrt='features'"
+        )
+    plain = gradients.with_aux(values_fn, has_aux)
 
-    def one(part: Any) -> tuple[tuple, Any]:
-        values, aux, backward = gradients.linearize(plain, params, part, *others)
-        return (values, backward.rows(method)), aux
+    def look_at(params: PyTree, args: tuple) -> _look.Look:
+        if balancer.batches > 1:
+            return _look.several(plain, balancer.batches, params, *args)
+        if microbatches > 1:
+            return _look.accumulated(plain, microbatches, method, params, *args)
+        return _look.whole(plain, params, *args)
 
-    def add(total: tuple, part: Any) -> tuple[tuple, Any]:
-        found, aux = one(part)
-        return jax.tree.map(jnp.add, total, found), aux
+    def transformed(
+        params: PyTree,
+        state: Any,
+        args: tuple,
+        key: Array | None,
+        step: Array | int | None,
+        present: Mapping[str, Array] | Array | None,
+    ) -> tuple[tuple[PyTree, Info, Any], Callable[[], _layout.Layout]]:
+        _trees.check_floating("params", params)
+        look = look_at(params, args)
+        names = tuple(look.values)
+        signals = balancers.Signals(
+            values=jnp.stack([look.values[n] for n in names]),
+            step=step,
+            key=key,
+            present=_decide.present_flags(names, present),
+        )
 
-    batch = _cut("microbatches", parts, batch)
-    shapes = jax.eval_shape(one, jax.tree.map(lambda a: a[0], batch))[0]
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, _numerics.accumulator(x)), shapes)
-    zeros = _numerics.alike(zeros, params, batch)
-    total, aux = lax.scan(add, zeros, batch)
-    values, rows = jax.tree.map(
-        lambda x, like: (x / parts).astype(like.dtype), total, shapes
-    )
-    return values, jax.tree.map(lambda a: a[-1], aux), rows
+        @functools.cache
+        def layout() -> _layout.Layout:
+            return _layout.make_layout(look.reaches(), wrt, params)
 
+        own = layout().private if private == "own" else None
+        asked = head_grads or balancer.needs == "grads"
 
-def _cut(argument: str, parts: int, batch: Any) -> Any:
-    """The batch with a new leading axis of so many equal parts."""
+        def by_values(look: _look.Whole | _look.Several) -> _decide.Outcome:
+            one_more = _head_gradients.OneMorePass(look.backward)
+            return _decide.by_values(balancer, signals, state, one_more, own)
 
-    def cut(array: Array) -> Array:
-        if not jnp.ndim(array) or array.shape[0] % parts:
-            raise ValueError(
-                f"{argument}: expected a number that divides the leading axis of "
-                f"every array of the batch, got {parts} and shape {jnp.shape(array)}"
+        def by_gradients() -> _decide.Outcome:
+            kept = asked or look.keeps(False if features else stored)
+            gram, made_of = look.gradients(layout(), kept, method)
+            grads = made_of.trees(names, params)
+            return _decide.by_gradients(
+                balancer, signals, state, gram, made_of, grads, own
             )
-        return jnp.reshape(array, (parts, -1, *array.shape[1:]))
 
-    return jax.tree.map(cut, batch)
+        if isinstance(look, _look.Accumulated) or asked:
+            outcome = by_gradients()
+        elif balancer.needs == "values":
+            outcome = by_values(look)
+        elif balancer.due is None:
+            outcome = by_gradients()
+        else:
+            outcome = _decide.when_due(
+                balancer.due(state),
+                by_gradients,
+                functools.partial(by_values, look),
+                (params, args, state),
+            )
+        info = Info(
+            values=dict(look.values),
+            weights=dict(zip(names, outcome.weights, strict=True)),
+            gramian=outcome.gramian,
+            conflicts=outcome.conflicts,
+            grads=outcome.grads,
+            aux=look.aux,
+            present=dict(zip(names, outcome.present, strict=True)),
+        )
+        grads = jax.tree.unflatten(jax.tree.structure(params), outcome.total)
+        return (grads, info, outcome.state), layout
 
-
-def _crossed(
-    rows: Sequence[Sequence[Array]],
-    others: Sequence[Sequence[Array]],
-    over: Sequence[bool] | None,
-) -> Array:
-    """[H, H] inner products of the gradients of two batches."""
-    assert over is not None
-    pairs = zip(
-        zip(*(_trees.chosen(row, over) for row in rows), strict=True),
-        zip(*(_trees.chosen(row, over) for row in others), strict=True),
-        strict=True,
-    )
-    return jnp.asarray(sum(_products.cross(a, b) for a, b in pairs))
-
-
-class _Outcome(NamedTuple):
-    total: list[Array]
-    weights: Array
-    state: Any
-    gramian: Array | None = None
-    conflicts: Array | None = None
-    grads: dict[str, PyTree] | None = None
-    present: Any = None
-
-
-def _over(wrt: Any, params: PyTree, shared: Sequence[bool]) -> list[bool]:
-    """The leaves that a gramian is taken over."""
-    if wrt is not None:
-        return _trees.selected("wrt", wrt, params)
-    return list(shared) if any(shared) else [True] * len(shared)
-
-
-def _gramian(names: Sequence[str], rows: Sequence[Sequence[Array]]) -> Array:
-    return gradients.gramian(dict(zip(names, rows, strict=True)))
-
-
-def _worth(stored: bool | None, backward: gradients.Backward) -> bool:
-    if stored is not None:
-        return stored
-    return backward.rows_bytes <= max(KEPT_BYTES, backward.kept_bytes)
-
-
-def _combined(
-    decision: balancers.Decision,
-    rows: Sequence[Sequence[Array]],
-    reached: Sequence[Sequence[bool]],
-    own: Array | None,
-    private: Sequence[bool] | None,
-) -> list[Array]:
-    """The gradient to apply, from those of the heads."""
-    if decision.direction is not None:
-        total = jax.tree.leaves(decision.direction)
-    else:
-        total = _weighted_sum(decision.weights, rows, reached)
-    if own is None or private is None:
-        return total
-    apart = _weighted_sum(own, rows, reached)
-    return [o if on else w for on, w, o in zip(private, total, apart, strict=True)]
-
-
-def _weighted_sum(
-    weights: Array,
-    rows: Sequence[Sequence[Array]],
-    reached: Sequence[Sequence[bool]],
-) -> list[Array]:
-    """Σ w g for every leaf, from the heads that reach it."""
-    by_leaf = zip(zip(*rows, strict=True), zip(*reached, strict=True), strict=True)
-    return [
-        _products.weighted_sum(weights, heads, [h for h, on in enumerate(flags) if on])
-        for heads, flags in by_leaf
-    ]
-
-
-def _when_due(
-    due: Array,
-    refresh: Callable[[], _Outcome],
-    keep: Callable[[], _Outcome],
-    given: PyTree,
-) -> _Outcome:
-    """One of the two; between two refreshes the gramian is NaN."""
-
-    def fresh() -> _Outcome:
-        return _numerics.alike(refresh()._replace(grads=None), given)
-
-    shape = jax.eval_shape(fresh)
-
-    def kept() -> _Outcome:
-        nothing = [jnp.full(x.shape, jnp.nan, x.dtype) for x in shape[3:5]]
-        outcome = keep()._replace(gramian=nothing[0], conflicts=nothing[1])
-        return _numerics.alike(outcome, given)
-
-    return lax.cond(due, fresh, kept)
+    return transformed

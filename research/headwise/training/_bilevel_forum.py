@@ -1,6 +1,5 @@
 """FORUM: the multi-objective bilevel problem, with first derivatives alone."""
 
-import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,10 +8,12 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
+from headwise import _checks
 from headwise import _numerics
 from headwise import gradients
 from headwise import solvers
 from headwise.training import _bilevel
+from headwise.training import _bilevel_upper
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import Schedule
@@ -58,6 +59,7 @@ def forum(
 
     Raises:
         ValueError: phi <= 0; smoothing outside (0, 1].
+        TypeError: `normalized` is no bool.
 
     Example:
         >>> def values_fn(params, batch):
@@ -73,25 +75,26 @@ def forum(
         Ye et al., "A first-order multi-gradient algorithm for multi-objective bi-level
         optimization", ECAI 2024, algorithm 1.
     """
-    if isinstance(phi, numbers.Real) and not phi > 0:
-        raise ValueError(f"phi: expected a positive number, got {phi}")
-    if isinstance(smoothing, numbers.Real) and not 0 < smoothing <= 1:
-        raise ValueError(f"smoothing: expected a rate in (0, 1], got {smoothing}")
+    _checks.positive("phi", phi)
+    _checks.boolean("normalized", normalized)
+    if not callable(smoothing):
+        _checks.positive("smoothing", smoothing)
+        _checks.fraction("smoothing", smoothing)
     of_logits = optax.adam(1e-3) if optimizer is None else optimizer
 
-    def init(names: Sequence[str]) -> _bilevel.Upper:
-        logits = jnp.zeros(len(_bilevel.sorted_names("forum", names)))
-        return _bilevel.Upper(
+    def init(names: Sequence[str]) -> _bilevel_upper.Upper:
+        logits = jnp.zeros(len(_checks.head_names("forum: names", names)))
+        return _bilevel_upper.Upper(
             logits, of_logits.init(logits), jax.nn.softmax(jnp.zeros_like(logits))
         )
 
     def update(
-        problem: _bilevel.BilevelProblem, upper: _bilevel.Upper
-    ) -> tuple[_bilevel.BilevelDecision, _bilevel.Upper]:
-        _bilevel.check_upper("forum", problem, upper)
+        problem: _bilevel.BilevelProblem, upper: _bilevel_upper.Upper
+    ) -> tuple[_bilevel.BilevelDecision, _bilevel_upper.Upper]:
+        _bilevel_upper.check_upper("forum", problem, upper)
         weights = jax.nn.softmax(upper.variables)
-        later = _bilevel.stacked(problem.train(problem.ahead(weights)))
-        gap = (_bilevel.stacked(problem.values) - later).astype(weights.dtype)
+        later = _bilevel_upper.stacked(problem.train(problem.ahead(weights)))
+        gap = (_bilevel_upper.stacked(problem.values) - later).astype(weights.dtype)
         of_logits_q = weights * (gap - jnp.sum(weights * gap))
         of_params_q = problem.grad(weights)
         valid, rows = gradients.head_grads(problem.valid)(problem.params)
@@ -108,15 +111,15 @@ def forum(
             lengths = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 0.0))
             factor = _numerics.safe_divide(factor, lengths, 0.0)
         gram, cross = gram * factor[:, None] * factor[None, :], cross * factor
-        found = shares_under_constraint(gram, cross, squared, phi, present)
+        best = shares_under_constraint(gram, cross, squared, phi, present)
         rate = smoothing(problem.step) if callable(smoothing) else smoothing
-        shares = upper.shares + rate * (found.astype(upper.shares.dtype) - upper.shares)
+        shares = upper.shares + rate * (best.astype(upper.shares.dtype) - upper.shares)
         scale = shares.astype(gram.dtype)
         along = _numerics.safe_divide(jnp.sum(scale * cross), squared, jnp.inf)
         nu = jnp.maximum(phi - along, 0.0)
         direction = _combined(scale * factor, list(rows.values()), nu, of_params_q)
         slopes = nu.astype(of_logits_q.dtype) * of_logits_q
-        new = _bilevel.descended(of_logits, slopes, upper)._replace(shares=shares)
+        new = _bilevel_upper.descended(of_logits, slopes, upper)._replace(shares=shares)
         decision = _bilevel.BilevelDecision(
             weights=weights,
             valid=valid,
@@ -191,13 +194,13 @@ def shares_under_constraint(
     def halve(_: Any, ends: tuple) -> tuple:
         low, high, below, above = ends
         level = (low + high) / 2
-        found = solve(level)
-        small = jnp.sum(found) < 1
+        shares = solve(level)
+        small = jnp.sum(shares) < 1
         return (
             jnp.where(small, level, low),
             jnp.where(small, high, level),
-            jnp.where(small, found, below),
-            jnp.where(small, above, found),
+            jnp.where(small, shares, below),
+            jnp.where(small, above, shares),
         )
 
     below, above = jnp.zeros_like(cosine), present.astype(gram.dtype)
@@ -206,6 +209,6 @@ def shares_under_constraint(
     below, above = ends[2:]
     rise = jnp.sum(above) - jnp.sum(below)
     part = _numerics.safe_divide(1.0 - jnp.sum(below), rise, 1.0)
-    found = jnp.maximum(below + part * (above - below), 0.0)
-    total = jnp.sum(found)
-    return _numerics.safe_divide(found, jnp.broadcast_to(total, found.shape), 0.0)
+    shares = jnp.maximum(below + part * (above - below), 0.0)
+    total = jnp.sum(shares)
+    return _numerics.safe_divide(shares, jnp.broadcast_to(total, shares.shape), 0.0)

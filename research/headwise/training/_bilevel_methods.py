@@ -1,6 +1,5 @@
 """Methods that differentiate through the inner steps: Auto-Lambda and MOML."""
 
-import numbers
 from collections.abc import Mapping
 from collections.abc import Sequence
 
@@ -14,6 +13,7 @@ from headwise import _numerics
 from headwise import gradients
 from headwise import solvers
 from headwise.training import _bilevel
+from headwise.training import _bilevel_upper
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -70,16 +70,13 @@ def auto_lambda(
         equations 4 to 6.
     """
     _checks.choice("hypergradient", HYPERGRADIENTS, hypergradient)
-    if isinstance(epsilon, numbers.Real) and not epsilon > 0:
-        raise ValueError(f"epsilon: expected a positive number, got {epsilon}")
+    _checks.positive("epsilon", epsilon)
     if primary is not None:
-        if isinstance(primary, str):
-            raise TypeError(f"primary: expected a sequence of names, got {primary!r}")
         primary = _checks.head_names("primary", primary)
     of_weights = optax.adam(1e-4) if optimizer is None else optimizer
 
-    def init(names: Sequence[str]) -> _bilevel.Upper:
-        names = _bilevel.sorted_names("auto_lambda", names)
+    def init(names: Sequence[str]) -> _bilevel_upper.Upper:
+        names = _checks.head_names("auto_lambda: names", names)
         chosen = names if primary is None else primary
         _checks.known_names("primary", names, chosen)
         given = initial
@@ -90,12 +87,12 @@ def auto_lambda(
         scalars = [_checks.scalar(f"initial[{n!r}]", given[n]) for n in names]
         variables = jnp.stack(scalars).astype(jnp.result_type(float))
         shares = jnp.asarray([n in chosen for n in names], variables.dtype)
-        return _bilevel.Upper(variables, of_weights.init(variables), shares)
+        return _bilevel_upper.Upper(variables, of_weights.init(variables), shares)
 
     def update(
-        problem: _bilevel.BilevelProblem, upper: _bilevel.Upper
-    ) -> tuple[_bilevel.BilevelDecision, _bilevel.Upper]:
-        _bilevel.check_upper("auto_lambda", problem, upper)
+        problem: _bilevel.BilevelProblem, upper: _bilevel_upper.Upper
+    ) -> tuple[_bilevel.BilevelDecision, _bilevel_upper.Upper]:
+        _bilevel_upper.check_upper("auto_lambda", problem, upper)
         names = tuple(problem.values)
         chosen = names if primary is None else primary
         _checks.known_names("primary", names, chosen)
@@ -120,7 +117,7 @@ def auto_lambda(
             )
             toward, valid = jax.grad(aim, has_aux=True)(ahead)
             slopes = _differences(problem, pull(toward)[0], epsilon)
-        new = _bilevel.descended(of_weights, slopes, upper)
+        new = _bilevel_upper.descended(of_weights, slopes, upper)
         if lower is not None:
             new = new._replace(variables=jnp.maximum(new.variables, lower))
         decision = _bilevel.BilevelDecision(
@@ -142,7 +139,7 @@ def _differences(
         def shifted(x: Array, u: Array) -> Array:
             return x + (sign * size * u).astype(x.dtype)
 
-        return _bilevel.stacked(
+        return _bilevel_upper.stacked(
             problem.train(jax.tree.map(shifted, problem.params, along))
         )
 
@@ -176,6 +173,9 @@ def moml(
         A method for `hw.training.make_bilevel_step`. The weights sum to 1;
         `info.shares` is s, 0 for a head whose hypergradient is not finite.
 
+    Raises:
+        TypeError: `normalized` is no bool.
+
     Example:
         >>> def values_fn(params, batch):
         ...     return {"a": (params - 1) ** 2 / 2, "b": (params + 1) ** 2 / 2}
@@ -189,18 +189,19 @@ def moml(
     References:
         Ye et al., "Multi-objective meta learning", NeurIPS 2021, algorithm 1.
     """
+    _checks.boolean("normalized", normalized)
     of_logits = optax.adam(1e-3) if optimizer is None else optimizer
 
-    def init(names: Sequence[str]) -> _bilevel.Upper:
-        logits = jnp.zeros(len(_bilevel.sorted_names("moml", names)))
-        return _bilevel.Upper(
+    def init(names: Sequence[str]) -> _bilevel_upper.Upper:
+        logits = jnp.zeros(len(_checks.head_names("moml: names", names)))
+        return _bilevel_upper.Upper(
             logits, of_logits.init(logits), jax.nn.softmax(jnp.zeros_like(logits))
         )
 
     def update(
-        problem: _bilevel.BilevelProblem, upper: _bilevel.Upper
-    ) -> tuple[_bilevel.BilevelDecision, _bilevel.Upper]:
-        _bilevel.check_upper("moml", problem, upper)
+        problem: _bilevel.BilevelProblem, upper: _bilevel_upper.Upper
+    ) -> tuple[_bilevel.BilevelDecision, _bilevel_upper.Upper]:
+        _bilevel_upper.check_upper("moml", problem, upper)
 
         ahead, pull = jax.vjp(
             lambda logits: problem.ahead(jax.nn.softmax(logits)), upper.variables
@@ -218,7 +219,7 @@ def moml(
         gram = jnp.matmul(rows, rows.T, precision=lax.Precision.HIGHEST)
         shares = solvers.min_norm(gram, present).astype(upper.shares.dtype)
         slopes = jnp.sum(shares[:, None] * rows, axis=0)
-        new = _bilevel.descended(of_logits, slopes, upper)._replace(shares=shares)
+        new = _bilevel_upper.descended(of_logits, slopes, upper)._replace(shares=shares)
         decision = _bilevel.BilevelDecision(
             weights=jax.nn.softmax(new.variables),
             valid=valid,

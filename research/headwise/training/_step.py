@@ -12,6 +12,7 @@ import optax
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
+from headwise.training import _model
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -137,72 +138,47 @@ def make_step(
         2.0 16.0 8.0
     """
     balancer = balancers.equal() if balancer is None else balancer
-
-    if stateful and microbatches != 1:
-        raise ValueError(
-            f"microbatches: expected 1 for a stateful model, got {microbatches}"
-        )
-
-    def with_rest(params: PyTree, batch: Any, rest: PyTree, key: Array) -> Any:
-        if stateful:
-            return values_fn(params, rest, batch, key)
-        return values_fn(params, batch), rest
-
-    always = contributions is True or contributions == 1
-    gradient = _balanced_grad.balanced_grad(
+    with_rest = _model.with_rest(values_fn, stateful, microbatches)
+    every = _model.period(contributions)
+    gradient = _balanced_grad.balanced_grad_and_layout(
         with_rest,
         balancer,
         private,
         has_aux=True,
-        head_grads=always,
+        head_grads=every == 1,
         wrt=wrt,
         microbatches=microbatches,
     )
     monitor = None
-    if contributions and not always:
-        monitor = gradients.monitor(with_rest, contributions, has_aux=True)
+    if every > 1:
+        monitor = gradients.monitor(with_rest, every, has_aux=True)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, StepInfo]:
         of_model, of_balancer = jax.random.split(
             jax.random.fold_in(state.key, state.step)
         )
-        grads, info, balancer_state = gradient(
-            state.params,
-            state.balancer,
-            batch,
-            state.rest,
-            of_model,
-            key=of_balancer,
-            step=state.step,
+        args = (batch, state.rest, of_model)
+        (grads, info, balancer_state), layout = gradient(
+            state.params, state.balancer, args, of_balancer, state.step, None
         )
         updates, optimizer_state = optimizer.update(
             grads, state.optimizer, state.params
         )
         report = None
-        if always:
-            assert info.grads is not None
-            reaches = gradients.routing(
-                with_rest, state.params, batch, state.rest, of_model, has_aux=True
-            ).reaches
+        if info.grads is not None and every == 1:
             report = gradients.contributions(
                 info.grads,
                 info.weights,
                 updates,
-                reaches=reaches,
+                reaches=layout().trees(list(info.values), state.params),
             )
         elif monitor is not None:
             report = monitor(
-                state.step,
-                state.params,
-                batch,
-                state.rest,
-                of_model,
-                weights=info.weights,
-                update=updates,
+                state.step, state.params, *args, weights=info.weights, update=updates
             )
         params = optax.apply_updates(state.params, updates)
         if balancer.after is not None:
-            moved, _ = with_rest(params, batch, state.rest, of_model)
+            moved, _ = with_rest(params, *args)
             moved = jnp.stack([moved[name] for name in info.values])
             balancer_state = balancer.after(moved, balancer_state)
         new = TrainState(

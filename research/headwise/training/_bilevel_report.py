@@ -1,0 +1,56 @@
+"""What a bilevel step reports of its heads, when asked: conflicts and contributions."""
+
+from collections.abc import Callable
+
+from headwise import gradients
+from headwise.training import _bilevel
+from headwise.training import _decide
+from headwise.training import _head_gradients
+from headwise.training import _layout
+from headwise.training import _look
+from headwise.training import _model
+from headwise.typing import Array
+from headwise.typing import PyTree
+
+Report = tuple[Array | None, gradients.Contributions | None]
+"""Conflicts and contributions, each None where it is not known."""
+
+
+def reporter(plain: _look.Plain, contributions: bool | int) -> Callable[..., Report]:
+    """`report(state, args, backward, weights, updates)` of the training gradients.
+
+    Args:
+        plain: the model, `(params, *args) -> (values, aux)`.
+        contributions: True, a number of steps, or False, as in `make_bilevel_step`.
+    """
+    every = _model.period(contributions)
+    monitor = None
+    if every > 1:
+        monitor = gradients.monitor(plain, every, has_aux=True)
+
+    def report(
+        state: _bilevel.BilevelState,
+        args: tuple,
+        backward: gradients.Backward,
+        weights: dict[str, Array],
+        updates: PyTree,
+    ) -> Report:
+        if monitor is not None:
+            return None, monitor(
+                state.step, state.params, *args, weights=weights, update=updates
+            )
+        if every == 0:
+            return None, None
+        layout = _layout.make_layout(backward.reaches(), None, state.params)
+        kept = _head_gradients.Kept(backward.rows(), layout.reached)
+        names = list(weights)
+        shares = gradients.contributions(
+            kept.trees(names, state.params),
+            weights,
+            updates,
+            reaches=layout.trees(names, state.params),
+        )
+        assert not isinstance(layout.over, str)
+        return _decide.conflicts(kept.gramian(layout.over)), shares
+
+    return report

@@ -1,0 +1,49 @@
+"""The upper level: variables behind the weights, one for every head, and their step."""
+
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from headwise import _checks
+from headwise.training import _bilevel
+from headwise.typing import Array
+
+
+def stacked(values: dict[str, Array]) -> Array:
+    """[H] in the order of the dict."""
+    return jnp.stack(list(values.values()))
+
+
+class Upper(NamedTuple):
+    """State of a method."""
+
+    variables: Array
+    """[H] weights or logits."""
+    optimizer: Any
+    shares: Array
+    """[H] how much each head's validation value counts (FORUM: averaged λ)."""
+
+
+def check_upper(method: str, problem: _bilevel.BilevelProblem, upper: Upper) -> None:
+    """Raises ValueError unless the state is of as many heads as the values."""
+    if upper.variables.shape != (len(problem.values),):
+        raise ValueError(
+            f"{method}: expected {upper.variables.shape[0]} heads, those of the state, "
+            f"got {_checks.listing(problem.values)}"
+        )
+
+
+def descended(
+    optimizer: optax.GradientTransformation, slopes: Array, upper: Upper
+) -> Upper:
+    """One step of the upper optimiser; none where a slope is not finite."""
+    slopes = slopes.astype(upper.variables.dtype)
+    finite = jnp.all(jnp.isfinite(slopes))
+    safe = jnp.where(finite, slopes, jnp.zeros_like(slopes))
+    updates, state = optimizer.update(safe, upper.optimizer, upper.variables)
+    variables = jnp.asarray(optax.apply_updates(upper.variables, updates))
+    moved = upper._replace(variables=variables, optimizer=state)
+    return jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, upper)

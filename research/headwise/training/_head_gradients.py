@@ -1,0 +1,105 @@
+"""What the gradient to apply is made of: gradients that are kept, or one more pass."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from headwise import _products
+from headwise import _trees
+from headwise import balancers
+from headwise import gradients
+from headwise.training import _layout
+from headwise.typing import Array
+from headwise.typing import PyTree
+
+Rows = list[list[Array]]
+"""[H][leaf], the gradient of every head for every leaf of the parameters."""
+
+
+class Own(NamedTuple):
+    """Leaves that get their own head's gradient, whatever its weight."""
+
+    weights: Array
+    """[H] float32: 1, and 0 for absent heads."""
+    leaves: _layout.Flags
+
+
+class Kept(NamedTuple):
+    """The gradients of all heads."""
+
+    rows: Rows
+    reached: list[_layout.Flags]
+    """For each head, the leaves that it moves: its gradient is 0 elsewhere."""
+
+    def gramian(self, over: Sequence[bool]) -> Array:
+        """[H, H] over the flagged leaves."""
+        return gramian([_trees.chosen(row, over) for row in self.rows])
+
+    def trees(self, names: Sequence[str], params: PyTree) -> dict[str, PyTree]:
+        """{name: gradient like the parameters}."""
+        structure = jax.tree.structure(params)
+        return {
+            name: jax.tree.unflatten(structure, row)
+            for name, row in zip(names, self.rows, strict=True)
+        }
+
+    def total(self, decision: balancers.Decision, own: Own | None) -> list[Array]:
+        """The gradient to apply, leaf by leaf."""
+        if decision.direction is not None:
+            total = jax.tree.leaves(decision.direction)
+        else:
+            total = self._weighted(decision.weights)
+        if own is None:
+            return total
+        apart = self._weighted(own.weights)
+        return [
+            mine if on else both
+            for on, both, mine in zip(own.leaves, total, apart, strict=True)
+        ]
+
+    def _weighted(self, weights: Array) -> list[Array]:
+        """Σ w g for every leaf, from the heads that move it."""
+        by_leaf = zip(
+            zip(*self.rows, strict=True), zip(*self.reached, strict=True), strict=True
+        )
+        return [
+            _products.weighted_sum(
+                weights, heads, [h for h, on in enumerate(flags) if on]
+            )
+            for heads, flags in by_leaf
+        ]
+
+
+class OneMorePass(NamedTuple):
+    """No gradient of a head is kept: the weighted sum takes a pass of its own."""
+
+    backward: gradients.Backward
+
+    def trees(self, names: Sequence[str], params: PyTree) -> None:
+        """There are none."""
+
+    def total(self, decision: balancers.Decision, own: Own | None) -> list[Array]:
+        """The gradient to apply, leaf by leaf."""
+        if own is None:
+            return self.backward.weighted(decision.weights)
+        return self.backward.weighted(decision.weights, own.weights, own.leaves)
+
+
+HeadGradients = Kept | OneMorePass
+
+
+def gramian(rows: Sequence[Sequence[Array]]) -> Array:
+    """[H, H] inner products of rows of arrays."""
+    return jnp.asarray(sum(map(_products.products, zip(*rows, strict=True))))
+
+
+def crossed(rows: Rows, others: Rows, over: Sequence[bool]) -> Array:
+    """[H, H] inner products of the gradients of two batches over the flagged leaves."""
+    pairs = zip(
+        zip(*(_trees.chosen(row, over) for row in rows), strict=True),
+        zip(*(_trees.chosen(row, over) for row in others), strict=True),
+        strict=True,
+    )
+    return jnp.asarray(sum(_products.cross(a, b) for a, b in pairs))
