@@ -200,6 +200,11 @@ class Peer:
         return timed
 
 
+def _rounded(cell: Any) -> Any:
+    """Numbers with six digits, more than any time has."""
+    return float(f"{cell:.6g}") if isinstance(cell, float) else cell
+
+
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
@@ -257,7 +262,7 @@ def finish(
         device=jax.devices()[0].device_kind,
         versions=versions | dict(peer_versions or {}),
         variables={v: os.environ[v] for v in _VARIABLES if v in os.environ},
-        rows=list(rows),
+        rows=[{name: _rounded(cell) for name, cell in row.items()} for row in rows],
     )
     for table in view([result]):
         _show(table)
