@@ -32,6 +32,7 @@ import rich.table
 from absl import app
 from absl import flags
 
+import headwise as hw
 from experiments.benchmarks import results
 from experiments.benchmarks import views
 
@@ -40,7 +41,7 @@ _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print Markdown tables.")
 
 Way = Callable[[int], list[float]]
 PEERS = pathlib.Path(__file__).with_name("peers")
-_PACKAGES = ("headwise", "jax", "jaxlib", "numpy", "optax", "quadprog")
+_PACKAGES = ("jax", "jaxlib", "numpy", "optax", "quadprog")
 _VARIABLES = (
     "MALLOC_MMAP_MAX_",
     "MALLOC_TRIM_THRESHOLD_",
@@ -252,7 +253,7 @@ def finish(
         peer_versions: of packages that another Python has.
     """
     here = {package: _version(package) for package in _PACKAGES}
-    versions = {"python": platform.python_version()}
+    versions = {"python": platform.python_version(), "headwise": hw.__version__}
     versions |= {package: version for package, version in here.items() if version}
     result = results.Result(
         benchmark=benchmark,

@@ -68,7 +68,7 @@ def _runs(names: list[str], folder: pathlib.Path) -> list[str]:
     for name, result in shown.items():
         alike.setdefault(_made_with(result), []).append(f"`{name}`")
     return [*commands, ""] + [
-        f"{', '.join(files)}: {text}" for text, files in alike.items()
+        f"- {', '.join(files)}: {text}" for text, files in alike.items()
     ]
 
 

@@ -83,7 +83,7 @@ def test_runs_that_agree_in_all_share_a_line(tmp_path):
         file = f"--json=experiments/benchmarks/results/{name}.json"
         assert f"    {command} --peer=PYTHON {file}\n" in text
     assert (
-        "\n`one`, `two`: abacus, 2 cores, 16 GiB; JAX on cpu; python 3.11.7, "
+        "\n- `one`, `two`: abacus, 2 cores, 16 GiB; JAX on cpu; python 3.11.7, "
         "jax 0.10.2; 2026-01-31.\n" in text
     )
 
