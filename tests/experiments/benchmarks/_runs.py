@@ -1,0 +1,42 @@
+"""Runs a benchmark small, as a user does, and reads what it leaves."""
+
+import pathlib
+import subprocess
+import sys
+
+from experiments.benchmarks import results
+
+ROOT = pathlib.Path(__file__).parents[3]
+
+
+def command(name, *arguments):
+    """The finished process of `python -m experiments.benchmarks.NAME`."""
+    words = [sys.executable, "-m", f"experiments.benchmarks.{name}", *arguments]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+
+
+def result(name, folder, *arguments):
+    """(result, printed text) of a run that writes FOLDER/NAME.json.
+
+    The file is as the schema says, and the command for tables makes a page of it.
+    """
+    path = folder / f"{name}.json"
+    done = command(name, *arguments, f"--json={path}")
+    assert done.returncode == 0, done.stderr
+    made = results.read(path)  # raises if it is not as it should be
+    assert made.benchmark == name
+    assert "--json" not in made.command
+    return made, done.stdout
+
+
+def page(folder, *parts):
+    """The text that the command for tables writes into a page with these parts."""
+    path = folder / "page.md"
+    path.write_text("".join(f"<!-- {part} -->\n<!-- end -->\n\n" for part in parts))
+    folders = (f"--pages={folder}", f"--results={folder}")
+    stale = command("tables", "--check", *folders)
+    assert stale.returncode == 1
+    assert "page.md" in stale.stdout
+    assert command("tables", *folders).returncode == 0
+    assert command("tables", "--check", *folders).returncode == 0
+    return path.read_text()
