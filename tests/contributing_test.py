@@ -35,7 +35,7 @@ def test_links_and_files_exist(page):
         assert (page.parent / link).exists(), link
     named = set(re.findall(r"`([\w./]+/[\w.]*|_?\w+\.(?:py|cfg|json))`", text))
     assert len(named) > 5
-    for name in named - {"losses/_NAME.py"}:
+    for name in (name for name in named if "NAME" not in name):
         assert any((place / name).exists() for place in PLACES), name
 
 
