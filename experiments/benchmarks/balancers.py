@@ -16,6 +16,7 @@ that is busy with nothing else, the median counts, and no bar moves meanwhile.
 
 import contextlib
 import functools
+import importlib.metadata
 import inspect
 import statistics
 from typing import Any
@@ -145,7 +146,8 @@ def main(argv: list[str]) -> None:
             for h in heads
             for name in factories()
         ]
-    versions = peer.versions if peer else None
+    versions = {"quadprog": importlib.metadata.version("quadprog")}
+    versions |= peer.versions if peer else {}
     harness.finish("balancers", rows, views.balancers, versions)
 
 

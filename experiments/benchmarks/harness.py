@@ -7,13 +7,10 @@ different runs do not compare.
 """
 
 import ctypes
-import datetime
 import functools
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import shlex
 import subprocess
 import sys
@@ -41,7 +38,6 @@ _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print Markdown tables.")
 
 Way = Callable[[int], list[float]]
 PEERS = pathlib.Path(__file__).with_name("peers")
-_PACKAGES = ("jax", "jaxlib", "numpy", "optax", "quadprog")
 _VARIABLES = (
     "MALLOC_MMAP_MAX_",
     "MALLOC_TRIM_THRESHOLD_",
@@ -206,13 +202,6 @@ def _rounded(cell: Any) -> Any:
     return float(f"{cell:.6g}") if isinstance(cell, float) else cell
 
 
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
 def _command(benchmark: str, arguments: Sequence[str]) -> str:
     words = ["python", "-m", f"experiments.benchmarks.{benchmark}"]
     for word in arguments:
@@ -242,7 +231,7 @@ def finish(
     benchmark: str,
     rows: Sequence[dict[str, Any]],
     view: Callable[[Sequence[results.Result]], list[views.Table]],
-    peer_versions: Mapping[str, str] | None = None,
+    other_versions: Mapping[str, str] | None = None,
 ) -> None:
     """Prints a view of the rows; leaves them in the file that --json names.
 
@@ -250,18 +239,18 @@ def finish(
         benchmark: its name, as in `results.SCHEMA`.
         rows: as `results.SCHEMA` has them.
         view: what is printed.
-        peer_versions: of packages that another Python has.
+        other_versions: of packages that `made_with` does not know.
     """
-    here = {package: _version(package) for package in _PACKAGES}
-    versions = {"python": platform.python_version(), "headwise": hw.__version__}
-    versions |= {package: version for package, version in here.items() if version}
+    made = hw.sweeps.made_with()
+    versions = made["versions"] | dict(other_versions or {})
     result = results.Result(
         benchmark=benchmark,
         command=_command(benchmark, sys.argv[1:]),
-        date=datetime.date.today().isoformat(),
+        date=made["time"].partition("T")[0],
         machine=results.machine(),
-        device=jax.devices()[0].device_kind,
-        versions=versions | dict(peer_versions or {}),
+        device=made["device"]["kind"],
+        revision=made["revision"],
+        versions={name: version for name, version in versions.items() if version},
         variables={v: os.environ[v] for v in _VARIABLES if v in os.environ},
         rows=[{name: _rounded(cell) for name, cell in row.items()} for row in rows],
     )

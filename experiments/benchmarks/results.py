@@ -61,6 +61,8 @@ class Result(NamedTuple):
     """`processor`, `cores` that the process may use, `memory` in bytes."""
     device: str
     """As JAX names it."""
+    revision: str | None
+    """Of the library's code, "+" after it if files were changed."""
     versions: dict[str, str]
     """Of Python and packages, those of a peer among them."""
     variables: dict[str, str]

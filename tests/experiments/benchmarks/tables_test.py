@@ -57,6 +57,7 @@ MADE = Result(
     date="2026-01-31",
     machine={"processor": "abacus", "cores": 2, "memory": 2**34},
     device="cpu",
+    revision="0123456789abcdef+",
     versions={"python": "3.11.7", "jax": "0.10.2"},
     variables={"XLA_FLAGS": "--fast"},
     rows=[ROW, ROW | {"heads": 8, "torchjd_seconds": None}],
