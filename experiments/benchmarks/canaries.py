@@ -12,7 +12,6 @@ is to move. The figures are for CPU; elsewhere most of the tricks are not played
 """
 
 import contextlib
-import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from absl import app
 from absl import flags
 
 import headwise as hw
+from experiments.benchmarks import harness
 from headwise import _numerics
 from headwise import _xla
 
@@ -224,49 +224,32 @@ def _replaced(values: Mapping[str, Any]) -> Iterator[None]:
         jax.clear_caches()
 
 
-def _compiled(canary: Canary, trick: bool, tiny: bool) -> tuple[Any, tuple, float]:
-    """The program with or without its trick, its arguments, seconds to compile."""
+def _compiled(canary: Canary, trick: bool, tiny: bool) -> harness.Compiled:
+    """The program with or without its trick."""
     with _replaced({} if trick else canary.without):
         function, args = canary.build(tiny)
         if not trick and canary.plain is not None:
             function = canary.plain
-        lowered = jax.jit(lambda *args: function(*args)).lower(*args)
-        start = time.perf_counter()
-        return lowered.compile(), args, time.perf_counter() - start
-
-
-def _milliseconds(programs: list[tuple[Any, tuple, float]], calls: int) -> list[float]:
-    """The best of some calls of each, taken in turns."""
-    best = [np.inf] * len(programs)
-    for _ in range(calls + 1):  # The first warms up: it is never the best.
-        for i, (program, args, _) in enumerate(programs):
-            start = time.perf_counter()
-            jax.block_until_ready(program(*args))
-            best[i] = min(best[i], 1e3 * (time.perf_counter() - start))
-    return best
+        return harness.compiled(lambda *args: function(*args), *args)
 
 
 def measured(canary: Canary, calls: int, tiny: bool) -> tuple[float, float]:
     """The cost with the trick and without it."""
     both = [_compiled(canary, trick, tiny) for trick in (True, False)]
     if canary.cost == "MB":
-        sizes = [program.memory_analysis() for program, _, _ in both]
-        with_it, without = (size.temp_size_in_bytes / 1e6 for size in sizes)
+        with_it, without = (program.temporary / 1e6 for program in both)
     elif canary.cost == "s to compile":
-        with_it, without = (seconds for _, _, seconds in both)
+        with_it, without = (program.seconds for program in both)
     else:
-        with_it, without = _milliseconds(both, calls)
+        ways = {str(i): harness.way(program.call) for i, program in enumerate(both)}
+        taken = harness.best(harness.turns(ways, rounds=calls))
+        with_it, without = (1e3 * seconds for seconds in taken.values())
     return with_it, without
 
 
 def main(argv: list[str]) -> None:
     """Prints the table; raises SystemExit(1) with the names of tricks that fail."""
-    del argv
-    unknown = set(_TRICKS.value or ()) - set(CANARIES)
-    if unknown:
-        raise app.UsageError(f"--tricks: unknown {sorted(unknown)}")
-    jax.config.update("jax_enable_compilation_cache", False)  # For times to compile.
-    print(f"jax {jax.__version__}, {jax.default_backend()}")
+    harness.begin(argv, tricks=(_TRICKS.value or (), CANARIES))
     print(f"{'trick':26}{'with':>10}{'without':>10}  {'':13}{'ratio':>6}{'least':>7}")
     failed = []
     for trick in _TRICKS.value or CANARIES:

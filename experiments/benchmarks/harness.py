@@ -83,8 +83,8 @@ def keep_memory() -> None:
 class Compiled(NamedTuple):
     """A compiled program and what compiling it showed."""
 
-    call: Callable[[], None]
-    """Runs it and waits for the end."""
+    call: Callable[[], Any]
+    """Runs it, waits for the end and gives the result."""
     seconds: float
     """That tracing and compiling took together."""
     operations: float
@@ -92,8 +92,8 @@ class Compiled(NamedTuple):
     """Bytes beside arguments and results."""
 
 
-def _run(program: Callable, *args: Any) -> None:
-    jax.block_until_ready(program(*args))
+def _run(program: Callable, *args: Any) -> Any:
+    return jax.block_until_ready(program(*args))
 
 
 def compiled(function: Callable, *args: Any) -> Compiled:
