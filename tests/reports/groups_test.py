@@ -170,3 +170,18 @@ def test_pictures_by_setting(crossed):
     ticks = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
     assert ticks == ["lr=0.01", "lr=0.02"]
     plt.close("all")
+
+
+def test_settings_too_long_for_a_row_are_told_below():
+    long = "epo:preferences=left:1;right:2;ratio=0.25"
+    records = [record(1.0, lr=0.5, balancer=name) for name in ("mgda", long)]
+    text = hw.reports.sweep_table(records, HIGHER)
+    table, legend = text.split("\n\n")
+    assert first_column(table) == ["balancer 1", "balancer 2"]
+    assert legend.splitlines() == [
+        "balancer 1: balancer=mgda",
+        f"balancer 2: balancer={long}",
+    ]
+    heads = {f"head{i}": 1.0 for i in range(14)}
+    other = [record(1.0, weights=heads), record(2.0, weights=heads | {"head3": 0.5})]
+    assert "\n\n" not in hw.reports.sweep_table(other, HIGHER)

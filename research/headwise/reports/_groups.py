@@ -18,6 +18,8 @@ Record = Mapping[str, Any]
 Column = tuple[str, str]
 
 _MISSING = object()
+_LONGEST = 40
+"""Characters of a row's name in a table or picture."""
 
 
 class Words(NamedTuple):
@@ -93,14 +95,34 @@ def labels(
     notes += [f"pooled over {', '.join(over)}"] if over else []
     if not varied:
         return [_label(row, chosen) or "all trials" for row in rows], "; ".join(notes)
-    # As few digits as tell the rows apart.
+    names = _whole_names(rows, varied)
+    if max(map(len, names)) > _LONGEST:
+        names = [f"{words(rows, chosen).one} {i + 1}" for i in range(len(rows))]
+    return names, "; ".join(notes)
+
+
+def legend(rows: Sequence[Mapping[str, Any]], chosen: Sequence[Column]) -> list[str]:
+    """What `setting 1`, ... of `labels` are, a line each; [] where the labels say it.
+
+    Weightings of many heads have none: they stand in the records.
+    """
+    varied = [column for column in chosen if _varies(rows, column)]
+    if not any(kind == "settings" for kind, _ in varied):
+        return []
+    names, (short, _) = _whole_names(rows, varied), labels(rows, chosen)
+    return [f"{a}: {b}" for a, b in zip(short, names, strict=True) if a != b]
+
+
+def _whole_names(
+    rows: Sequence[Mapping[str, Any]], varied: Sequence[Column]
+) -> list[str]:
+    """The rows by what varies, with as few digits as tell them apart."""
+    names: list[str] = []
     for digits in (3, 6, 17):
         names = [_label(row, varied, digits) for row in rows]
         if len(set(names)) == len(names):
             break
-    if max(map(len, names)) > 40:
-        names = [f"{words(rows, chosen).one} {i + 1}" for i in range(len(rows))]
-    return names, "; ".join(notes)
+    return names
 
 
 def words(rows: Sequence[Mapping[str, Any]], chosen: Sequence[Column]) -> Words:

@@ -32,7 +32,7 @@ def sweep_table(
             all heads. None: the weights and every setting that varies.
 
     Returns:
-        Lines of text.
+        Lines of text; rows of settings that are too long to name are told below.
 
     Raises:
         ValueError: `by` holds a name that is neither a head nor a setting.
@@ -66,7 +66,9 @@ def sweep_table(
         if row["diverged"]:
             mark = f"{mark} {row['diverged']} diverged".strip()
         cells.append([*line, mark])
-    return _text.table([_groups.words(rows, columns).title, *higher, ""], cells, title)
+    table = _text.table([_groups.words(rows, columns).title, *higher, ""], cells, title)
+    legend = _groups.legend(rows, columns)
+    return "\n".join([table, "", *legend]) if legend else table
 
 
 def _cell(row: Mapping[str, Any], name: str) -> str:
