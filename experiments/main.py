@@ -29,6 +29,9 @@ def main(argv: Sequence[str]) -> None:
     experiment = run.build(request)
     workdir = hw.training.claim_workdir(request.workdir, request.config())
     print(find.question(request.task.__doc__))
+    done = len(hw.sweeps.read(workdir))
+    if done:
+        print(f"{workdir}/ has {done} records already: what is done is not run again")
     if request.sweep:
         sweep.sweep(request, experiment, workdir)
     else:

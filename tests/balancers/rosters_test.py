@@ -39,7 +39,8 @@ def test_every_factory_is_in_one_roster():
 
 @pytest.mark.parametrize("roster", ROSTERS)
 def test_every_factory_has_a_case_in_the_table_of_its_roster(roster):
-    assert sorted(getattr(_cases, roster)) == sorted(getattr(hw.balancers, roster))
+    wrong = set(getattr(_cases, roster)) ^ set(getattr(hw.balancers, roster))
+    assert not wrong, f"rows of {roster} in tests/balancers/_cases.py: {sorted(wrong)}"
 
 
 @pytest.mark.parametrize("roster", ROSTERS)
@@ -56,7 +57,7 @@ def test_folder_is_roster(roster):
 
 @pytest.mark.parametrize("roster", NEEDS)
 def test_roster_is_what_a_factory_needs(roster):
-    for name in getattr(hw.balancers, roster):
+    for name in set(getattr(hw.balancers, roster)) & set(getattr(_cases, roster)):
         assert _cases.make(name).needs == NEEDS[roster], name
 
 
@@ -74,7 +75,10 @@ def test_the_values_of_every_factory_are_worked_out_somewhere():
             hw.balancers.WRAPPERS  # by hand in wrappers_test.py and its neighbours
         )
     )
-    assert not missing, f"no golden row, no formula: {sorted(missing)}"
+    assert not missing, (
+        f"no row in gramian_golden_test.py, no formula in _formulas.py, no file in "
+        f"WORKED_OUT_IN: {sorted(missing)}"
+    )
     here = pathlib.Path(__file__).parent
     for name, file in WORKED_OUT_IN.items():
         assert name not in golden, f"{name} has a golden row by now"

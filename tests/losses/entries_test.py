@@ -9,7 +9,9 @@ OTHERS = {"checked", "deep_supervision", "distance_transform"}
 
 def test_every_loss_has_one_entry():
     names = [name for family in FAMILIES for name in family.ENTRIES]
-    assert sorted(names) == sorted(set(hw.losses.__all__) - OTHERS)
+    assert len(set(names)) == len(names)
+    wrong = set(names) ^ (set(hw.losses.__all__) - OTHERS)
+    assert not wrong, f"entries in tests/losses/_*_entries.py: {sorted(wrong)}"
 
 
 def test_entries_are_about_the_loss_of_their_name():

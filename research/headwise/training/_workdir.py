@@ -42,7 +42,7 @@ def claim_workdir(
         ...     claim_workdir(folder + "/run", {"seed": 1})
         ... except WorkdirError as error:
         ...     print(str(error).split(": ", 1)[1])
-        belongs to another run: seed was 0, is 1
+        belongs to another run: seed was 0, is 1 (give another folder)
     """
     path = pathlib.Path(workdir)
     wanted = json.loads(json.dumps(dict(config), sort_keys=True))
@@ -78,4 +78,4 @@ def _difference(owner: dict, config: dict) -> str:
         old, new = owner.get(name, "not set"), config.get(name, "not set")
         if old != new:
             parts.append(f"{name} was {old}, is {new}")
-    return "belongs to another run: " + "; ".join(parts)
+    return "belongs to another run: " + "; ".join(parts) + " (give another folder)"

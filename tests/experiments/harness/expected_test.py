@@ -28,7 +28,8 @@ def test_every_entry_is_a_command_with_bands_of_its_metrics():
 
 def test_every_experiment_has_an_entry():
     names = {entry["flags"][0].removeprefix("--experiment=") for entry in entries()}
-    assert names == set(find.names())
+    wrong = names ^ set(find.names())
+    assert not wrong, f"entries of experiments/expected.json: {sorted(wrong)}"
 
 
 @pytest.mark.slow
