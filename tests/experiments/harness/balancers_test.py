@@ -53,18 +53,30 @@ def test_the_names_are_the_rosters():
     assert sorted(balancers.names()) == sorted(rosters)
 
 
-@pytest.mark.parametrize("name", sorted(set(balancers.names()) - set(FROM_CODE)))
-def test_it_runs_two_steps(name, small):
+def started(name, small):
+    """A step with the balancer of a text, and the state before the first."""
     balancer = balancers.make(words(name), HEADS)
     optimizer = small.optimizer(2)
     state = run.first_state(small, HEADS, optimizer, balancer, 0)
-    step = jax.jit(
-        hw.training.make_step(small.values_fn, optimizer, balancer, stateful=True)
-    )
-    batch = run.batches(small, 0)
+    step = hw.training.make_step(small.values_fn, optimizer, balancer, stateful=True)
+    return step, state
+
+
+@pytest.mark.parametrize("name", sorted(set(balancers.names()) - set(FROM_CODE)))
+def test_it_goes_into_a_step(name, small):
+    """Traced; the battery of the balancers runs what it makes."""
+    step, state = started(name, small)
+    after, info = jax.eval_shape(step, state, run.batches(small, 0)(0))
+    assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
+    assert info.values.keys() == set(HEADS)
+
+
+@pytest.mark.parametrize("name", ["stch", "epo", "graddrop", "every"])
+def test_it_runs_two_steps(name, small):
+    step, state = started(name, small)
+    step, batch = jax.jit(step), run.batches(small, 0)
     for t in range(2):
-        state, info = step(state, batch(t))
-        assert info.values.keys() == set(HEADS)
+        state, _ = step(state, batch(t))
     for leaf in jax.tree.leaves(state.params):
         assert jnp.isfinite(leaf).all()
 
