@@ -110,7 +110,11 @@ def test_misuse_is_named(factory):
         factory([1.0, 2.0])
     with pytest.raises(ValueError, match=r"weights: .*'c'"):
         factory({"a": 1.0, "b": 1.0}).init(["a", "c"])
-    balancer = factory({"a": jnp.ones(2)})
     signals = hw.balancers.Signals(values=jnp.ones(1), step=0)
-    with pytest.raises(ValueError, match=r"weights\['a'\]: expected a scalar.*\(2,\)"):
+
+    def two_weights_for_one_head():
+        balancer = factory({"a": jnp.ones(2)})
         balancer.update(signals, balancer.init(["a"]))
+
+    with pytest.raises(ValueError, match=r"weights\['a'\]: expected a scalar.*\(2,\)"):
+        two_weights_for_one_head()
