@@ -2,7 +2,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
-TESTS = $(BIN)/python -m pytest -n auto --dist=loadfile
+# Files in their order: those of few long tests do not come last.
+TESTS = $(BIN)/python -m pytest -n auto --dist=loadfile --no-loadscope-reorder
+# More words for pytest, as `make test MORE=--cov`.
+MORE ?=
 
 .PHONY: demo test test-fast expected lint wheel matrix oldest newest clean
 
@@ -10,10 +13,10 @@ demo: $(VENV)/demo.installed
 	$(BIN)/python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
 
 test: $(VENV)/dev.installed
-	$(TESTS) --cov --cov-report=term:skip-covered
+	$(TESTS) $(MORE)
 
 test-fast: $(VENV)/dev.installed
-	$(TESTS) -m "not slow"
+	$(TESTS) -m "not slow" $(MORE)
 
 # Runs every experiment whole and asserts the numbers that it promises.
 expected: $(VENV)/demo.installed
