@@ -8,7 +8,6 @@ must stand in the file once; ```sh holds the commands that check the result.
 import pathlib
 import re
 import shutil
-import subprocess
 
 _BLOCK = re.compile(r"^```(\w+)(?: ([\w./-]+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -21,15 +20,13 @@ def recipes(text):
 
 
 def copy(root, folder):
-    """The files of a checkout that are, or would be, in the repository."""
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=root, text=True, capture_output=True)
-    assert listed.returncode == 0, listed.stderr
-    for name in listed.stdout.splitlines():
-        source, target = root / name, folder / name
-        if source.is_file():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target)
+    """What a recipe needs of a checkout: the folders, and the files beside them."""
+    leave = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    for name in ("research", "experiments", "launch", "tests", "docs"):
+        shutil.copytree(root / name, folder / name, ignore=leave)
+    for path in root.iterdir():
+        if path.is_file() and not path.name.startswith("."):
+            shutil.copyfile(path, folder / path.name)
 
 
 def follow(section, folder):
