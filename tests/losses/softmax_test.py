@@ -109,11 +109,11 @@ def test_big_volumes_lose_no_counts(size, channels):
 
 
 @pytest.mark.slow
-def test_volume_of_384_cubed():
-    """5.7e7 positions: beyond 2^24, and far beyond the largest float16."""
+def test_volume_of_512_cubed():
+    """1.3e8 positions: beyond 2^24, and far beyond the largest float16."""
     dtype = jnp.float16
-    shape = (1, 384, 384, 384)
-    labels = jnp.arange(384, dtype=jnp.int32).reshape(1, 384, 1, 1) % 2
+    shape = (1, 512, 512, 512)
+    labels = jnp.arange(512, dtype=jnp.int32).reshape(1, 512, 1, 1) % 2
     labels = jnp.broadcast_to(labels, shape)
 
     @jax.jit
@@ -127,7 +127,7 @@ def test_volume_of_384_cubed():
 
     value, steepest, same = gradient(jnp.ones((), dtype))
     assert same
-    # p = 1/2 everywhere: 1 - 2 * N/4 / (N/2 + N/2); N = 5.7e7 to 1e-6.
+    # p = 1/2 everywhere: 1 - 2 * N/4 / (N/2 + N/2); N = 1.3e8 to 1e-6.
     np.testing.assert_allclose(value, 0.5, rtol=1e-6)
     assert np.isfinite(steepest)
 
