@@ -1,5 +1,7 @@
 """Arithmetic that is safe at the edges: no NaN from 0 / 0, float32 accumulation."""
 
+from collections.abc import Sequence
+from collections.abc import Set
 from typing import Any
 
 import jax
@@ -13,6 +15,13 @@ from headwise.typing import PyTree
 def accumulator(*arrays: Array) -> jnp.dtype:
     """The dtype to sum in: at least float32, float64 where an input is float64."""
     return jnp.result_type(jnp.float32, *(array.dtype for array in arrays))
+
+
+def mean_of(arrays: Sequence[Array]) -> Array:
+    """Of arrays of one type, summed in at least float32."""
+    dtype = accumulator(*arrays)
+    wide = [x.astype(dtype) for x in arrays]
+    return (sum(wide[1:], wide[0]) / len(wide)).astype(arrays[0].dtype)
 
 
 def safe_divide(numerator: Array, denominator: Array, empty: float) -> Array:
@@ -75,11 +84,19 @@ def alike(tree: PyTree, *others: PyTree) -> PyTree:
     arrays = [x for x in jax.tree.leaves((tree, others)) if hasattr(x, "dtype")]
     axes = frozenset[str]().union(*(varying_axes(jax.typeof(x)) for x in arrays))
 
-    def vary(x: Array) -> Array:
-        missing = tuple(sorted(axes - varying_axes(jax.typeof(x))))
-        return lax.pcast(x, missing, to="varying") if missing else x
+    return jax.tree.map(lambda x: varying(x, axes), tree)
 
-    return jax.tree.map(vary, tree)
+
+def varying(array: Array, axes: Set[str]) -> Array:
+    """The array with a type that differs along these axes of a mesh, and its own."""
+    missing = tuple(sorted(axes - varying_axes(jax.typeof(array))))
+    return lax.pcast(array, missing, to="varying") if missing else array
+
+
+def full(kind: Any, value: float, dtype: Any = None) -> Array:
+    """An array of one number with the shape and type that a type says, or a dtype."""
+    array = jnp.full(kind.shape, value, kind.dtype if dtype is None else dtype)
+    return varying(array, varying_axes(kind))
 
 
 def varying_axes(type_of_array: Any) -> frozenset[str]:

@@ -98,6 +98,37 @@ class Values:
                 preds = jnp.asarray(preds, jnp.float64)
                 check_grads(loss, (preds,), order=entry.order, modes=["rev"])
 
+    def test_forward_equals_backward(self, name):
+        """<J v, u> = <v, Jᵀ u>, and where the values bend <J v, u> has a slope too."""
+        entry = self.entries[name]
+        with jax.enable_x64(True):
+            shape = (2, 2, 3) if entry.shapes is None else _draws.smallest(entry)
+            ((preds, targets, options),) = _draws.draws(name, entry, shape, 1, seed=5)
+            loss = functools.partial(_draws.bind(entry, options), targets=targets)
+            rng = np.random.default_rng(6)
+            v, u = (
+                rng.normal(size=s) for s in (shape, jax.eval_shape(loss, preds).shape)
+            )
+
+            def forward(p):
+                return jnp.sum(jax.jvp(loss, (p,), (v,))[1] * u)
+
+            def backward(p):
+                return jnp.sum(jax.vjp(loss, p)[1](u)[0] * v)
+
+            @jax.jit
+            def both(p):
+                ways = [forward, backward, jax.grad(backward)]
+                if entry.order > 1:
+                    ways.append(lambda p: jax.jvp(forward, (p,), (v,))[1])
+                return [way(p) for way in ways]
+
+            one, other, slope, *more = both(jnp.asarray(preds, jnp.float64))
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+            for second in more:
+                expected = jnp.sum(slope * v)
+                np.testing.assert_allclose(second, expected, rtol=1e-9, atol=1e-11)
+
     @pytest.mark.parametrize("smooth", [1e-5, 0.0])
     def test_finite_at_the_edges(self, name, smooth):
         entry = self.entries[name]

@@ -80,8 +80,24 @@ def test_derivatives_of_every_sum(shape):
             return sum(jnp.sum(f * jnp.sin(x)) for f, x in zip(factors, sums))
 
         check_grads(jax.jit(mixed), (logits,), order=2, modes=["rev"])
+        step = jnp.array(rng.normal(size=shape))
+
+        @jax.jit
+        def both(z):
+            """<slope, step> by either way, and the slope of that by both again."""
+
+            def forward(z):
+                return jax.jvp(mixed, (z,), (step,))[1]
+
+            twice = jax.jvp(forward, (z,), (step,))[1]
+            return forward(z), twice, jnp.sum(jax.grad(forward)(z) * step)
+
+        once, twice, other = both(logits)
+        slope = jax.jit(jax.grad(mixed))(logits)
+        np.testing.assert_allclose(once, jnp.sum(slope * step), rtol=1e-10)
+        np.testing.assert_allclose(twice, other, rtol=1e-10)
         # Forward over reverse, as in a Hessian-vector product.
-        slope, step = jax.grad(mixed), jnp.array(rng.normal(size=shape))
+        slope = jax.grad(mixed)
         _, got = jax.jvp(slope, (logits,), (step,))
         expected = jax.grad(lambda z: jnp.sum(slope(z) * step))(logits)
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)

@@ -25,8 +25,6 @@ from typing import Any
 from typing import TypeAlias
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 from jax.extend import core
 
 from headwise import _numerics
@@ -48,9 +46,7 @@ def struct(v: Var) -> jax.ShapeDtypeStruct:
 
 def zeros(v: Var) -> Array:
     """Zeros of the variable's shape and type, differing between the same devices."""
-    zero = jnp.zeros(v.aval.shape, v.aval.dtype)
-    axes = tuple(sorted(_numerics.varying_axes(v.aval)))
-    return lax.pcast(zero, axes, to="varying") if axes else zero
+    return _numerics.full(v.aval, 0)
 
 
 def nbytes(v: Var) -> int:

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import SymbolicZero
 
 from headwise import _numerics
 from headwise import _xla
@@ -76,9 +75,9 @@ def weighted_sums(weights: Array, x: Array) -> Array:
     return jnp.sum(parts, 1)
 
 
-def along_channels(x: Array, of_class: Array | SymbolicZero) -> Array:
+def along_channels(x: Array, of_class: Array | None) -> Array:
     """[B, *S] sums over the channels of x [B, *S, C] times what is [B, C]."""
-    if isinstance(of_class, SymbolicZero):
+    if of_class is None:
         return jnp.zeros_like(x[..., 0])
     if _is_fused(x):
         return jnp.sum(x * _class_axis.spread(of_class, x), -1)

@@ -8,7 +8,6 @@ vector axis of its own.
 import functools
 
 import jax.numpy as jnp
-from jax.custom_derivatives import SymbolicZero
 
 from headwise import _xla
 from headwise.typing import Array
@@ -48,19 +47,19 @@ def is_label(labels: Array, channels: int) -> Array:
     )
 
 
-def spread(of_class: Array | SymbolicZero, like: Array) -> Array:
+def spread(of_class: Array | None, like: Array) -> Array:
     """[B, C] as [B, 1.., C], to go with [B, *S, C]."""
-    if isinstance(of_class, SymbolicZero):
+    if of_class is None:
         return jnp.zeros_like(like)
     batch, channels = of_class.shape
     of_class = of_class.reshape(batch, *(1,) * (like.ndim - 2), channels)
     return jnp.broadcast_to(of_class, like.shape)
 
 
-def of_label(labels: Array, of_class: Array | SymbolicZero, like: Array) -> Array:
+def of_label(labels: Array, of_class: Array | None, like: Array) -> Array:
     """[B, *S] of [B, C] the entry of each label; 0 where it is no class."""
     few = like.shape[-1] <= _xla.WRITTEN_OUT
-    if few or isinstance(of_class, SymbolicZero):
+    if few or of_class is None:
         return at(labels, spread(of_class, like))
     picked = at(labels.reshape(len(labels), -1), of_class[:, None])
     return picked.reshape(labels.shape)

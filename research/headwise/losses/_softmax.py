@@ -10,14 +10,14 @@ Few channels are written out, and all sums taken side by side in one pass; above
 (`_block_sums`).
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.custom_derivatives import CustomVJPPrimal
-from jax.custom_derivatives import SymbolicZero
 
+from headwise import _linear_map
 from headwise import _numerics
 from headwise import _xla
 from headwise.losses import _block_sums
@@ -79,17 +79,25 @@ def visible(logits: Array, labels: Array) -> Array:
     return jnp.where((labels == MASKED)[..., None], 0, wide)
 
 
-@jax.custom_vjp
+@jax.custom_jvp
 def _label_sums(logits: Array, labels: Array) -> LabelSums:
     return _forward(logits, labels)[0]
 
 
-def _forward(logits: Array, labels: Array) -> tuple[LabelSums, tuple]:
+@_label_sums.defjvp
+def _label_sums_jvp(primals: tuple, tangents: tuple) -> tuple[LabelSums, LabelSums]:
+    sums, known = _forward(*primals)
+    moved = _linear_map.linear_map(_tangents, _cotangent, known, tangents[:1])
+    return sums, LabelSums(*moved)
+
+
+def _forward(logits: Array, labels: Array) -> tuple[LabelSums, list[Array]]:
+    """The sums, and what their derivative has to know."""
     if logits.shape[-1] > _xla.WRITTEN_OUT:
         sums, largest, scale = _wide_sums(logits, labels)
     else:
         sums, largest, scale = _written_out_sums(logits, labels)
-    return sums, (logits, labels, largest, scale)
+    return sums, [logits, labels, largest, scale]
 
 
 def _written_out_sums(logits: Array, labels: Array) -> tuple[LabelSums, Array, Array]:
@@ -154,27 +162,46 @@ def _below_largest(logits: Array, labels: Array, largest: Array) -> Array:
     return jnp.where(labels >= 0, of_label - largest, 0)
 
 
-def _backward(residuals: tuple, cotangents: LabelSums) -> tuple[Array, None]:
-    """Cotangents of the logits, from exponentials that are computed once more.
+def _tangents(known: Sequence[Array], tangents: Sequence[Array]) -> list[Array]:
+    """Tangents of the sums: for p of one position dp = p (dlogits - Σ p dlogits)."""
+    logits, labels, largest, scale = known
+    p = _exponentials(logits, labels, largest) * scale[..., None]
+    along = visible(tangents[0], labels)
+    mean = _class_axis.over_channels("sum", p * along)
+    dp = p * (along - mean[..., None])
+    label = _class_axis.is_label(labels, logits.shape[-1])
+    sums = [
+        jnp.sum(x, tuple(range(1, labels.ndim)))
+        for x in (jnp.where(label, dp, 0), dp, 2 * p * dp)
+    ]
+    nll = jnp.where(labels >= 0, mean - _class_axis.at(labels, along), 0)
+    return [*sums, jnp.zeros_like(sums[0]), nll]
+
+
+def _cotangent(
+    known: Sequence[Array], cotangents: Sequence[Array | None]
+) -> list[Array]:
+    """Cotangent of the logits, from exponentials that are computed once more.
 
     For p of one position and g = dloss/dp: dloss/dlogits = p (g - Σ p g), and p - t
-    for -log p of the label. What the loss does not use costs nothing.
+    for -log p of the label. What the loss does not use, None, costs nothing.
     """
-    logits, labels, largest, scale = residuals
+    logits, labels, largest, scale = known
+    of_intersection, of_preds, of_squares, _, of_nll = cotangents
     exps = _exponentials(logits, labels, largest)
     p = exps * scale[..., None]
     g, rest, at_label = jnp.zeros_like(p), jnp.zeros_like(scale), jnp.zeros_like(p)
-    if not _is_zero(cotangents.nll):
-        rest = jnp.where(labels >= 0, cotangents.nll, 0)
+    if of_nll is not None:
+        rest = jnp.where(labels >= 0, of_nll, 0)
         at_label -= rest[..., None]
-    if not all(map(_is_zero, cotangents[:3])):
-        _, preds, squares = (_class_axis.spread(x, exps) for x in cotangents[:3])
+    if any(ct is not None for ct in (of_intersection, of_preds, of_squares)):
+        preds, squares = (_class_axis.spread(x, exps) for x in (of_preds, of_squares))
         g = preds + 2 * p * squares
-        of_label = _class_axis.of_label(labels, cotangents.intersection, exps)
+        of_label = _class_axis.of_label(labels, of_intersection, exps)
         if logits.shape[-1] > _xla.WRITTEN_OUT:
             mine = jnp.exp(_below_largest(logits, labels, largest))
-            total = _block_sums.along_channels(exps, cotangents.preds) + 2 * scale * (
-                _block_sums.along_channels(exps * exps, cotangents.squares)
+            total = _block_sums.along_channels(exps, of_preds) + 2 * scale * (
+                _block_sums.along_channels(exps * exps, of_squares)
             )
         else:
             mine = _class_axis.at(labels, exps)
@@ -183,20 +210,9 @@ def _backward(residuals: tuple, cotangents: LabelSums) -> tuple[Array, None]:
         at_label += p * of_label[..., None]
     label = _class_axis.is_label(labels, logits.shape[-1])
     slope = p * (g + rest[..., None]) + jnp.where(label, at_label, 0)
-    return slope.astype(logits.dtype), None
+    return [slope.astype(logits.dtype)]
 
 
-def _is_zero(cotangent: Array | SymbolicZero) -> bool:
-    return isinstance(cotangent, SymbolicZero)
-
-
-def _forward_of(
-    logits: CustomVJPPrimal, labels: CustomVJPPrimal
-) -> tuple[LabelSums, tuple]:
-    return _forward(logits.value, labels.value)
-
-
-_label_sums.defvjp(_forward_of, _backward, symbolic_zeros=True)
 # Outside of jit, too, its loops are compiled once.
 _compiled = jax.jit(_label_sums, inline=True)
 
@@ -209,7 +225,6 @@ def label_sums(logits: Array, labels: Array) -> LabelSums:
         labels: int32 [B, *S], as `Labels.labels` of `_inputs`.
 
     Returns:
-        In float32, or float64 for such logits. Differentiable in reverse mode any
-        number of times, and forward over reverse.
+        In float32, or float64 for such logits. Differentiable in both modes.
     """
     return _compiled(jnp.asarray(logits), labels)
