@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from headwise import _numerics
 from headwise.typing import PyTree
 
 
@@ -21,6 +22,13 @@ class Traced:
     shape: PyTree
     """Of the result: a pytree of `jax.ShapeDtypeStruct`."""
 
+    @property
+    def types(self) -> PyTree:
+        """Of the result, with what they say of devices."""
+        return jax.tree.unflatten(
+            jax.tree.structure(self.shape), self.program.out_avals
+        )
+
     def __call__(self, *args: PyTree) -> Any:
         results = core.jaxpr_as_fun(self.program)(*jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(self.shape), results)
@@ -34,3 +42,23 @@ def traced(function: Callable[..., PyTree], *args: PyTree) -> Traced:
     it each time would run all of its Python each time.
     """
     return Traced(*jax.make_jaxpr(function, return_shape=True)(*args))
+
+
+def branches(*programs: Traced) -> list[Callable[..., Any]]:
+    """The programs as branches of `lax.cond`, which have to agree in their types.
+
+    Inside of `jax.shard_map` a result of one branch may differ between devices where
+    that of another does not. Such a result is made to differ in all, and no other one.
+    """
+    pairs = zip(*(program.program.out_avals for program in programs), strict=True)
+    axes = [frozenset().union(*map(_numerics.varying_axes, types)) for types in pairs]
+
+    def branch(program: Traced) -> Callable[..., Any]:
+        def run(*args: PyTree) -> Any:
+            leaves, structure = jax.tree.flatten(program(*args))
+            leaves = list(map(_numerics.varying, leaves, axes))
+            return jax.tree.unflatten(structure, leaves)
+
+        return run
+
+    return list(map(branch, programs))

@@ -143,8 +143,11 @@ def after(x: Array, done: Array) -> Array:
     Compilers interleave independent backward passes, and then the intermediate arrays
     of all of them are alive at once. `lax.optimization_barrier` alone does not order
     them on every backend, so that x gets a true dependency: it adds the lowest bit of
-    n (n + 1), which is 0.
+    n (n + 1), which is 0. Where `done` differs between devices and x does not, that
+    would change the type of x, and x is not ordered.
     """
+    if _axes(done) - _axes(x):
+        return x
     if _numerics.has_sharding_type(done):
         return lax.optimization_barrier((x, done))[0]
     first = jnp.real(done[(0,) * done.ndim]) if done.size else jnp.zeros(())
@@ -153,5 +156,22 @@ def after(x: Array, done: Array) -> Array:
 
 
 def hold(pending: Any, done: Array) -> tuple[Any, Array]:
-    """Both unchanged; nothing goes on from `pending` before `done` is computed."""
-    return lax.optimization_barrier((pending, done))
+    """Both unchanged; nothing goes on from `pending` before `done` is computed.
+
+    A barrier gives one type to all that passes it: each type has its own, and what
+    would come to differ between devices through `done` has none.
+    """
+    leaves, structure = jax.tree.flatten(pending)
+    held = done
+    for axes in {_axes(x) for x in leaves}:
+        if _axes(done) <= axes:
+            mine = [i for i, x in enumerate(leaves) if _axes(x) == axes]
+            *group, last = lax.optimization_barrier([*(leaves[i] for i in mine), done])
+            held = last if axes == _axes(done) else held
+            for i, x in zip(mine, group, strict=True):
+                leaves[i] = x
+    return jax.tree.unflatten(structure, leaves), held
+
+
+def _axes(array: Array) -> frozenset[str]:
+    return _numerics.varying_axes(jax.typeof(array))

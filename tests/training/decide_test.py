@@ -159,7 +159,6 @@ def test_when_due_traces_each_branch_once():
             due,
             lambda: outcome("refresh", jnp.array([[1.0, -1.0], [-1.0, 1.0]])),
             lambda: outcome("keep", None),
-            due,
         )
 
     fresh, kept = run(True), run(False)

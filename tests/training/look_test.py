@@ -112,6 +112,14 @@ class TestSeveral:
             else:
                 assert made_of.backward is look.backward
 
+    def test_means_of_half_precision_are_finite(self, batches):
+        def plain(p, x):
+            return {"a": jnp.float16(6e4) + 0 * jnp.sum(p["s"])}, None
+
+        params = {"s": jnp.ones(2, jnp.float16)}
+        look = _look.several(plain, batches, params, jnp.ones(batches))
+        assert look.values["a"] == jnp.float16(6e4)
+
     def test_the_model_is_traced_once(self, batches):
         traces = []
 

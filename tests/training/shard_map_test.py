@@ -129,6 +129,122 @@ def test_contributions_of_long_leaves(model):
     assert_same(got, one_by_one(shares, x))
 
 
+OBJECTIVE = hw.Objective(
+    {"a": optax.losses.squared_error, "b": hw.losses.cross_entropy}
+)
+
+
+def by_objective(params, x):
+    """Targets made here differ between no devices, unlike the outputs."""
+    h = jnp.tanh(x @ params["A"])
+    return OBJECTIVE.values(
+        {"a": h @ params["B"], "b": h @ params["C"]},
+        {"a": jnp.ones((len(x), 2)), "b": jnp.zeros(len(x), jnp.int32)},
+    )
+
+
+@jax.custom_vjp
+def doubled(x):
+    return 2 * x
+
+
+doubled.defvjp(lambda x: (2 * x, None), lambda _, ct: (2 * ct,))
+
+
+def with_a_layer(params, x):
+    values = by_objective({n: doubled(p) for n, p in params.items()}, x)
+    return {"a": doubled(values["a"]), "b": values["b"]}
+
+
+def whole(balancer, program, params, x):
+    """Gradient, weights and presence from the whole batch, on one device."""
+    state = balancer.init(NAMES, params)
+    grads, info, _ = hw.balanced_grad(program, balancer)(params, state, x)
+    return grads, info.weights, info.present
+
+
+def in_shard_map(function, in_specs, out_specs):
+    mesh = Mesh(jax.devices()[:DEVICES], ("batch",))
+    return jax.jit(
+        jax.shard_map(function, mesh=mesh, in_specs=in_specs, out_specs=out_specs)
+    )
+
+
+SPLIT, WHOLE = PartitionSpec("batch"), PartitionSpec()
+WEIGHTED = {
+    "equal": (hw.balancers.equal(), values_fn),
+    "constant": (hw.balancers.constant({"a": 1.0, "b": 0.5}), by_objective),
+    "uncertainty": (hw.balancers.uncertainty(), values_fn),
+    "every": (hw.balancers.every(2, hw.balancers.upgrad()), by_objective),
+    "mgda": (hw.balancers.mgda(), with_a_layer),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_parameters_that_do_not_vary(name, model):
+    """Values are means over the devices; the gradient is that of the whole batch.
+
+    What comes out does not vary either: `out_specs` would be refused.
+    """
+    balancer, program = WEIGHTED[name]
+    params, x = model
+
+    def mean(params, x):
+        return jax.lax.pmean(program(params, x), "batch")
+
+    f = in_shard_map(lambda p, x: whole(balancer, mean, p, x), (WHOLE, SPLIT), WHOLE)
+    expected = jax.jit(lambda p, x: whole(balancer, program, p, x))(params, x)
+    assert_same(f(params, x), expected)
+
+
+def test_split_parameters(model):
+    """Rows of every matrix on a device each, gathered where they are used."""
+    params, x = model
+    params = {n: jnp.concatenate([p] * 4)[:4] for n, p in params.items()}
+    x = jnp.concatenate([x, x[:, :1]], 1)
+
+    def gathered(params, x):
+        full = {
+            n: jax.lax.all_gather(p, "batch", tiled=True) for n, p in params.items()
+        }
+        return jax.lax.pmean(by_objective(full, x), "batch")
+
+    def both(program):
+        def run(params, x):
+            balancer = hw.balancers.equal()
+            total = whole(balancer, program, params, x)[0]
+            grads = hw.head_grads(program)(params, x)[1]
+            return total, grads, hw.gramian(grads)
+
+        return run
+
+    def on_rows(params, x):
+        """The gramian of all rows is the sum of those of every device's."""
+        *gradients, gram = both(gathered)(params, x)
+        return gradients, jax.lax.psum(gram, "batch")
+
+    f = in_shard_map(on_rows, (SPLIT, SPLIT), (SPLIT, WHOLE))
+    assert_same(f(params, x), jax.jit(both(by_objective))(params, x))
+
+
+def test_objective_forward_and_back(model):
+    """The gradient of a total, by either way, of parameters of either type."""
+    params, x = model
+    w = params["B"]
+
+    def total(w, x):
+        return OBJECTIVE.total(by_objective(params | {"B": w}, x))
+
+    def derivatives(w, x):
+        mine = varying(w)
+        slopes = jax.grad(total)(mine, x), jax.jacfwd(total)(mine, x)
+        mean = jax.grad(lambda w: jax.lax.pmean(total(w, x), "batch"))(w)
+        return (*jax.lax.pmean(slopes, "batch"), mean)
+
+    got = in_shard_map(derivatives, (WHOLE, SPLIT), WHOLE)(w, x)
+    assert_same(got, [jax.jit(jax.grad(total))(w, x)] * 3)
+
+
 @pytest.mark.parametrize("channels", [3, 20])
 @pytest.mark.parametrize("name", ["dice", "dice_ce", "cldice", "hausdorff"])
 def test_losses(name, channels):

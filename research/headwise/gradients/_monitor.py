@@ -65,7 +65,6 @@ def monitor(
         update: PyTree | None = None,
     ) -> _contributions.Contributions:
         _trees.check_floating("params", params)
-        given = (params, args, weights, update)
 
         def sample() -> _contributions.Contributions:
             _, _, backward = _backward.linearize(plain, params, *args)
@@ -75,23 +74,22 @@ def monitor(
                 trees = (jax.tree.unflatten(structure, row) for row in rows)
                 return dict(zip(backward.names, trees, strict=True))
 
-            report = _contributions.contributions(
+            return _contributions.contributions(
                 by_head(backward.rows()),
                 weights,
                 update,
                 depth,
                 by_head(backward.reaches()),
             )
-            return _numerics.alike(report, given)
 
         sampled_once = _traced.traced(sample)
 
         def skip() -> _contributions.Contributions:
-            nothing = jax.tree.map(
-                lambda x: jnp.full(x.shape, jnp.nan, x.dtype), sampled_once.shape
+            return jax.tree.map(
+                lambda x: _numerics.full(x, jnp.nan), sampled_once.types
             )
-            return _numerics.alike(nothing, given)
 
-        return lax.cond(jnp.asarray(step) % every == 0, sampled_once, skip)
+        both = _traced.branches(sampled_once, _traced.traced(skip))
+        return lax.cond(jnp.asarray(step) % every == 0, *both)
 
     return sampled

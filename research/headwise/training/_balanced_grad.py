@@ -233,7 +233,6 @@ def balanced_grad_and_layout(
                 balancer.due(state),
                 by_gradients,
                 functools.partial(by_values, look),
-                (params, args, state),
             )
         info = Info(
             values=dict(look.values),

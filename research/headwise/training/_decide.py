@@ -115,7 +115,6 @@ def when_due(
     due: Array,
     refresh: Callable[[], Outcome],
     keep: Callable[[], Outcome],
-    given: PyTree,
 ) -> Outcome:
     """One of the two; between two refreshes gramian and conflicts are NaN.
 
@@ -123,20 +122,14 @@ def when_due(
         due: bool scalar, traced.
         refresh: an outcome by gradients.
         keep: an outcome by values.
-        given: all arrays that they come from, whose types the branches must have.
     """
-
-    def fresh() -> Outcome:
-        return _numerics.alike(refresh()._replace(grads=None), given)
-
-    refreshed = _traced.traced(fresh)
+    refreshed = _traced.traced(lambda: refresh()._replace(grads=None))
 
     def kept() -> Outcome:
         gram, pairs = (
-            jnp.full(x.shape, jnp.nan, x.dtype)
-            for x in (refreshed.shape.gramian, refreshed.shape.conflicts)
+            _numerics.full(x, jnp.nan)
+            for x in (refreshed.types.gramian, refreshed.types.conflicts)
         )
-        outcome = keep()._replace(gramian=gram, conflicts=pairs)
-        return _numerics.alike(outcome, given)
+        return keep()._replace(gramian=gram, conflicts=pairs)
 
-    return lax.cond(due, refreshed, kept)
+    return lax.cond(due, *_traced.branches(refreshed, _traced.traced(kept)))

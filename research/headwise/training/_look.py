@@ -142,7 +142,7 @@ def several(
     program = _traced.traced(lambda p, part: plain(p, part, *others), params, first)
     looks = [whole(program, params, part) for part in (first, *later)]
     values = jax.tree.map(
-        lambda *v: sum(v[1:], v[0]) / len(v), *(look.values for look in looks)
+        lambda *v: _numerics.mean_of(v), *(look.values for look in looks)
     )
     return Several(values, looks[-1].aux, tuple(look.backward for look in looks))
 
@@ -160,12 +160,12 @@ def accumulated(
 
     batch = parted("microbatches", parts, batch)
     program = _traced.traced(one, jax.tree.map(lambda a: a[0], batch))
-    (values, rows), aux = summed(program, program.shape[0], batch, params)
+    (values, rows), aux = summed(program, program.types[0], batch)
     return Accumulated(values, aux, rows, reached)
 
 
 def summed(
-    run: Callable[[Any], tuple[PyTree, Any]], shapes: PyTree, parts: Any, given: PyTree
+    run: Callable[[Any], tuple[PyTree, Any]], types: PyTree, parts: Any
 ) -> tuple[PyTree, Any]:
     """The mean over the parts of what `run` gives first, and its last second result.
 
@@ -173,9 +173,8 @@ def summed(
 
     Args:
         run: a part of the batch to (what is averaged, aux).
-        shapes: of what is averaged.
+        types: of what is averaged.
         parts: arrays whose leading axis counts the parts.
-        given: what `run` closes over, whose types the sums must have.
     """
 
     def add(total: PyTree, part: Any) -> tuple[PyTree, Any]:
@@ -183,9 +182,11 @@ def summed(
         return jax.tree.map(jnp.add, total, more), aux
 
     count = jax.tree.leaves(parts)[0].shape[0]
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, _numerics.accumulator(x)), shapes)
-    total, aux = lax.scan(add, _numerics.alike(zeros, given, parts), parts)
-    mean = jax.tree.map(lambda x, like: (x / count).astype(like.dtype), total, shapes)
+    zeros = jax.tree.map(
+        lambda x: _numerics.full(x, 0, _numerics.accumulator(x)), types
+    )
+    total, aux = lax.scan(add, zeros, parts)
+    mean = jax.tree.map(lambda x, like: (x / count).astype(like.dtype), total, types)
     return mean, jax.tree.map(lambda a: a[-1], aux)
 
 

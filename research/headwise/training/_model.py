@@ -50,9 +50,7 @@ def in_parts(plain: _look.Plain, microbatches: int) -> _look.Plain:
             jax.tree.map(lambda a: a[0], parts),
         )
         run = jax.checkpoint(program)
-        return _look.summed(
-            lambda part: run(params, part), program.shape[0], parts, params
-        )
+        return _look.summed(lambda part: run(params, part), program.types[0], parts)
 
     return means
 
