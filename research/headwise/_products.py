@@ -5,12 +5,14 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from headwise import _numerics
 from headwise import _xla
 from headwise.typing import Array
+from headwise.typing import PyTree
 
 
 def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Array:
@@ -116,6 +118,12 @@ def weighted_sum(
     ]
     total = sum(parts[1:], parts[0]) if parts else jnp.zeros_like(rows[0])
     return total.astype(jnp.result_type(*rows))
+
+
+def norm(tree: PyTree) -> Array:
+    """Length of all leaves together, squared and summed in at least float32."""
+    squares = [inner(x, x, _numerics.accumulator(x)) for x in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum(squares[1:], squares[0]))
 
 
 def inner(a: Array, b: Array, dtype: Any) -> Array:

@@ -221,6 +221,15 @@ class TestOutputs:
         value = hw.Objective({"y": l2}).values({"y": x}, {"y": 0 * x})["y"]
         np.testing.assert_allclose(value, 1004 / 1001, rtol=1e-6)  # bfloat16: 4e-3
 
+    @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+    def test_totals_are_float32_whatever_comes_in(self, dtype):
+        weights = {"y1": jnp.asarray(3.0, dtype), "y2": jnp.asarray(2.0, dtype)}
+        values = {"y1": jnp.asarray(4e4, dtype), "y2": jnp.asarray(1.0, dtype)}
+        total = two().total(values, weights)  # 1.2e5: float16 ends at 65504
+        expected = 3 * float(values["y1"]) + 2
+        assert total.dtype == jnp.float32
+        np.testing.assert_allclose(total, expected, rtol=1e-6)
+
     def test_float64_stays(self):
         with jax.enable_x64(True):
             x = jnp.array([0.1])

@@ -115,6 +115,21 @@ def test_report_shares_are_those_of_the_applied_update():
     )
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_norms_of_half_precision_are_finite(dtype):
+    """A float16 is at most 65504: squares from 256 on are beyond it."""
+    optimizer, balancer = optax.sgd(1e-6), hw.balancers.equal()
+    step = hw.training.make_step(
+        lambda p, x: {"a": jnp.sum(p["w"] * x)}, optimizer, balancer
+    )
+    params = {"w": jnp.ones(2, dtype)}
+    state = hw.training.init_state(["a"], params, optimizer, balancer)
+    _, info = step(state, jnp.array([3e4, 4e4], dtype))
+    assert info.grad_norm.dtype == jnp.float32
+    np.testing.assert_allclose(info.grad_norm, 5e4, rtol=4e-3)  # of the inputs
+    assert info.present["a"]
+
+
 def test_unknown_policy_is_refused():
     with pytest.raises(ValueError, match=r"private: expected .*'weighted'.*got 'mine'"):
         hw.training.make_step(values_fn, optax.sgd(0.1), private="mine")

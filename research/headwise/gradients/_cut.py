@@ -155,14 +155,17 @@ def add(total: Cotangents, more: Cotangents) -> None:
 
 
 def weighted(weights: Array, cotangents: Sequence[Cotangents]) -> Cotangents:
-    """Σ weight * cotangent by variable; a head of weight 0 leaves no trace."""
+    """Σ weight * cotangent by variable; a head of weight 0 leaves no trace.
+
+    Multiplied and summed in at least float32: in float16 small weights would be 0.
+    """
+
+    def part(weight: Array, ct: Array) -> Array:
+        dtype = _numerics.accumulator(ct)
+        return _numerics.drop_zero_weight(weight.astype(dtype), ct.astype(dtype))
+
     total: Cotangents = {}
     for h, mine in enumerate(cotangents):
-        add(
-            total,
-            {
-                v: _numerics.drop_zero_weight(weights[h].astype(ct.dtype), ct)
-                for v, ct in mine.items()
-            },
-        )
-    return total
+        add(total, {v: part(weights[h], ct) for v, ct in mine.items()})
+    dtypes = {v: ct.dtype for mine in cotangents for v, ct in mine.items()}
+    return {v: ct.astype(dtypes[v]) for v, ct in total.items()}

@@ -28,9 +28,8 @@ class Objective:
     the entries that count are summed and counted. This is Keras'
     `sum_over_batch_size`. Everything goes by name; nothing is matched by position.
 
-    Derivatives go in reverse mode, any number of times, and forward mode over it
-    (`jax.hessian`); forward mode alone (`jax.jvp`) does not pass the rule for weights
-    of 0.
+    Derivatives go both ways and any number of times, as far as the losses' own do:
+    `jax.grad`, `jax.jvp`, `jax.linearize`, `jax.jacfwd`, `jax.hessian`.
 
     Args:
         losses: {name of output: loss}. A loss is `loss(preds, targets)` -> values
@@ -215,8 +214,8 @@ class Objective:
             step: int scalar, for weights that are schedules.
 
         Returns:
-            A scalar. Heads with weight 0 count for nothing, even if NaN; the total's
-            derivative with respect to such a weight is 0.
+            A scalar, at least float32. Heads with weight 0 count for nothing, even if
+            NaN; the total's derivative with respect to such a weight is 0.
 
         Raises:
             ValueError: names differ, a value or weight is not a scalar, or a weight
@@ -243,6 +242,7 @@ class Objective:
                     )
                 weight = _checks.scalar(f"weights[{name!r}](step)", weight(step))
             value = _checks.scalar(f"values[{name!r}]", values[name])
+            value = value.astype(_numerics.accumulator(value))
             part = _numerics.drop_zero_weight(weight, value)
             total = part if total is None else total + part
         assert total is not None

@@ -138,10 +138,13 @@ def _combined(
     """Σ factor * row + ν ∇q; a factor of 0 leaves no trace."""
 
     def leaf(q: Array, *heads: Array) -> Array:
-        total = nu.astype(q.dtype) * q
+        dtype = _numerics.accumulator(q, *heads)
+        total = nu.astype(dtype) * q.astype(dtype)
         for h, row in enumerate(heads):
-            total += _numerics.drop_zero_weight(factors[h].astype(row.dtype), row)
-        return total
+            total += _numerics.drop_zero_weight(
+                factors[h].astype(dtype), row.astype(dtype)
+            )
+        return total.astype(q.dtype)
 
     return jax.tree.map(leaf, of_q, *rows)
 

@@ -10,6 +10,7 @@ from jax import lax
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import _products
 from headwise import gradients
 from headwise import solvers
 from headwise.training import _bilevel
@@ -132,7 +133,7 @@ def _differences(
     problem: _bilevel.BilevelProblem, along: PyTree, epsilon: float
 ) -> Array:
     """[H] derivatives of the training values along a direction, at two points."""
-    norm = optax.tree.norm(along)
+    norm = _products.norm(along)
     size = _numerics.safe_divide(jnp.full_like(norm, epsilon), norm, 0.0)
 
     def at(sign: float) -> Array:

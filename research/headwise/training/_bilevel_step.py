@@ -7,6 +7,7 @@ import jax
 import optax
 
 from headwise import _checks
+from headwise import _products
 from headwise import _trees
 from headwise import gradients
 from headwise.training import _bilevel
@@ -169,7 +170,7 @@ def make_bilevel_step(
             values=dict(values),
             valid_values=decision.valid,
             weights=weights,
-            grad_norm=optax.tree.norm(grads),
+            grad_norm=_products.norm(grads),
             slopes=dict(zip(names, decision.slopes, strict=True)),
             shares=dict(zip(names, decision.shares, strict=True)),
             conflicts=conflicts,

@@ -8,13 +8,15 @@ import jax.numpy as jnp
 import optax
 
 from headwise import _checks
+from headwise import _numerics
 from headwise.training import _bilevel
 from headwise.typing import Array
 
 
 def stacked(values: dict[str, Array]) -> Array:
-    """[H] in the order of the dict."""
-    return jnp.stack(list(values.values()))
+    """[H] in the order of the dict, at least float32."""
+    row = jnp.stack(list(values.values()))
+    return row.astype(_numerics.accumulator(row))
 
 
 class Upper(NamedTuple):

@@ -84,7 +84,10 @@ def make_record(done: int, window: Sequence[Info]) -> dict[str, Any]:
 
 
 def _mean(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: plain(np.mean([row[name] for row in rows])) for name in rows[0]}
+    # As floats: NumPy sums bfloat16 in bfloat16.
+    return {
+        name: plain(np.mean([float(row[name]) for row in rows])) for name in rows[0]
+    }
 
 
 def _by_module(c: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import _products
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
@@ -189,7 +190,7 @@ def make_step(
             balancer=balancer_state,
             key=state.key,
         )
-        norm = optax.tree.norm(grads)
+        norm = _products.norm(grads)
         return new, StepInfo(
             values=info.values,
             weights=info.weights,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _checks
+from headwise import _numerics
 from headwise import _products
 from headwise import _trees
 from headwise.balancers._core import _masked
@@ -136,13 +137,17 @@ def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balance
         several = jax.vmap(operate, in_axes=(0, None, 0, 0))
         weights, seen = several(grams, present, keys, state.similarity)
         direction = [
-            jnp.asarray(
-                sum(weights[group, h].astype(g.dtype) * g for h, g in enumerate(row))
-            )
-            for row, group in zip(rows, of_leaf, strict=True)
+            _sum(weights[group], row) for row, group in zip(rows, of_leaf, strict=True)
         ]
         shown = _masked.zero_absent(jnp.mean(weights, axis=0), present)
         tree = jax.tree.unflatten(jax.tree.structure(first), direction)
         return _types.Decision(shown, tree), GradVacState(seen)
 
     return _types.Balancer(init, update, "gramian" if groups == "whole" else "grads")
+
+
+def _sum(weights: Array, row: Sequence[Array]) -> Array:
+    """Σ weight * gradient, in at least float32; rows of absent heads are 0."""
+    dtype = _numerics.accumulator(*row)
+    parts = [weights[h].astype(dtype) * g.astype(dtype) for h, g in enumerate(row)]
+    return sum(parts[1:], parts[0]).astype(jnp.result_type(*row))
