@@ -59,6 +59,14 @@ def prepare(name, names=_cases.NAMES):
     return balancer, jax.jit(balancer.update), start(name, balancer, names)
 
 
+def library_states(state):
+    """The state and those within it that balancers of the library made."""
+    if isinstance(getattr(state, "names", None), hw.balancers.Names):
+        yield state
+        for field in state:
+            yield from library_states(field)
+
+
 def assert_same(got, expected, rtol=1e-6):
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):

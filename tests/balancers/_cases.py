@@ -4,6 +4,8 @@ All that is tested of every balancer (contract, absent heads, edges, misuse, opt
 rosters) takes it from here; a factory without a row fails `rosters_test.py` by name.
 """
 
+import inspect
+
 import optax
 
 import headwise as hw
@@ -52,7 +54,7 @@ FROM_VALUES = {
     ),
     "imtl_l": _case.Case(
         _case.fixed(optimizer=optax.adam(0.1)),
-        {"optimizer": _bad.OPTIMIZER, "initial": _bad.NUMBER},
+        {"optimizer": _bad.OPTIMIZER, "initial": _bad.LOG_WEIGHT},
     ),
     "ldc": _case.Case(
         _case.fixed(optimizer=optax.adam(0.1)),
@@ -137,7 +139,7 @@ FROM_VALUES = {
         },
         {
             "kinds": _bad.CHOICE,
-            "initial": _bad.NUMBER,
+            "initial": _bad.LOG_WEIGHT,
             "optimizer": _bad.OPTIMIZER,
         },
     ),
@@ -277,7 +279,7 @@ WRAPPERS = {
         _case.around_mgda(lower=0.1, upper=0.5),
         {"lower": _bad.NAN, "upper": _bad.NAN, **WRAPPED},
         GRAM,
-        label="mgda",
+        label="(clipped|mgda)",
     ),
     "cr_mogm": _case.Case(
         _case.around_mgda(),
@@ -296,10 +298,13 @@ WRAPPERS = {
         },
         {"otherwise": _bad.BALANCER, **WRAPPED},
         GRAM,
-        label="mgda",
+        label="(fallback|mgda)",
     ),
     "rescaled": _case.Case(
-        _case.around_mgda(), {"total": _bad.POSITIVE, **WRAPPED}, GRAM, label="mgda"
+        _case.around_mgda(),
+        {"total": _bad.POSITIVE, **WRAPPED},
+        GRAM,
+        label="(rescaled|mgda)",
     ),
     "smoothed": _case.Case(
         _case.around_mgda(decay=0.7),
@@ -311,7 +316,7 @@ WRAPPERS = {
         _case.around_mgda(steps=1),
         {"steps": _bad.NONNEGATIVE_INT, "observe": _bad.BOOLEAN, **WRAPPED},
         GRAM,
-        label="mgda",
+        label="(warm_up|mgda)",
     ),
     "with_preferences": _case.Case(
         lambda names: {"balancer": hw.balancers.mgda(), **_case.wanted(names)},
@@ -327,3 +332,12 @@ CASES = FROM_VALUES | FROM_GRAMIAN | FROM_GRADIENTS | WRAPPERS
 def make(name, names=NAMES):
     """The balancer of a case."""
     return getattr(hw.balancers, name)(**CASES[name].options(names))
+
+
+def make_plain(name, names=NAMES):
+    """With the options that the factory must be given alone."""
+    factory = getattr(hw.balancers, name)
+    parameters = inspect.signature(factory).parameters.values()
+    needed = {p.name for p in parameters if p.default is p.empty}
+    options = CASES[name].options(names)
+    return factory(**{option: options[option] for option in needed})

@@ -10,6 +10,8 @@ import pytest
 
 import headwise as hw
 from tests import _pages
+from tests.balancers import _battery
+from tests.balancers import _cases
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "balancers.md"
 WITH_ARGUMENTS = {
@@ -18,13 +20,13 @@ WITH_ARGUMENTS = {
 
 
 def table():
-    """[(name, needs, no conflict, free of scale)] of the methods."""
+    """[(name, needs, no conflict, free of scale, positive values)] of the methods."""
     rows = []
     for line in PAGE.read_text().splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if len(cells) == 6 and cells[0].startswith("`"):
+        if len(cells) == 7 and cells[0].startswith("`"):
             for name in re.findall(r"`(\w+)`", cells[0]):
-                rows.append((name, cells[1], cells[3], cells[4]))
+                rows.append((name, cells[1], *cells[3:6]))
     return rows
 
 
@@ -126,3 +128,49 @@ def test_free_of_scale(name):
         cosine = np.abs(cosine)
     # float32 solutions of problems with a condition of up to some 1e4.
     np.testing.assert_allclose(cosine, 1.0, atol=1e-4)
+
+
+def weights_of_some_steps(name):
+    """A function of the first head's values [T] and of who is there: weights [T, H]."""
+    balancer = _cases.make_plain(name)
+    start = _battery.start(name, balancer, _cases.NAMES)
+    shown = _battery.make_signals(_battery.make_grads())
+
+    @jax.jit
+    def run(state, firsts, present):
+        def body(state, first):
+            signals = shown._replace(present=present)
+            values = signals.values.at[0].set(first)
+            decision, state = balancer.update(signals._replace(values=values), state)
+            return state, decision.weights
+
+        return jax.lax.scan(body, state, firsts)[1]
+
+    def weights(firsts, here=True):
+        present = jnp.array([here, True, True])
+        return np.asarray(run(start, jnp.asarray(firsts, jnp.float32), present))
+
+    return weights
+
+
+@pytest.mark.parametrize(("name", "claim"), [(row[0], row[4]) for row in ROWS])
+def test_positive_values(name, claim):
+    """Whether a head whose value goes through 0 is another one then."""
+    weights = weights_of_some_steps(name)
+    if claim != "yes":
+        # There is nothing at 0 for it.
+        up, down = weights([1e-6] * 4), weights([-1e-6] * 4)
+        np.testing.assert_allclose(up, down, rtol=1e-3, atol=1e-3)
+        return
+    got = weights([-0.5, -0.5, 0.0, -1.0])
+    # How far below 0 does not matter to any head.
+    other = weights([-3.0, 0.0, -1e30, -1e-30])
+    np.testing.assert_allclose(got, other, rtol=1e-6)
+    if name == "imtl":  # of any sign
+        return
+    assert ((got[:, 0] > 0.1) & (got[:, 0] < 10)).all()
+    if name != "gradnorm":  # to which its gradient matters
+        others = [w[:, 1:] for w in (got, weights([0.0] * 4, here=False))]
+        np.testing.assert_allclose(
+            *(w / w.sum(1, keepdims=True) for w in others), rtol=1e-5, atol=1e-6
+        )

@@ -13,7 +13,7 @@ from tests.balancers import gramian_golden_test
 from tests.balancers import scalarization_test
 
 # What is no factory in `hw.balancers`.
-OTHERS = {"Balancer", "Decision", "Signals", "presence"}
+OTHERS = {"Balancer", "Decision", "Names", "Signals", "presence"}
 ROSTERS = ("FROM_VALUES", "FROM_GRAMIAN", "FROM_GRADIENTS", "WRAPPERS")
 NEEDS = dict(zip(ROSTERS, ("values", "gramian", "grads")))
 FOLDERS = dict(zip(ROSTERS, ("_values", "_gramian", "_gradients", "_wrappers")))

@@ -112,6 +112,31 @@ def test_absent_head_is_frozen():
     assert (state.log_variance != moved.log_variance)[jnp.array([0, 2])].all()
 
 
+def test_a_head_without_a_positive_value_stands_still():
+    """It reached a weight of 2.4e8 after 2,000 zeros and NaN after 8,900."""
+    balancer = hw.balancers.uncertainty()
+    values = np.tile([0.0, -0.5, np.nan], (9000, 1))
+    values[8000:] = 0.5
+    weights, state = loop(balancer, balancer.init(NAMES), values)
+    np.testing.assert_array_equal(weights[:8001], 0.5)
+    # Then it goes its way: to 1 / (2 value).
+    np.testing.assert_allclose(weights[-1], 1.0, rtol=1e-3)
+    for leaf in jax.tree.leaves(state):
+        assert np.isfinite(leaf).all()
+
+
+def test_bounds_and_the_way_back_from_them():
+    """By the rule in float64: 5,373 and 10,407 steps; without bounds more."""
+    values = np.full((14_000, 3), 0.5)
+    values[:3000] = 1e-30, 1e30, 2.0
+    balancer = hw.balancers.uncertainty()
+    weights, _ = loop(balancer, balancer.init(NAMES), values)
+    assert weights[2999, 0] == weights.max() == np.float32(0.5 * np.exp(14.0))
+    np.testing.assert_allclose(weights[2999, 1], 0.5 * np.exp(-14.0), rtol=1e-5)
+    away = np.abs(weights[3000:, :2] - 1.0) > 0.1
+    np.testing.assert_allclose(away.sum(0), [5373, 10407], rtol=0.02)
+
+
 def test_no_gradient_flows_through_the_weights():
     balancer = hw.balancers.uncertainty()
 

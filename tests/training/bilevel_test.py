@@ -230,7 +230,17 @@ def test_bad_input():
     optimizer = optax.sgd(0.1)
     for name, method in _bilevel_cases.METHODS.items():
         state = training.init_bilevel_state(["a", "b"], params, optimizer, method)
-        with pytest.raises(ValueError, match=f"{name}: expected 2 heads"):
+        words = r"expected the names \['a', 'b'\], got .*; unknown"
+        with pytest.raises(ValueError, match=rf"values_fn: {words}"):
+            _bilevel_cases.one_step(method, params, batches, state)
+        nameless = state._replace(names=None)
+        with pytest.raises(ValueError, match=rf"{name}: values: {words}"):
+            _bilevel_cases.one_step(method, params, batches, nameless)
+        other = training.moml() if name == "forum" else training.forum()
+        state = training.init_bilevel_state(
+            _bilevel_cases.NAMES, params, optimizer, other
+        )
+        with pytest.raises(TypeError, match=rf"{name}: expected the state of its own"):
             _bilevel_cases.one_step(method, params, batches, state)
 
     def uneven(p, batch):

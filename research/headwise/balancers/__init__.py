@@ -12,6 +12,7 @@ from headwise.balancers import _values
 from headwise.balancers import _wrappers
 from headwise.balancers._core import Balancer as Balancer
 from headwise.balancers._core import Decision as Decision
+from headwise.balancers._core import Names as Names
 from headwise.balancers._core import presence as presence
 from headwise.balancers._core import Signals as Signals
 from headwise.balancers._gradients import db_mtl as db_mtl
@@ -87,6 +88,7 @@ __all__ = (
     "WRAPPERS",
     "Balancer",
     "Decision",
+    "Names",
     "Signals",
     "presence",
     *FROM_GRADIENTS,

@@ -160,7 +160,8 @@ def _optimum(
     """Pivots until no variable that is allowed raises the price."""
     size = start.rows.shape[0] + start.rows.shape[1]
     # Multiples of the golden ratio, modulo 1: all different, in no order.
-    apart = tolerance * (1 + (0.618034 * jnp.arange(start.rows.shape[0])) % 1)
+    count = jnp.arange(start.rows.shape[0], dtype=start.rows.dtype)
+    apart = tolerance * (1 + (0.618034 * count) % 1)
 
     def step(state: _Tableau) -> _Tableau:
         moved = state.rows[:, -1] + apart.astype(state.rows.dtype)

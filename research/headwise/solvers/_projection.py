@@ -39,7 +39,7 @@ def project_simplex(point: Array, present: Array | None = None) -> Array:
     ordered = -jnp.sort(-shifted)
     finite = jnp.isfinite(ordered)
     sums = jnp.cumsum(jnp.where(finite, ordered, 0.0))
-    counts = jnp.arange(1, point.shape[0] + 1)
+    counts = jnp.arange(1, point.shape[0] + 1, dtype=point.dtype)
     thresholds = (sums - 1.0) / counts
     inside = finite & (ordered > thresholds)
     last = jnp.maximum(jnp.sum(inside) - 1, 0)

@@ -7,7 +7,6 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _trees
@@ -110,9 +109,10 @@ def balanced_grad(
         NaN.
 
     Raises:
-        ValueError: unknown `private` or `method`; `wrt` selects nothing; the balancer
-            lacks a signal (it names it); `microbatches` or the balancer's `batches` do
-            not divide the batch, or come together or with features.
+        ValueError: unknown `private` or `method`; `wrt` selects nothing; the state is
+            of other heads; the balancer lacks a signal (it names it); `microbatches` or
+            the balancer's `batches` do not divide the batch, or come together or with
+            features.
 
     Example:
         >>> def values_fn(p, x):
@@ -192,16 +192,12 @@ def balanced_grad_and_layout(
         key: Array | None,
         step: Array | int | None,
         present: Mapping[str, Array] | Array | None,
+        heads: balancers.Names | None = None,
     ) -> tuple[tuple[PyTree, Info, Any], Callable[[], _layout.Layout]]:
         _trees.check_floating("params", params)
         look = look_at(params, args)
-        names = tuple(look.values)
-        signals = balancers.Signals(
-            values=jnp.stack([look.values[n] for n in names]),
-            step=step,
-            key=key,
-            present=_decide.present_flags(names, present),
-        )
+        names = balancers.Names(look.values)
+        signals = _decide.signals_of(names, look.values, key, step, present, heads)
 
         @functools.cache
         def layout() -> _layout.Layout:

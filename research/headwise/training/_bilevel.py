@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import balancers
 from headwise import gradients
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -80,6 +81,8 @@ class BilevelState(NamedTuple):
     """The method's: variables behind the weights and their optimiser's state."""
     key: Array
     """The run's key; step t uses `fold_in(key, t)`."""
+    names: balancers.Names | None = None
+    """Of the heads, static; None: the step takes any."""
 
 
 class BilevelInfo(NamedTuple):
@@ -116,6 +119,8 @@ def init_bilevel_state(
 ) -> BilevelState:
     """The state before the first bilevel step. Pure: may be vmapped over keys.
 
+    All arrays are copies, as those of `init_state`: the state may be donated.
+
     Args:
         names: of the heads (`objective.names`).
         params: pytree of floating arrays.
@@ -140,11 +145,13 @@ def init_bilevel_state(
         0 [0.1 0.1]
     """
     params = jax.tree.map(jnp.asarray, params)
-    return BilevelState(
+    state = BilevelState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         rest=rest,
         optimizer=optimizer.init(params),
         upper=method.init(names),
         key=jax.random.key(0) if key is None else key,
+        names=balancers.Names(names),
     )
+    return jax.tree.map(jnp.copy, state)

@@ -10,6 +10,7 @@ from jax import lax
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import balancers
 from headwise import gradients
 from headwise import solvers
 from headwise.training import _bilevel
@@ -83,9 +84,13 @@ def forum(
     of_logits = optax.adam(1e-3) if optimizer is None else optimizer
 
     def init(names: Sequence[str]) -> _bilevel_upper.Upper:
-        logits = jnp.zeros(len(_checks.head_names("forum: names", names)))
+        names = balancers.Names(names, "forum")
+        logits = jnp.zeros(len(names))
         return _bilevel_upper.Upper(
-            logits, of_logits.init(logits), jax.nn.softmax(jnp.zeros_like(logits))
+            names,
+            logits,
+            of_logits.init(logits),
+            jax.nn.softmax(jnp.zeros_like(logits)),
         )
 
     def update(

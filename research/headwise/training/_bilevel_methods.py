@@ -11,6 +11,7 @@ from jax import lax
 from headwise import _checks
 from headwise import _numerics
 from headwise import _products
+from headwise import balancers
 from headwise import gradients
 from headwise import solvers
 from headwise.training import _bilevel
@@ -77,7 +78,7 @@ def auto_lambda(
     of_weights = optax.adam(1e-4) if optimizer is None else optimizer
 
     def init(names: Sequence[str]) -> _bilevel_upper.Upper:
-        names = _checks.head_names("auto_lambda: names", names)
+        names = balancers.Names(names, "auto_lambda")
         chosen = names if primary is None else primary
         _checks.known_names("primary", names, chosen)
         given = initial
@@ -88,7 +89,9 @@ def auto_lambda(
         scalars = [_checks.scalar(f"initial[{n!r}]", given[n]) for n in names]
         variables = jnp.stack(scalars).astype(jnp.result_type(float))
         shares = jnp.asarray([n in chosen for n in names], variables.dtype)
-        return _bilevel_upper.Upper(variables, of_weights.init(variables), shares)
+        return _bilevel_upper.Upper(
+            names, variables, of_weights.init(variables), shares
+        )
 
     def update(
         problem: _bilevel.BilevelProblem, upper: _bilevel_upper.Upper
@@ -118,11 +121,14 @@ def auto_lambda(
             )
             toward, valid = jax.grad(aim, has_aux=True)(ahead)
             slopes = _differences(problem, pull(toward)[0], epsilon)
+        # Of this method, not of the one that a checkpoint was made with.
+        shares = jnp.asarray([n in chosen for n in names], upper.shares.dtype)
         new = _bilevel_upper.descended(of_weights, slopes, upper)
+        new = new._replace(shares=shares)
         if lower is not None:
             new = new._replace(variables=jnp.maximum(new.variables, lower))
         decision = _bilevel.BilevelDecision(
-            weights=new.variables, valid=valid, slopes=slopes, shares=upper.shares
+            weights=new.variables, valid=valid, slopes=slopes, shares=shares
         )
         return decision, new
 
@@ -194,9 +200,13 @@ def moml(
     of_logits = optax.adam(1e-3) if optimizer is None else optimizer
 
     def init(names: Sequence[str]) -> _bilevel_upper.Upper:
-        logits = jnp.zeros(len(_checks.head_names("moml: names", names)))
+        names = balancers.Names(names, "moml")
+        logits = jnp.zeros(len(names))
         return _bilevel_upper.Upper(
-            logits, of_logits.init(logits), jax.nn.softmax(jnp.zeros_like(logits))
+            names,
+            logits,
+            of_logits.init(logits),
+            jax.nn.softmax(jnp.zeros_like(logits)),
         )
 
     def update(

@@ -83,7 +83,9 @@ def make_bilevel_step(
     Raises:
         ValueError: `inner_steps` or `microbatches` is not a positive int, or the latter
             comes with `stateful`. When the step is called: the batch is no pair; the
-            batches differ in their heads; `microbatches` does not divide a batch.
+            batches differ in their heads, or from the state; `microbatches` does not
+            divide a batch.
+        TypeError: when it is called: the state is of another method.
 
     Example:
         >>> def values_fn(params, batch):
@@ -120,6 +122,8 @@ def make_bilevel_step(
         args = (train_batch, state.rest, of_train)
         values, rest, backward = gradients.linearize(plain, state.params, *args)
         names, structure = tuple(values), jax.tree.structure(state.params)
+        if state.names is not None:
+            _checks.same_names("values_fn", state.names, names)
 
         def train(params: PyTree) -> dict[str, Array]:
             return plain(params, *args)[0]
@@ -165,6 +169,7 @@ def make_bilevel_step(
             optimizer=optimizer_state,
             upper=upper,
             key=state.key,
+            names=state.names,
         )
         return new, _bilevel.BilevelInfo(
             values=dict(values),

@@ -9,6 +9,7 @@ import optax
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import balancers
 from headwise.training import _bilevel
 from headwise.typing import Array
 
@@ -22,6 +23,7 @@ def stacked(values: dict[str, Array]) -> Array:
 class Upper(NamedTuple):
     """State of a method."""
 
+    names: balancers.Names
     variables: Array
     """[H] weights or logits."""
     optimizer: Any
@@ -29,13 +31,10 @@ class Upper(NamedTuple):
     """[H] how much each head's validation value counts (FORUM: averaged λ)."""
 
 
-def check_upper(method: str, problem: _bilevel.BilevelProblem, upper: Upper) -> None:
-    """Raises ValueError unless the state is of as many heads as the values."""
-    if upper.variables.shape != (len(problem.values),):
-        raise ValueError(
-            f"{method}: expected {upper.variables.shape[0]} heads, those of the state, "
-            f"got {_checks.listing(problem.values)}"
-        )
+def check_upper(method: str, problem: _bilevel.BilevelProblem, upper: Any) -> None:
+    """Raises unless the state is the method's and about the heads of the values."""
+    names = balancers.Names.in_state(method, upper)
+    _checks.same_names(f"{method}: values", names, problem.values)
 
 
 def descended(

@@ -37,6 +37,26 @@ class Outcome(NamedTuple):
     """The head gradients, where they were kept."""
 
 
+def signals_of(
+    names: balancers.Names,
+    values: Mapping[str, Array],
+    key: Array | None,
+    step: Array | int | None,
+    present: Mapping[str, Array] | Array | None,
+    heads: balancers.Names | None,
+) -> balancers.Signals:
+    """What is known before any gradient; raises unless the heads are those expected."""
+    if heads is not None:
+        _checks.same_names("values_fn", heads, names)
+    return balancers.Signals(
+        values=jnp.stack([values[name] for name in names]),
+        step=step,
+        key=key,
+        present=present_flags(names, present),
+        names=names,
+    )
+
+
 def present_flags(
     names: Sequence[str], present: Mapping[str, Array] | Array | None
 ) -> Array | None:

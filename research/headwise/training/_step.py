@@ -31,6 +31,8 @@ class TrainState(NamedTuple):
     balancer: Any
     key: Array
     """The run's key; step t uses `fold_in(key, t)`."""
+    names: balancers.Names | None = None
+    """Of the heads, static; None: the step takes any."""
 
 
 class StepInfo(NamedTuple):
@@ -62,6 +64,9 @@ def init_state(
 ) -> TrainState:
     """The state before the first step. Pure: may be vmapped over keys and weights.
 
+    All arrays are copies: no two leaves share a buffer, and a step that is jitted with
+    the state donated deletes none of the caller's.
+
     Args:
         names: of the heads (`objective.names`).
         params: pytree of floating arrays.
@@ -81,14 +86,16 @@ def init_state(
         0 [1.]
     """
     params = jax.tree.map(jnp.asarray, params)
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         rest=rest,
         optimizer=optimizer.init(params),
         balancer=balancer.init(names, params),
         key=jax.random.key(0) if key is None else key,
+        names=balancers.Names(names),
     )
+    return jax.tree.map(jnp.copy, state)
 
 
 def make_step(
@@ -124,7 +131,9 @@ def make_step(
         The step. The state's arrays may be donated.
 
     Raises:
-        ValueError: unknown `private`; `microbatches` with `stateful`.
+        ValueError: unknown `private`; `microbatches` with `stateful`. When the step is
+            called: `values_fn` has other heads than the state.
+        TypeError: when it is called: the state is of another balancer.
 
     Example:
         >>> def values_fn(params, batch):
@@ -160,7 +169,13 @@ def make_step(
         )
         args = (batch, state.rest, of_model)
         (grads, info, balancer_state), layout = gradient(
-            state.params, state.balancer, args, of_balancer, state.step, None
+            state.params,
+            state.balancer,
+            args,
+            of_balancer,
+            state.step,
+            None,
+            state.names,
         )
         updates, optimizer_state = optimizer.update(
             grads, state.optimizer, state.params
@@ -189,6 +204,7 @@ def make_step(
             optimizer=optimizer_state,
             balancer=balancer_state,
             key=state.key,
+            names=state.names,
         )
         norm = _products.norm(grads)
         return new, StepInfo(

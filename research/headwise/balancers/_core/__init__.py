@@ -9,11 +9,13 @@ H numbers (`_vectors`).
 from headwise.balancers._core._signals import presence
 from headwise.balancers._core._types import Balancer
 from headwise.balancers._core._types import Decision
+from headwise.balancers._core._types import Names
 from headwise.balancers._core._types import Signals
 
 __all__ = (
     "Balancer",
     "Decision",
+    "Names",
     "Signals",
     "presence",
 )

@@ -6,6 +6,19 @@ import jax.numpy as jnp
 from headwise import _numerics
 from headwise.typing import Array
 
+LARGEST = 1e6
+"""The largest weight, or part of one, that a method makes of a tiny value.
+
+Of two gradients that far apart one digit of the smaller one is left in their sum in
+float32; a larger weight would do no more than throw the parameters.
+"""
+
+LEAST = 1e-12
+"""A positive value counts as at least that where a method divides by it alone.
+
+The square of what float32 rounds off of 1 is 1e-14: a smaller value is noise.
+"""
+
 _LARGE = 1e38
 """Logits are kept within it, so that no difference of two leaves float32."""
 
@@ -50,6 +63,22 @@ def normalized(x: Array, present: Array) -> Array:
     """Divided by the sum over the heads that are there, 0 elsewhere."""
     x = zero_absent(x, present)
     return _numerics.safe_divide(x, jnp.broadcast_to(jnp.sum(x), x.shape), 0.0)
+
+
+def beside(weights: Array, counted: Array, present: Array) -> Array:
+    """Weights of a mean over `counted`, and an equal part, 1 / H, for the others.
+
+    H heads are there. Those that do not count, since a method has no answer for their
+    value, leave the sum of all weights as it is.
+    """
+    many = jnp.maximum(count(present), 1.0)
+    equal = present.astype(weights.dtype) / many
+    return jnp.where(counted, weights * (count(counted) / many), equal)
+
+
+def counted_on(counts: Array, present: Array) -> Array:
+    """Counts of int32 with one more for the heads that are there."""
+    return counts + present.astype(counts.dtype)
 
 
 def positive(values: Array) -> Array:

@@ -1,5 +1,7 @@
 """What a balancer reads off its signals, and that they are those that it needs."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -16,8 +18,12 @@ def require(balancer: str, signals: _types.Signals, *fields: str) -> None:
             raise ValueError(f"{balancer}: expected signals.{field}, got None")
 
 
-def check_heads(balancer: str, heads: int, signals: _types.Signals) -> None:
-    """Raises ValueError unless the signals are about as many heads as the state."""
+def check_heads(balancer: str, state: Any, signals: _types.Signals) -> None:
+    """Raises unless the state is the balancer's and about the heads of the signals."""
+    names = _types.Names.in_state(balancer, state)
+    heads = len(names)
+    if signals.names is not None:
+        _checks.same_names(f"{balancer}: signals", names, signals.names)
     if jnp.shape(signals.values) != (heads,):
         raise ValueError(
             f"{balancer}: expected signals.values of shape ({heads},), one a head, got "
@@ -28,10 +34,10 @@ def check_heads(balancer: str, heads: int, signals: _types.Signals) -> None:
             f"{balancer}: expected signals.gram of shape ({heads}, {heads}), got "
             f"{jnp.shape(signals.gram)}"
         )
-    if signals.grads is not None and len(signals.grads) != heads:
+    if signals.grads is not None and set(signals.grads) != set(names):
         raise ValueError(
-            f"{balancer}: expected signals.grads of {heads} heads, got "
-            f"{_checks.listing(signals.grads)}"
+            f"{balancer}: expected signals.grads of the {heads} heads "
+            f"{_checks.listing(names)}, got {_checks.listing(signals.grads)}"
         )
     if signals.present is not None and jnp.shape(signals.present) != (heads,):
         raise ValueError(
@@ -83,12 +89,12 @@ def present_gram(signals: _types.Signals, present: Array) -> Array:
     return jnp.where(present[:, None] & present[None, :], gram, jnp.zeros_like(gram))
 
 
-def read(balancer: str, heads: int, signals: _types.Signals) -> tuple[Array, Array]:
+def read(balancer: str, state: Any, signals: _types.Signals) -> tuple[Array, Array]:
     """Values [H] as float32 data, 1 for absent heads, and which heads are there.
 
     A head whose value is not finite counts as absent, as one whose gradient is not.
     """
-    check_heads(balancer, heads, signals)
+    check_heads(balancer, state, signals)
     values = jax.lax.stop_gradient(jnp.asarray(signals.values, jnp.float32))
     present = presence(signals) & jnp.isfinite(values)
     return jnp.where(present, values, 1.0), present

@@ -1,14 +1,94 @@
 """What a balancer is, what it is shown and what it answers."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
+from typing import TypeVar
 
+import jax
+
+from headwise import _checks
 from headwise.typing import Array
 from headwise.typing import PyTree
 
 NEEDS = ("values", "gramian", "grads")
+
+StateT = TypeVar("StateT")
+
+
+@jax.tree_util.register_static
+class Names(tuple[str, ...]):
+    """Names of heads, sorted: a tuple that is static data in a pytree, no leaf of it.
+
+    A state that holds them is about these heads and no others, and jit, vmap, scan and
+    checkpoints take it as they take any state.
+
+    Args:
+        names: of the heads, in any order.
+        of: name of the balancer whose state this is; "" for other states and signals.
+
+    Raises:
+        TypeError, ValueError: they are no distinct non-empty strings.
+
+    Example:
+        >>> names = hw.balancers.Names(["depth", "seg"])
+        >>> print(names, jax.tree.leaves(names))
+        ('depth', 'seg') []
+    """
+
+    of: str
+
+    def __new__(cls, names: Iterable[str], of: str = "") -> "Names":
+        """The names, checked and sorted."""
+        argument = f"{of}: names" if of else "names"
+        self = super().__new__(cls, _checks.head_names(argument, names))
+        self.of = of
+        return self
+
+    @classmethod
+    def in_state(cls, of: str, state: Any) -> "Names":
+        """The names of a state's heads; raises TypeError if it is of another."""
+        names = getattr(state, "names", None)
+        if isinstance(names, cls) and names.of == of:
+            return names
+        got = f"an object of type {type(state).__name__}"
+        if isinstance(names, cls) and names.of:
+            got = f"that of {names.of}"
+        raise TypeError(f"{of}: expected the state of its own init, got {got}")
+
+    def __eq__(self, other: object) -> bool:
+        """As a tuple; two of different balancers differ."""
+        return tuple.__eq__(self, other) and self.of == getattr(other, "of", self.of)
+
+    def __ne__(self, other: object) -> bool:
+        """As a tuple; two of different balancers differ."""
+        return not self == other
+
+    __hash__ = tuple.__hash__
+
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        """What a copy is made of."""
+        return tuple(self), self.of
+
+
+def settings(*fields: str) -> Callable[[type[StateT]], type[StateT]]:
+    """Decorates the NamedTuple of a state: these fields are what the user says.
+
+    They come from the arguments of the factory and no update changes them; all others
+    are learned, counted or logged. A run that goes on from a checkpoint takes
+    `type(state).settings` from the balancer that it is given, and the others from the
+    checkpoint.
+    """
+
+    def declare(state: type[StateT]) -> type[StateT]:
+        unknown = set(fields) - set(getattr(state, "_fields", ()))
+        assert not unknown, (state, unknown)
+        state.settings = fields  # type: ignore[attr-defined]
+        return state
+
+    return declare
 
 
 class Signals(NamedTuple):
@@ -28,6 +108,8 @@ class Signals(NamedTuple):
     """A key of this step, for balancers that draw."""
     present: Array | None = None
     """[H] bool; False where a head has no data. None means that all are there."""
+    names: Names | None = None
+    """Of the heads; a state of other heads is refused. None: only their number is."""
 
 
 class Decision(NamedTuple):
@@ -53,7 +135,7 @@ class Balancer(NamedTuple):
     """
 
     init: Callable[..., Any]
-    """`init(names, params=None)` -> state, a NamedTuple of arrays."""
+    """`init(names, params=None)` -> state, a NamedTuple of arrays and `Names`."""
     update: Callable[[Signals, Any], tuple[Decision, Any]]
     """`update(signals, state)` -> (decision, state)."""
     needs: str = "values"

@@ -18,6 +18,7 @@ from headwise.typing import PyTree
 class DbMtlState(NamedTuple):
     """The averaged gradients of the logs."""
 
+    names: _types.Names
     averages: PyTree
     """Like the parameters, with a leading axis of heads, at least float32."""
     counts: Array
@@ -48,7 +49,7 @@ def db_mtl(
         A balancer that needs the gradients, and params in `init`: it keeps H gradients.
         `weights` are max |m| / |m_h| / (value_h + ε), the factors of averaged raw
         gradients. An absent head keeps its average and is counted on by itself. A
-        value that is not positive counts as the least normal float32.
+        value that is not positive has no logarithm and counts as 1.
 
     Raises:
         ValueError: a number is out of its range; `init` gets no params.
@@ -71,21 +72,26 @@ def db_mtl(
     _checks.nonnegative("epsilon", epsilon)
 
     def init(names: Sequence[str], params: PyTree = None) -> DbMtlState:
-        heads = len(_checks.head_names("db_mtl: names", names))
+        names = _types.Names(names, "db_mtl")
+        heads = len(names)
         return DbMtlState(
-            _rows.zeros_like("db_mtl", heads, params), jnp.zeros(heads, jnp.int32)
+            names,
+            _rows.zeros_like("db_mtl", heads, params),
+            jnp.zeros(heads, jnp.int32),
         )
 
     def update(
         signals: _types.Signals, state: DbMtlState
     ) -> tuple[_types.Decision, DbMtlState]:
         _signals.require("db_mtl", signals, "grads")
-        _signals.check_heads("db_mtl", state.counts.shape[0], signals)
+        _signals.check_heads("db_mtl", state, signals)
         _rows.check_like("db_mtl", state.averages, signals)
         present = _signals.usable(signals)
-        values = _masked.positive(jnp.where(present, signals.values, 1.0)) + epsilon
-        fresh = _rows.scaled(1.0 / values, _rows.stacked(signals, present))
-        counts = state.counts + present
+        values = jnp.asarray(signals.values, jnp.float32)
+        values = jnp.where(present & (values > 0), values, 1.0) + epsilon
+        inverse = 1.0 / jnp.maximum(values, _masked.LEAST)
+        fresh = _rows.scaled(inverse, _rows.stacked(signals, present))
+        counts = _masked.counted_on(state.counts, present)
         past = beta / jnp.maximum(counts, 1).astype(jnp.float32) ** decay
         averages = _rows.averaged(present, 1.0 - past, fresh, state.averages)
         lengths = jnp.where(present, _rows.lengths(averages), 0.0)
@@ -96,7 +102,7 @@ def db_mtl(
         direction = _rows.combined(longest, unit, signals)
         # A zero gradient has no length to bring up; it takes part with any factor.
         factors = jnp.where(present & (lengths == 0), 1.0, factors)
-        decision = _types.Decision(factors / values, direction)
-        return decision, DbMtlState(averages, counts)
+        decision = _types.Decision(factors * inverse, direction)
+        return decision, DbMtlState(state.names, averages, counts)
 
     return _types.Balancer(init, update, "grads")

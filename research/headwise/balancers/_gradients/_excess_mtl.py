@@ -1,5 +1,6 @@
 """ExcessMTL: more weight for heads that are further from their optimum."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ _LARGEST = 1e9
 class ExcessMtlState(NamedTuple):
     """What the heads' gradients were so far, and the weights."""
 
+    names: _types.Names
     roots: PyTree
     """Like the parameters, with a leading axis of heads: √ of the sum of squares."""
     baseline: Array
@@ -82,19 +84,21 @@ def excess_mtl(step: float | Array = 1e-2, warm_up: int = 1) -> _types.Balancer:
     _checks.positive_int("warm_up", warm_up)
 
     def init(names: Sequence[str], params: PyTree = None) -> ExcessMtlState:
-        heads = len(_checks.head_names("excess_mtl: names", names))
+        names = _types.Names(names, "excess_mtl")
+        heads = len(names)
         return ExcessMtlState(
+            names,
             _rows.zeros_like("excess_mtl", heads, params),
             jnp.zeros(heads, jnp.float32),
             jnp.zeros(heads, jnp.int32),
-            jnp.full(heads, -jnp.log(float(heads)), jnp.float32),
+            jnp.full(heads, -math.log(heads), jnp.float32),
         )
 
     def update(
         signals: _types.Signals, state: ExcessMtlState
     ) -> tuple[_types.Decision, ExcessMtlState]:
         _signals.require("excess_mtl", signals, "grads")
-        _signals.check_heads("excess_mtl", state.logits.shape[0], signals)
+        _signals.check_heads("excess_mtl", state, signals)
         _rows.check_like("excess_mtl", state.roots, signals)
         present = _signals.usable(signals)
         fresh = _rows.stacked(signals, present)
@@ -105,8 +109,8 @@ def excess_mtl(step: float | Array = 1e-2, warm_up: int = 1) -> _types.Balancer:
         excess = _excess(fresh, roots).astype(jnp.float32)
         counted = present & (excess > 0) & (state.counts < warm_up)
         baseline = state.baseline + jnp.where(counted, excess, 0.0)
-        counts = state.counts + counted
-        start = baseline / jnp.maximum(counts, 1)
+        counts = _masked.counted_on(state.counts, counted)
+        start = baseline / jnp.maximum(counts, 1).astype(jnp.float32)
         settled = state.counts >= warm_up
         ratio = jnp.minimum(_numerics.safe_divide(excess, start, 1.0), _LARGEST)
         ratio = jnp.where(settled, ratio, 1.0)
@@ -117,7 +121,7 @@ def excess_mtl(step: float | Array = 1e-2, warm_up: int = 1) -> _types.Balancer:
         logits = jnp.where(present, moved, state.logits)
         weights = _masked.count(present) * _masked.softmax(logits, present)
         direction = _directions.weighted_sum(weights, signals)
-        new = ExcessMtlState(roots, baseline, counts, logits)
+        new = ExcessMtlState(state.names, roots, baseline, counts, logits)
         return _types.Decision(weights, direction), new
 
     return _types.Balancer(init, update, "grads")

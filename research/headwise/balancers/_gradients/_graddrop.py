@@ -16,9 +16,11 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+@_types.settings("leak")
 class GradDropState(NamedTuple):
     """The leak of each head."""
 
+    names: _types.Names
     leak: Array
     """[H] in [0, 1]"""
 
@@ -67,21 +69,22 @@ def graddrop(leak: _named.Given = None) -> _types.Balancer:
 
     def init(names: Sequence[str], params: PyTree = None) -> GradDropState:
         del params
-        names = _checks.head_names("graddrop: names", names)
-        return GradDropState(_named.row("leak", leak, names))
+        names = _types.Names(names, "graddrop")
+        return GradDropState(names, _named.row("leak", leak, names))
 
     def update(
         signals: _types.Signals, state: GradDropState
     ) -> tuple[_types.Decision, GradDropState]:
         _signals.require("graddrop", signals, "grads", "key")
-        _signals.check_heads("graddrop", state.leak.shape[0], signals)
+        _signals.check_heads("graddrop", state, signals)
         assert signals.grads is not None
         assert signals.key is not None
-        names = _checks.head_names("graddrop: names", list(signals.grads))
+        names = state.names
         present = _signals.presence(signals)
         structure = jax.tree.structure(signals.grads[names[0]])
         heads = [jax.tree.leaves(signals.grads[name]) for name in names]
-        kept_sum, raw_sum, leaves = jnp.zeros(len(names)), jnp.zeros(len(names)), []
+        none = jnp.zeros(len(names), jnp.float32)
+        kept_sum, raw_sum, leaves = none, none, []
         for i, rows in enumerate(zip(*heads, strict=True)):
             key = jax.random.fold_in(signals.key, i)
             g = jnp.stack([jnp.asarray(row) for row in rows])

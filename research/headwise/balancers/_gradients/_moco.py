@@ -19,6 +19,7 @@ from headwise.typing import PyTree
 class MocoState(NamedTuple):
     """The tracked gradients and the weights."""
 
+    names: _types.Names
     tracked: PyTree
     """Like the parameters, with a leading axis of heads, at least float32."""
     weights: Array
@@ -57,7 +58,8 @@ def moco(
         rho: >= 0, pulls the weights together.
         beta_decay: >= 0.
         gamma_decay: >= 0.
-        normalized: track g_h value_h / |g_h| in place of g_h (LibMTL).
+        normalized: track g_h value_h / |g_h| in place of g_h (LibMTL); a value that is
+            not positive counts as 1.
         softmax: Π is a softmax (LibMTL), which draws the weights to equal ones.
 
     Returns:
@@ -94,8 +96,10 @@ def moco(
     _checks.boolean("softmax", softmax)
 
     def init(names: Sequence[str], params: PyTree = None) -> MocoState:
-        heads = len(_checks.head_names("moco: names", names))
+        names = _types.Names(names, "moco")
+        heads = len(names)
         return MocoState(
+            names,
             _rows.zeros_like("moco", heads, params),
             jnp.full(heads, 1.0 / heads, jnp.float32),
             jnp.zeros(heads, jnp.int32),
@@ -106,17 +110,18 @@ def moco(
         signals: _types.Signals, state: MocoState
     ) -> tuple[_types.Decision, MocoState]:
         _signals.require("moco", signals, "grads")
-        _signals.check_heads("moco", state.weights.shape[0], signals)
+        _signals.check_heads("moco", state, signals)
         _rows.check_like("moco", state.tracked, signals)
         present = _signals.usable(signals)
         fresh = _rows.stacked(signals, present)
         if normalized:
-            values = jnp.where(present, signals.values, 0.0).astype(jnp.float32)
+            values = jnp.asarray(signals.values, jnp.float32)
+            values = jnp.where(present & (values > 0), values, 1.0)
             fresh = _rows.scaled(
                 _numerics.safe_divide(values, _rows.lengths(fresh), 0.0), fresh
             )
-        counts = state.counts + present
-        updates = state.updates + jnp.any(present)
+        counts = _masked.counted_on(state.counts, present)
+        updates = _masked.counted_on(state.updates, jnp.any(present))
         step = beta / jnp.maximum(counts, 1).astype(jnp.float32) ** beta_decay
         tracked = _rows.averaged(present, step, fresh, state.tracked)
         # The heads that are there share what they have of the weights.
@@ -135,7 +140,7 @@ def moco(
             share = solvers.project_simplex(point, present)
         direction = _rows.combined(share, tracked, signals)
         weights = jnp.where(present, share * mass, state.weights)
-        new = MocoState(tracked, weights, counts, updates)
+        new = MocoState(state.names, tracked, weights, counts, updates)
         return _types.Decision(share, direction), new
 
     return _types.Balancer(init, update, "grads")

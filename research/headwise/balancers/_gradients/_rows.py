@@ -13,7 +13,7 @@ from headwise.typing import PyTree
 
 
 def zeros_like(balancer: str, heads: int, params: PyTree) -> PyTree:
-    """[H, *shape] zeros for every parameter, at least float32."""
+    """[H, *shape] zeros for every parameter, at least float32, with its sharding."""
     if params is None:
         raise ValueError(
             f"{balancer}: expected params, got None: its state is shaped like them; "
@@ -22,7 +22,8 @@ def zeros_like(balancer: str, heads: int, params: PyTree) -> PyTree:
 
     def leaf(x: Array) -> Array:
         x = x if hasattr(x, "dtype") else jnp.asarray(x)
-        return jnp.zeros((heads, *x.shape), _numerics.accumulator(x))
+        zeros = jnp.zeros_like(x, _numerics.accumulator(x))
+        return jnp.stack([zeros] * heads)
 
     return jax.tree.map(leaf, params)
 

@@ -6,7 +6,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from headwise import _checks
 from headwise import _numerics
 from headwise.balancers._core import _signals
 from headwise.balancers._core import _types
@@ -18,6 +17,7 @@ from headwise.typing import PyTree
 class TrimmedMeanState(NamedTuple):
     """What survived of each head in the last step, for the log; it has no memory."""
 
+    names: _types.Names
     weights: Array
     """[H]"""
 
@@ -69,14 +69,14 @@ def trimmed_mean(trim: int | str = 1) -> _types.Balancer:
 
     def init(names: Sequence[str], params: PyTree = None) -> TrimmedMeanState:
         del params
-        heads = len(_checks.head_names("trimmed_mean: names", names))
-        return TrimmedMeanState(jnp.zeros(heads, jnp.float32))
+        names = _types.Names(names, "trimmed_mean")
+        return TrimmedMeanState(names, jnp.zeros(len(names), jnp.float32))
 
     def update(
         signals: _types.Signals, state: TrimmedMeanState
     ) -> tuple[_types.Decision, TrimmedMeanState]:
         _signals.require("trimmed_mean", signals, "grads")
-        _signals.check_heads("trimmed_mean", state.weights.shape[0], signals)
+        _signals.check_heads("trimmed_mean", state, signals)
         assert signals.grads is not None
         present = _signals.usable(signals)
         grads = _rows.stacked(signals, present)
@@ -101,7 +101,7 @@ def trimmed_mean(trim: int | str = 1) -> _types.Balancer:
         ]
         direction = jax.tree.unflatten(jax.tree.structure(like), leaves)
         weights = _numerics.safe_divide(kept_sum, raw_sum, 0.0).astype(jnp.float32)
-        return _types.Decision(weights, direction), TrimmedMeanState(weights)
+        return _types.Decision(weights, direction), state._replace(weights=weights)
 
     return _types.Balancer(init, update, "grads")
 

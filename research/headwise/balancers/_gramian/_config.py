@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from headwise import _checks
 from headwise import _numerics
 from headwise import _products
+from headwise.balancers._core import _masked
 from headwise.balancers._core import _named
 from headwise.balancers._core import _signals
 from headwise.balancers._core import _types
@@ -18,9 +19,11 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+@_types.settings("preferences")
 class MomentumState(NamedTuple):
     """Running averages of the gradients."""
 
+    names: _types.Names
     momenta: dict[str, PyTree]
     """{name: pytree like the parameters}"""
     updates: Array
@@ -97,12 +100,14 @@ def config(
         if params is None:
             raise ValueError("config: expected params in init with momentum, got None")
         inner = plain.init(names, params)
-        names = _checks.head_names("config: names", names)
+        names = _types.Names(names, "config")
 
         def zeros(p: Array) -> Array:
-            return jnp.zeros(jnp.shape(p), jnp.float32)
+            p = p if hasattr(p, "dtype") else jnp.asarray(p)
+            return jnp.zeros_like(p, _numerics.accumulator(p))  # with its sharding
 
         return MomentumState(
+            names,
             {name: jax.tree.map(zeros, params) for name in names},
             jnp.zeros(len(names), jnp.int32),
             inner.preferences,
@@ -112,12 +117,11 @@ def config(
         signals: _types.Signals, state: MomentumState
     ) -> tuple[_types.Decision, MomentumState]:
         _signals.require("config", signals, "grads")
-        _signals.check_heads("config", len(state.momenta), signals)
+        _signals.check_heads("config", state, signals)
         assert signals.grads is not None
-        names = sorted(state.momenta)
-        _checks.same_names("signals.grads", names, signals.grads)
+        names = state.names
         present = _signals.presence(signals)
-        updates = state.updates + present
+        updates = _masked.counted_on(state.updates, present)
 
         grads = signals.grads
 
@@ -129,7 +133,7 @@ def config(
             return jax.tree.map(one, state.momenta[names[h]], grads[names[h]])
 
         momenta = {name: average(h) for h, name in enumerate(names)}
-        known = jnp.asarray(1.0 - jnp.asarray(momentum) ** updates, jnp.float32)
+        known = 1.0 - jnp.asarray(momentum, jnp.float32) ** updates.astype(jnp.float32)
         rows = [jax.tree.leaves(momenta[name]) for name in names]
         gram = jnp.asarray(
             sum(_products.products(leaf) for leaf in zip(*rows, strict=True))
@@ -137,7 +141,7 @@ def config(
         known = jnp.where(known > 0, known, 1.0)
         gram = (gram / known[:, None]) / known[None, :]
         shown = signals._replace(gram=gram, present=present)
-        inner = _from_gram.GramState(known, state.preferences)
+        inner = _from_gram.GramState(names, known, state.preferences)
         weights = plain.update(shown, inner)[0].weights
         factors = weights / known
 
@@ -147,7 +151,7 @@ def config(
 
         like = grads[names[0]]
         direction = jax.tree.map(total, like, *(momenta[name] for name in names))
-        new = MomentumState(momenta, updates, state.preferences)
+        new = state._replace(momenta=momenta, updates=updates)
         return _types.Decision(weights, direction), new
 
     return _types.Balancer(init, update, "grads")

@@ -15,9 +15,11 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+@_types.settings("preferences")
 class EpoState(NamedTuple):
     """The preferences, which are data: a sweep varies them."""
 
+    names: _types.Names
     preferences: Array
     """[H]"""
     non_uniformity: Array
@@ -58,8 +60,8 @@ def epo(
     Returns:
         A balancer that needs the gramian. The weights sum to 1 over the present heads.
         Where rounding leaves no such w, the one that breaks the conditions least. A
-        value that is not positive counts as the least normal float32. Answers the same
-        in any unit of the values and gradients.
+        head whose value is not positive has an equal part of the weights, 1 / H.
+        Answers the same in any unit of the values and gradients.
 
     Raises:
         ValueError: `init` gets other names; a number is out of its range.
@@ -83,18 +85,20 @@ def epo(
 
     def init(names: Sequence[str], params: PyTree = None) -> EpoState:
         del params
-        names = _checks.head_names("epo: names", names)
+        names = _types.Names(names, "epo")
         row = _named.row("preferences", preferences, names, 1.0)
-        return EpoState(row, jnp.zeros((), jnp.float32))
+        return EpoState(names, row, jnp.zeros((), jnp.float32))
 
     def update(
         signals: _types.Signals, state: EpoState
     ) -> tuple[_types.Decision, EpoState]:
         _signals.require("epo", signals, "gram")
-        _signals.check_heads("epo", state.preferences.shape[0], signals)
-        present = _signals.usable(signals)
+        _signals.check_heads("epo", state, signals)
+        here = _signals.usable(signals)
+        values = jnp.asarray(signals.values, jnp.float32)
+        present = here & (values > 0)
+        values = _masked.positive(jnp.where(present, values, 1.0))
         gram = _signals.present_gram(signals, present)
-        values = _masked.positive(jnp.where(present, signals.values, 1.0))
         scaled = _masked.zero_absent(state.preferences * values, present)
         share = scaled / jnp.where(jnp.any(present), jnp.max(scaled), 1.0)
         share = _masked.normalized(share, present)
@@ -104,8 +108,8 @@ def epo(
         r = heads * _masked.normalized(state.preferences, present)
         anchor = _masked.zero_absent(r * (logs - mu), present)
         weights = _step(gram, anchor, scaled, mu > epsilon, present, relaxed)
-        weights = weights.astype(jnp.float32)
-        return _types.Decision(weights), EpoState(state.preferences, mu)
+        weights = _masked.beside(weights.astype(jnp.float32), present, here)
+        return _types.Decision(weights), state._replace(non_uniformity=mu)
 
     return _types.Balancer(init, update, "gramian")
 

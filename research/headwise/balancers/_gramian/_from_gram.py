@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from headwise import _checks
 from headwise.balancers._core import _named
 from headwise.balancers._core import _signals
 from headwise.balancers._core import _types
@@ -14,9 +13,11 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+@_types.settings("preferences")
 class GramState(NamedTuple):
     """The preferences, and the weights of the last step for the log."""
 
+    names: _types.Names
     weights: Array
     """[H]"""
     preferences: Array
@@ -42,15 +43,15 @@ def from_gram(
 
     def init(names: Sequence[str], params: PyTree = None) -> GramState:
         del params
-        names = _checks.head_names(f"{name}: names", names)
+        names = _types.Names(names, name)
         given = _named.row("preferences", preferences, names, 1.0 / len(names))
-        return GramState(jnp.zeros(len(names), jnp.float32), given)
+        return GramState(names, jnp.zeros(len(names), jnp.float32), given)
 
     def update(
         shown: _types.Signals, state: GramState
     ) -> tuple[_types.Decision, GramState]:
         _signals.require(name, shown, "gram", *signals)
-        _signals.check_heads(name, state.weights.shape[0], shown)
+        _signals.check_heads(name, state, shown)
         present = _signals.presence(shown)
         gram = _signals.present_gram(shown, present)
         count = jnp.maximum(jnp.sum(present), 1).astype(gram.dtype)
@@ -60,7 +61,7 @@ def from_gram(
         wanted = jnp.where(present, wanted, 0.0)
         weights = jnp.where(present, solve(gram, present, wanted, shown), 0.0)
         kept = weights.astype(state.weights.dtype)
-        return _types.Decision(weights), GramState(kept, state.preferences)
+        return _types.Decision(weights), state._replace(weights=kept)
 
     return _types.Balancer(init, update, "gramian")
 

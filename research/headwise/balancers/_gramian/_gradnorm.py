@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import optax
 
@@ -21,6 +20,7 @@ from headwise.typing import PyTree
 class GradNormState(NamedTuple):
     """Learned weights, and the values at the start."""
 
+    names: _types.Names
     weights: Array
     """[H], for the next step."""
     initial: Array
@@ -53,8 +53,8 @@ def gradnorm(
     Returns:
         A balancer that needs the gramian. The weights sum to the number of heads and
         are at least 1e-3 of their mean. The step uses the weights from before the
-        update, 1 each in the first. Values must be positive; others count as the least
-        normal number.
+        update, 1 each in the first. A head whose value is not positive has the mean
+        rate: r = 1.
 
     Raises:
         ValueError: alpha < 0.
@@ -77,13 +77,13 @@ def gradnorm(
 
     def init(names: Sequence[str], params: PyTree = None) -> GradNormState:
         del params
-        heads = len(_checks.head_names("gradnorm: names", names))
-        ones = jnp.ones(heads, jnp.float32)
-        return GradNormState(ones, jnp.zeros_like(ones), optimizer.init(ones))
+        names = _types.Names(names, "gradnorm")
+        ones = jnp.ones(len(names), jnp.float32)
+        return GradNormState(names, ones, jnp.zeros_like(ones), optimizer.init(ones))
 
     def rescaled(weights: Array, present: Array) -> Array:
         """Sums to H over all; the present ones keep what they have together."""
-        count = jnp.maximum(jnp.sum(present), 1)
+        count = jnp.maximum(_masked.count(present), 1.0)
         known = jnp.where(present, weights, 0.0)
         least = 1e-3 * jnp.sum(jnp.maximum(known, 0.0)) / count
         floored = jnp.where(present, jnp.maximum(weights, least), 0.0)
@@ -95,20 +95,22 @@ def gradnorm(
         signals: _types.Signals, state: GradNormState
     ) -> tuple[_types.Decision, GradNormState]:
         _signals.require("gradnorm", signals, "gram")
-        _signals.check_heads("gradnorm", state.weights.shape[0], signals)
+        _signals.check_heads("gradnorm", state, signals)
         present = _signals.presence(signals)
         gram = _signals.present_gram(signals, present)
         weights = rescaled(state.weights, present)
         norms = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 0.0)).astype(jnp.float32)
-        values = jnp.where(present, _masked.positive(signals.values), 1.0)
-        initial = jnp.where(present & (state.initial == 0), values, state.initial)
+        values = jnp.asarray(signals.values, jnp.float32)
+        # Those that have a rate.
+        counted = present & (values > 0)
+        values = _masked.positive(jnp.where(counted, values, 1.0))
+        initial = jnp.where(counted & (state.initial == 0), values, state.initial)
         # In logarithms: no ratio leaves the range of float32.
         logs = jnp.log(values) - jnp.log(jnp.where(initial > 0, initial, 1.0))
-        logs = jnp.where(present, logs, -jnp.inf)
-        count = jnp.maximum(jnp.sum(present), 1)
-        some = jnp.any(present)
-        mean_log = jax.nn.logsumexp(jnp.where(some, logs, 0.0)) - jnp.log(count)
-        rate = jnp.where(present, logs - mean_log, 0.0)
+        many = jnp.maximum(_masked.count(counted), 1.0)
+        mean_log = _masked.log_sum_exp(logs, counted) - jnp.log(many)
+        rate = jnp.where(counted, logs - mean_log, 0.0)
+        count = jnp.maximum(_masked.count(present), 1.0)
         lengths = jnp.where(present, weights * norms, 0.0)
         target = jnp.sum(lengths) / count * jnp.exp(jnp.clip(alpha * rate, -80, 80))
         mean = jnp.sum(jnp.where(present, norms, 0.0)) / count
@@ -119,6 +121,6 @@ def gradnorm(
         )
         new = rescaled(new, present)
         decision = _types.Decision(jnp.where(present, weights, 0.0))
-        return decision, GradNormState(new, initial, moved)
+        return decision, GradNormState(state.names, new, initial, moved)
 
     return _types.Balancer(init, update, "gramian")

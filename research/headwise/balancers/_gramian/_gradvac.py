@@ -21,6 +21,7 @@ from headwise.typing import PyTree
 class GradVacState(NamedTuple):
     """The similarities that are usual so far."""
 
+    names: _types.Names
     similarity: Array
     """[G, H, H] averages of cosines, one matrix a group of parameters; 0 at first."""
 
@@ -88,29 +89,30 @@ def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balance
         return [order[name] for name in modules]
 
     def init(names: Sequence[str], params: PyTree = None) -> GradVacState:
-        heads, count = len(_checks.head_names("gradvac: names", names)), 1
+        names = _types.Names(names, "gradvac")
+        heads, count = len(names), 1
         if groups != "whole":
             if params is None:
                 raise ValueError(
                     f"gradvac: expected params in init for groups={groups!r}, got None"
                 )
             count = max(group_of_leaf(params)) + 1
-        return GradVacState(jnp.zeros((count, heads, heads), jnp.float32))
+        return GradVacState(names, jnp.zeros((count, heads, heads), jnp.float32))
 
     def update(
         signals: _types.Signals, state: GradVacState
     ) -> tuple[_types.Decision, GradVacState]:
         needed = "gram" if groups == "whole" else "grads"
         _signals.require("gradvac", signals, needed, "key")
-        _signals.check_heads("gradvac", state.similarity.shape[-1], signals)
+        _signals.check_heads("gradvac", state, signals)
         assert signals.key is not None
         present = _signals.presence(signals)
         if groups == "whole":
             gram = _signals.present_gram(signals, present)
             weights, seen = operate(gram, present, signals.key, state.similarity[0])
-            return _types.Decision(weights), GradVacState(seen[None])
+            return _types.Decision(weights), state._replace(similarity=seen[None])
         assert signals.grads is not None
-        names = sorted(signals.grads)
+        names = state.names
         first = signals.grads[names[0]]
         leaves = [jax.tree.leaves(signals.grads[name]) for name in names]
         rows = [
@@ -141,7 +143,7 @@ def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balance
         ]
         shown = _masked.zero_absent(jnp.mean(weights, axis=0), present)
         tree = jax.tree.unflatten(jax.tree.structure(first), direction)
-        return _types.Decision(shown, tree), GradVacState(seen)
+        return _types.Decision(shown, tree), state._replace(similarity=seen)
 
     return _types.Balancer(init, update, "gramian" if groups == "whole" else "grads")
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import optax
 
-from headwise import _checks
 from headwise import _numerics
 from headwise.balancers._core import _signals
 from headwise.balancers._core import _types
@@ -20,6 +19,7 @@ from headwise.typing import PyTree
 class ImtlState(NamedTuple):
     """The scales of the losses, learned, and the weights of the last step."""
 
+    names: _types.Names
     losses: Any
     """State of `imtl_l`."""
     weights: Array
@@ -59,15 +59,15 @@ def imtl(optimizer: optax.GradientTransformation | None = None) -> _types.Balanc
     of_losses = _imtl_l.imtl_l(optimizer)
 
     def init(names: Sequence[str], params: PyTree = None) -> ImtlState:
-        names = _checks.head_names("imtl: names", names)
+        names = _types.Names(names, "imtl")
         zeros = jnp.zeros(len(names), jnp.float32)
-        return ImtlState(of_losses.init(names, params), zeros)
+        return ImtlState(names, of_losses.init(names, params), zeros)
 
     def update(
         signals: _types.Signals, state: ImtlState
     ) -> tuple[_types.Decision, ImtlState]:
         _signals.require("imtl", signals, "gram")
-        _signals.check_heads("imtl", state.weights.shape[0], signals)
+        _signals.check_heads("imtl", state, signals)
         present = _signals.presence(signals)
         gram = _signals.present_gram(signals, present)
         shown = signals._replace(present=present)
@@ -81,6 +81,6 @@ def imtl(optimizer: optax.GradientTransformation | None = None) -> _types.Balanc
         scaled = (gram * unit[:, None]) * unit[None, :]
         weights = jnp.where(present, _imtl_g.impartial(scaled) * scale, 0.0)
         kept = weights.astype(state.weights.dtype)
-        return _types.Decision(weights), ImtlState(losses, kept)
+        return _types.Decision(weights), ImtlState(state.names, losses, kept)
 
     return _types.Balancer(init, update, "gramian")

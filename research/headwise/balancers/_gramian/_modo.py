@@ -29,8 +29,8 @@ def modo(
             second. `hw.balanced_grad` cuts its batch in so many parts.
 
     Returns:
-        A balancer that needs a gramian. The weights start equal and sum to 1. The
-        weights of absent heads are 0, and their share goes to the others.
+        A balancer that needs a gramian. The weights start equal and sum to 1. An
+        absent head has weight 0 and keeps its part of the weights until it is back.
 
     Raises:
         ValueError: `batches` is not 1, 2 or 3 (1: plain stochastic MGDA, biased); a

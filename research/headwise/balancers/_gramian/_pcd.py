@@ -9,15 +9,18 @@ import jax.numpy as jnp
 from headwise import _checks
 from headwise import _numerics
 from headwise import solvers
+from headwise.balancers._core import _masked
 from headwise.balancers._core import _signals
 from headwise.balancers._core import _types
 from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+@_types.settings("primary")
 class PcdState(NamedTuple):
     """Running averages of the squared lengths of the gradients."""
 
+    names: _types.Names
     squared: Array
     """[H]"""
     updates: Array
@@ -68,9 +71,10 @@ def pcd(
 
     def init(names: Sequence[str], params: PyTree = None) -> PcdState:
         del params
-        names = _checks.head_names("pcd: names", names)
+        names = _types.Names(names, "pcd")
         _checks.known_names("primary", names, [primary])
         return PcdState(
+            names,
             jnp.zeros(len(names), jnp.float32),
             jnp.zeros(len(names), jnp.int32),
             jnp.array([name == primary for name in names]),
@@ -80,7 +84,7 @@ def pcd(
         signals: _types.Signals, state: PcdState
     ) -> tuple[_types.Decision, PcdState]:
         _signals.require("pcd", signals, "gram")
-        _signals.check_heads("pcd", state.squared.shape[0], signals)
+        _signals.check_heads("pcd", state, signals)
         present = _signals.presence(signals)
         gram = _signals.present_gram(signals, present)
         first = state.primary
@@ -118,7 +122,8 @@ def pcd(
         weights = mixed * factor * (least / size)
         sound = jnp.any(first & present) & (own > 0)
         weights = jnp.where(present & sound, weights, 0.0)
-        new = PcdState(squared, state.updates + present, first)
+        updates = _masked.counted_on(state.updates, present)
+        new = state._replace(squared=squared, updates=updates)
         return _types.Decision(weights), new
 
     return _types.Balancer(init, update, "gramian")

@@ -17,9 +17,11 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+@_types.settings("preferences")
 class PmgdaState(NamedTuple):
     """The preferences, which are data: a sweep varies them."""
 
+    names: _types.Names
     preferences: Array
     """[H]"""
     distance: Array
@@ -78,15 +80,15 @@ def pmgda(
 
     def init(names: Sequence[str], params: PyTree = None) -> PmgdaState:
         del params
-        names = _checks.head_names("pmgda: names", names)
+        names = _types.Names(names, "pmgda")
         row = _named.row("preferences", preferences, names, 1.0)
-        return PmgdaState(row, jnp.zeros((), jnp.float32))
+        return PmgdaState(names, row, jnp.zeros((), jnp.float32))
 
     def update(
         signals: _types.Signals, state: PmgdaState
     ) -> tuple[_types.Decision, PmgdaState]:
         _signals.require("pmgda", signals, "gram")
-        _signals.check_heads("pmgda", state.preferences.shape[0], signals)
+        _signals.check_heads("pmgda", state, signals)
         present = _signals.usable(signals)
         gram = _signals.present_gram(signals, present)
         values = jnp.where(present, signals.values, 0.0).astype(jnp.float32)
@@ -101,7 +103,7 @@ def pmgda(
         predict = solvers.min_norm(gram, present)
         weights = jnp.where(distance > least, correct, predict)
         weights = _masked.zero_absent(weights, present).astype(jnp.float32)
-        return _types.Decision(weights), PmgdaState(state.preferences, distance)
+        return _types.Decision(weights), state._replace(distance=distance)
 
     return _types.Balancer(init, update, "gramian")
 

@@ -1,9 +1,9 @@
 """Static weights: what Keras' `loss_weights` are."""
 
 from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
-from headwise import _checks
 from headwise.balancers._core import _masked
 from headwise.balancers._core import _named
 from headwise.balancers._core import _signals
@@ -12,9 +12,11 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+@_types.settings("weights")
 class ConstantState(NamedTuple):
     """The weights. They are data: a sweep varies them without a recompile."""
 
+    names: _types.Names
     weights: Array
     """[H]"""
 
@@ -33,24 +35,33 @@ def constant(weights: _named.Given = None) -> _types.Balancer:
 
     Raises:
         ValueError: `init` gets other names; a weight is not a scalar.
+        TypeError: a weight is a schedule, which `scheduled` takes.
 
     Example:
         >>> balancer = hw.balancers.constant({"y1": 0.5, "y2": 0.3})
         >>> print(balancer.init(["y2", "y1"]).weights)            # in sorted order
         [0.5 0.3]
     """
-    _named.check("weights", weights)
+    _named.check("weights", weights, _no_schedule)
 
     def init(names: Sequence[str], params: PyTree = None) -> ConstantState:
         del params
-        names = _checks.head_names("constant: names", names)
-        return ConstantState(_named.row("weights", weights, names, 1.0))
+        names = _types.Names(names, "constant")
+        return ConstantState(names, _named.row("weights", weights, names, 1.0))
 
     def update(
         signals: _types.Signals, state: ConstantState
     ) -> tuple[_types.Decision, ConstantState]:
-        _signals.check_heads("constant", state.weights.shape[0], signals)
+        _signals.check_heads("constant", state, signals)
         present = _signals.presence(signals)
         return _types.Decision(_masked.zero_absent(state.weights, present)), state
 
     return _types.Balancer(init, update)
+
+
+def _no_schedule(argument: str, got: Any) -> None:
+    if callable(got):
+        raise TypeError(
+            f"{argument}: expected a scalar, got a callable: schedules of the step "
+            "go to hw.balancers.scheduled"
+        )

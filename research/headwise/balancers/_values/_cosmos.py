@@ -19,7 +19,8 @@ def cosmos(penalty: float, preferences: _named.Given = None) -> _types.Balancer:
         total = Σ p_h value_h - penalty cos(values, p)
 
     The scale is that of p for the sum; the other part grows as 1 / |values|, and makes
-    weights negative where it wins. Values that are all 0 have cosine 0.
+    weights negative where it wins; they stop at ±1e6. Values that are all 0 have cosine
+    0.
 
     Args:
         penalty: >= 0; the paper's λ, 1 to 8 there.
@@ -52,4 +53,4 @@ def cosmos(penalty: float, preferences: _named.Given = None) -> _types.Balancer:
         cosine = jnp.sum(_vectors.unit_vector(values) * _vectors.unit_vector(wanted))
         return jnp.sum(wanted * values) - penalty * cosine
 
-    return _derivatives.build("cosmos", angle, preferences)
+    return _derivatives.build("cosmos", angle, preferences, limit=_masked.LARGEST)

@@ -16,6 +16,7 @@ from headwise.typing import PyTree
 class DwaState(NamedTuple):
     """Mean values of the last two windows, and the window that is under way."""
 
+    names: _types.Names
     summed: Array
     """[H] sum of the values in this window."""
     number: Array
@@ -38,7 +39,8 @@ def dwa(temperature: float = 2.0, window: int = 1) -> _types.Balancer:
         weight = H softmax(r / T),   r_h = last mean_h / mean of the window before_h
 
     H being the number of heads present. In the first two windows all weights are 1. A
-    value that is not positive counts as the least normal float32, so that 0 / 0 is 1.
+    value that is not positive counts as the least normal float32, so that 0 / 0 is 1,
+    and so is r of a head that is never positive.
 
     Args:
         temperature: T > 0; the larger, the more equal the weights.
@@ -70,22 +72,29 @@ def dwa(temperature: float = 2.0, window: int = 1) -> _types.Balancer:
 
     def init(names: Sequence[str], params: PyTree = None) -> DwaState:
         del params
-        heads = len(_checks.head_names("dwa: names", names))
-        zeros, none = jnp.zeros(heads, jnp.float32), jnp.zeros(heads, jnp.int32)
-        return DwaState(zeros, none, zeros, zeros, none, jnp.zeros((), jnp.int32))
+        names = _types.Names(names, "dwa")
+        heads = len(names)
+        return DwaState(
+            names,
+            summed=jnp.zeros(heads, jnp.float32),
+            number=jnp.zeros(heads, jnp.int32),
+            last=jnp.zeros(heads, jnp.float32),
+            before=jnp.zeros(heads, jnp.float32),
+            windows=jnp.zeros(heads, jnp.int32),
+            updates=jnp.zeros((), jnp.int32),
+        )
 
     def update(
         signals: _types.Signals, state: DwaState
     ) -> tuple[_types.Decision, DwaState]:
-        heads = state.last.shape[0]
-        values, present = _signals.read("dwa", heads, signals)
+        values, present = _signals.read("dwa", state, signals)
         state = _close_window(state, state.updates % window == 0)
         ratio = _masked.positive(state.last) / _masked.positive(state.before)
         ratio = jnp.where(state.windows == 2, ratio, 1.0)
         shares = _masked.softmax(ratio / temperature, present)
         new = state._replace(
             summed=state.summed + _masked.zero_absent(values, present),
-            number=state.number + present,
+            number=_masked.counted_on(state.number, present),
             updates=state.updates + 1,
         )
         return _types.Decision(_masked.count(present) * shares), new
@@ -96,12 +105,11 @@ def dwa(temperature: float = 2.0, window: int = 1) -> _types.Balancer:
 def _close_window(state: DwaState, now: Array) -> DwaState:
     """Makes the means of the window that ended, for the heads that it saw."""
     closed = now & (state.number > 0)
-    mean = state.summed / jnp.maximum(state.number, 1)
-    return DwaState(
+    mean = state.summed / jnp.maximum(state.number, 1).astype(jnp.float32)
+    return state._replace(
         summed=jnp.where(now, 0.0, state.summed),
         number=jnp.where(now, 0, state.number),
         last=jnp.where(closed, mean, state.last),
         before=jnp.where(closed, state.last, state.before),
         windows=jnp.where(closed, jnp.minimum(state.windows + 1, 2), state.windows),
-        updates=state.updates,
     )

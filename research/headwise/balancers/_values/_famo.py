@@ -18,9 +18,11 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+@_types.settings("minimum")
 class FamoState(NamedTuple):
     """Logits with their own optimiser, and the values that they are judged by."""
 
+    names: _types.Names
     logits: Array
     """[H]"""
     optimizer: Any
@@ -54,8 +56,9 @@ def famo(
     more. `second_forward=False` takes the next batch's in its place, as the paper
     proposes to save that; then δ has the noise between batches in it.
 
-    A D that is not positive counts as the least normal float32, 1.2e-38; the peers add
-    1e-8 to D. The official code also clips the model's gradients to norm 1: chain
+    A head whose D is not positive has an equal part of the weights, 1 / H, and what is
+    known of it stays; the peers add 1e-8 to D. The logits stay within ±14. The official
+    code also clips the model's gradients to norm 1: chain
     `optax.clip_by_global_norm(1.0)` for that.
 
     Args:
@@ -101,18 +104,29 @@ def famo(
 
     def init(names: Sequence[str], params: PyTree = None) -> FamoState:
         del params
-        names = _checks.head_names("famo: names", names)
-        zeros = jnp.zeros(len(names), jnp.float32)
-        given = _named.row("min_values", min_values, names)
-        seen = jnp.zeros(len(names), bool)
-        return FamoState(zeros, optimizer.init(zeros), zeros, seen, given)
+        names = _types.Names(names, "famo")
+        logits = jnp.zeros(len(names), jnp.float32)
+        return FamoState(
+            names,
+            logits,
+            optimizer.init(logits),
+            last_log=jnp.zeros_like(logits),
+            seen=jnp.zeros(len(names), bool),
+            minimum=_named.row("min_values", min_values, names),
+        )
+
+    def log_of(values: Array, present: Array, state: FamoState) -> tuple[Array, Array]:
+        """Logs of the distances, 0 where there is none, and which heads have one."""
+        distance = values - state.minimum
+        counted = present & (distance > 0)
+        return jnp.log(_masked.positive(jnp.where(counted, distance, 1.0))), counted
 
     def judge(state: FamoState, log_distance: Array, judged: Array) -> FamoState:
         """Moves the logits of the heads whose improvement is known."""
         z = _masked.softmax(state.logits, judged)
         improved = _masked.zero_absent(state.last_log - log_distance, judged)
         slope = z * (improved - jnp.sum(z * improved))
-        logits, moved = _optimizer.descend(
+        logits, moved = _optimizer.descend_log(
             optimizer, slope, state.logits, state.optimizer, judged
         )
         return state._replace(logits=logits, optimizer=moved)
@@ -120,21 +134,21 @@ def famo(
     def update(
         signals: _types.Signals, state: FamoState
     ) -> tuple[_types.Decision, FamoState]:
-        heads = state.logits.shape[0]
-        values, present = _signals.read("famo", heads, signals)
-        log_distance = jnp.log(_masked.positive(values - state.minimum))
+        values, present = _signals.read("famo", state, signals)
+        log_distance, counted = log_of(values, present, state)
         if not second_forward:
-            state = judge(state, log_distance, present & state.seen)
-        weights = _masked.softmax(state.logits - log_distance, present)
-        seen = present if second_forward else present | state.seen
-        last_log = jnp.where(present, log_distance, state.last_log)
+            state = judge(state, log_distance, counted & state.seen)
+        weights = _masked.softmax(state.logits - log_distance, counted)
+        weights = _masked.beside(weights, counted, present)
+        seen = counted if second_forward else counted | state.seen
+        last_log = jnp.where(counted, log_distance, state.last_log)
         new = state._replace(last_log=last_log, seen=seen)
         return _types.Decision(weights), new
 
     def after(values: Array, state: FamoState) -> FamoState:
         signals = _types.Signals(values=values, present=state.seen)
-        values, judged = _signals.read("famo", state.logits.shape[0], signals)
-        log_distance = jnp.log(_masked.positive(values - state.minimum))
+        values, judged = _signals.read("famo", state, signals)
+        log_distance, judged = log_of(values, judged, state)
         return judge(state, jax.lax.stop_gradient(log_distance), judged)
 
     return _types.Balancer(init, update, after=after if second_forward else None)

@@ -19,8 +19,9 @@ def gls(preferences: _named.Given = None) -> _types.Balancer:
 
     in logs, so that no product leaves float32. Multiplying one head's value by a
     constant changes nothing but the overall scale. Σ weight · value is the mean itself:
-    the weights have no fixed sum. A value that is not positive counts as the least
-    normal float32, 1.2e-38.
+    the weights have no fixed sum. A value that is not positive has no logarithm: its
+    head has the weight of a plain mean, p_h / Σ p, and the mean of the others counts
+    for their part of Σ p.
 
     Args:
         preferences: {name: scalar >= 0}, one for every head, for a weighted mean, which
@@ -47,8 +48,12 @@ def gls(preferences: _named.Given = None) -> _types.Balancer:
     _named.check("preferences", preferences, _checks.nonnegative)
 
     def mean(values: Array, wanted: Array, _: Array, present: Array) -> Array:
-        share = _masked.normalized(wanted, present)
-        logs = jnp.log(_masked.positive(values))
-        return jnp.exp(_masked.total(share * logs, present))
+        counted = present & (values > 0)
+        part = _masked.normalized(wanted, present)
+        share = _masked.normalized(wanted, counted)
+        logs = jnp.log(_masked.positive(jnp.where(counted, values, 1.0)))
+        geometric = jnp.exp(_masked.total(share * logs, counted))
+        plain = _masked.total(part * values, present & ~counted)
+        return _masked.total(part, counted) * geometric + plain
 
     return _derivatives.build("gls", mean, preferences)

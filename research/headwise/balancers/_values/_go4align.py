@@ -1,5 +1,6 @@
 """GO4Align: heads at a similar state of progress form a group with one weight."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,17 +9,17 @@ import jax.numpy as jnp
 
 from headwise import _checks
 from headwise.balancers._core import _masked
+from headwise.balancers._core import _optimizer
 from headwise.balancers._core import _signals
 from headwise.balancers._core import _types
 from headwise.typing import Array
 from headwise.typing import PyTree
 
-_LARGEST = 1e30
-
 
 class Go4AlignState(NamedTuple):
     """What each head has gathered of past values."""
 
+    names: _types.Names
     log_share: Array
     """[H] log p; p sums to 1 over all heads."""
 
@@ -34,8 +35,8 @@ def go4align(
         u_h = p_h (Σ value) / value_h                           (risk-guided indicator)
         weight_h = mean of u over the group of h                (k-means on u)
 
-    Equal values give weights of 1; there is no fixed sum. A value that is not positive
-    counts as the least normal float32, and u stops at 1e30.
+    Equal values give weights of 1; there is no fixed sum. A head whose value is not
+    positive has weight 1 and keeps its p; p stops at e^-14, u at 1e6.
 
     The official code runs k-means on u from random centres until it converges. Here
     centres start at evenly spaced ranks of u and take a fixed number of steps, so that
@@ -70,25 +71,31 @@ def go4align(
 
     def init(names: Sequence[str], params: PyTree = None) -> Go4AlignState:
         del params
-        heads = len(_checks.head_names("go4align: names", names))
-        return Go4AlignState(jnp.full(heads, -jnp.log(float(heads)), jnp.float32))
+        names = _types.Names(names, "go4align")
+        heads = len(names)
+        return Go4AlignState(names, jnp.full(heads, -math.log(heads), jnp.float32))
 
     def update(
         signals: _types.Signals, state: Go4AlignState
     ) -> tuple[_types.Decision, Go4AlignState]:
+        values, present = _signals.read("go4align", state, signals)
         old = state.log_share
-        values, present = _signals.read("go4align", old.shape[0], signals)
-        values = _masked.positive(values)
-        moved = old - step_size * values
+        counted = present & (values > 0)
+        values = _masked.positive(jnp.where(counted, values, 1.0))
         # Absent heads keep their share: the others share out what they had.
-        before = _masked.log_sum_exp(old, present)
-        moved += before - _masked.log_sum_exp(moved, present)
-        share = _masked.softmax(moved, present)
-        largest = _masked.highest(values, present)
-        summed = largest * _masked.total(values / largest, present)
-        indicator = jnp.minimum(share * (summed / values), _LARGEST)
-        weights = _group_means(indicator, present, groups, iterations)
-        new = Go4AlignState(jnp.where(present, moved, old))
+        before = _masked.log_sum_exp(old, counted)
+        moved = old - step_size * values
+        moved -= _masked.log_sum_exp(moved, counted)
+        # A share that is too small to come back is none.
+        moved = jnp.maximum(moved, -_optimizer.LIMIT)
+        moved += before - _masked.log_sum_exp(moved, counted)
+        share = _masked.softmax(moved, counted)
+        largest = _masked.highest(values, counted)
+        summed = largest * _masked.total(values / largest, counted)
+        indicator = jnp.minimum(share * (summed / values), _masked.LARGEST)
+        weights = _group_means(indicator, counted, groups, iterations)
+        weights = jnp.where(counted, weights, present.astype(weights.dtype))
+        new = Go4AlignState(state.names, jnp.where(counted, moved, old))
         return _types.Decision(weights), new
 
     return _types.Balancer(init, update)
@@ -98,8 +105,9 @@ def _group_means(x: Array, present: Array, groups: int, iterations: int) -> Arra
     """Each entry's mean over its group, by k-means on scalars; 0 for absent heads."""
     x = _masked.zero_absent(x, present)
     last = jnp.maximum(jnp.sum(present) - 1, 0)
-    ranks = jnp.round(jnp.linspace(0.0, 1.0, groups) * last).astype(jnp.int32)
-    centres = jnp.sort(jnp.where(present, x, _LARGEST))[ranks]
+    evenly = jnp.linspace(0.0, 1.0, groups, dtype=jnp.float32)
+    ranks = jnp.round(evenly * last.astype(jnp.float32)).astype(jnp.int32)
+    centres = jnp.sort(jnp.where(present, x, jnp.inf))[ranks]
 
     def member(centres: Array) -> Array:
         """[H, groups] bool: whose centre is nearest, the first on a tie."""
@@ -109,7 +117,8 @@ def _group_means(x: Array, present: Array, groups: int, iterations: int) -> Arra
     def step(_: int, centres: Array) -> Array:
         here = member(centres)
         count = jnp.sum(here, axis=0)
-        mean = jnp.sum(jnp.where(here, x[:, None], 0.0), 0) / jnp.maximum(count, 1)
+        mean = jnp.sum(jnp.where(here, x[:, None], 0.0), 0)
+        mean = mean / jnp.maximum(count, 1).astype(mean.dtype)
         return jnp.where(count > 0, mean, centres)
 
     centres = jax.lax.fori_loop(0, iterations, step, centres)

@@ -15,12 +15,11 @@ from headwise.balancers._core import _types
 from headwise.typing import Array
 from headwise.typing import PyTree
 
-_LIMIT = 80.0
-
 
 class ImtlLState(NamedTuple):
     """Learned log weights and the state of their own optimiser."""
 
+    names: _types.Names
     log_weight: Array
     """[H] s"""
     optimizer: Any
@@ -37,19 +36,20 @@ def imtl_l(
 
     s_h goes down its own derivative exp(s_h) value_h - 1, and is at rest where every
     weighted value is 1, whatever the scale of the loss. The weights have no fixed sum.
-    A value that is not positive counts as the least normal float32; s is kept within
-    ±80, so that exp(s) stays in float32.
+    A value that is not positive has no such point: the head keeps its s. s stays within
+    ±14, weights between 1e-6 and 1e6, and its derivative within ±100, so that a head
+    whose value was next to 0 comes back.
 
     Args:
         optimizer: of s; None means `optax.adam(1e-2)`. LibMTL and TorchJD hand s to the
             optimiser of the model, with its weight decay.
-        initial: s at the start.
+        initial: s at the start, within ±14.
 
     Returns:
         A balancer that needs the values.
 
     Raises:
-        ValueError: `initial` is not a finite number.
+        ValueError: `initial` is out of its range.
         TypeError: `optimizer` is not one of optax.
 
     Example:
@@ -64,23 +64,25 @@ def imtl_l(
         Liu et al., "Towards impartial multi-task learning", ICLR 2021, section 3.2.
     """
     optimizer = _optimizer.given_or(optimizer, optax.adam(1e-2))
-    _checks.number("initial", initial)
+    _checks.between("initial", -_optimizer.LIMIT, _optimizer.LIMIT, initial)
 
     def init(names: Sequence[str], params: PyTree = None) -> ImtlLState:
         del params
-        heads = len(_checks.head_names("imtl_l: names", names))
-        s = jnp.full(heads, initial, jnp.float32)
-        return ImtlLState(s, optimizer.init(s))
+        names = _types.Names(names, "imtl_l")
+        s = jnp.full(len(names), initial, jnp.float32)
+        return ImtlLState(names, s, optimizer.init(s))
 
     def update(
         signals: _types.Signals, state: ImtlLState
     ) -> tuple[_types.Decision, ImtlLState]:
+        values, present = _signals.read("imtl_l", state, signals)
         s = state.log_weight
-        values, present = _signals.read("imtl_l", s.shape[0], signals)
         weights = jnp.exp(s)
-        slope = weights * _masked.positive(values) - 1.0
-        s, moved = _optimizer.descend(optimizer, slope, s, state.optimizer, present)
-        new = ImtlLState(jnp.clip(s, -_LIMIT, _LIMIT), moved)
-        return _types.Decision(_masked.zero_absent(weights, present)), new
+        slope = weights * values - 1.0
+        s, moved = _optimizer.descend_log(
+            optimizer, slope, s, state.optimizer, present & (values > 0)
+        )
+        decision = _types.Decision(_masked.zero_absent(weights, present))
+        return decision, ImtlLState(state.names, s, moved)
 
     return _types.Balancer(init, update)

@@ -19,6 +19,7 @@ from headwise.typing import PyTree
 class LdcState(NamedTuple):
     """Logits of the weights and the state of their own optimiser."""
 
+    names: _types.Names
     logits: Array
     """[H]"""
     optimizer: Any
@@ -39,7 +40,9 @@ def ldc(
 
     so weight_h = w_h (1 + penalty ∂D/∂(w_h value_h)). w sums to 1; the weights sum to
     between 1 - 2 penalty and 1 + 2 penalty, and none is negative up to a penalty of
-    1 / 2. At rest all weighted values are equal: w_h is proportional to 1 / value_h.
+    1 / 2. At rest all weighted values are equal: w_h is proportional to 1 / value_h. A
+    head whose value is not positive has an equal part of the weights, 1 / H, and keeps
+    its logit. Logits stay within ±14.
 
     The paper sums over neighbours in the order of the heads, which makes that order
     matter: `pairs="chain"`, in sorted order of names and with c = 1. By default it is
@@ -77,25 +80,27 @@ def ldc(
 
     def init(names: Sequence[str], params: PyTree = None) -> LdcState:
         del params
-        heads = len(_checks.head_names("ldc: names", names))
-        logits = jnp.zeros(heads, jnp.float32)
-        return LdcState(logits, optimizer.init(logits))
+        names = _types.Names(names, "ldc")
+        logits = jnp.zeros(len(names), jnp.float32)
+        return LdcState(names, logits, optimizer.init(logits))
 
     def update(
         signals: _types.Signals, state: LdcState
     ) -> tuple[_types.Decision, LdcState]:
+        values, present = _signals.read("ldc", state, signals)
         logits = state.logits
-        values, present = _signals.read("ldc", logits.shape[0], signals)
-        w = _masked.softmax(logits, present)
+        counted = present & (values > 0)
+        w = _masked.softmax(logits, counted)
         # ∂D / ∂(w value): both derivatives that are wanted follow from it.
-        pull = pull_of_pairs(w * values, present)
+        pull = pull_of_pairs(w * values, counted)
         weights = w * (1.0 + penalty * pull)
         slope = w * (pull * values - jnp.sum(w * pull * values))
         logits, moved = _optimizer.descend(
-            optimizer, slope, logits, state.optimizer, present
+            optimizer, slope, logits, state.optimizer, counted
         )
-        decision = _types.Decision(_masked.zero_absent(weights, present))
-        return decision, LdcState(logits, moved)
+        logits = jnp.clip(logits, -_optimizer.LIMIT, _optimizer.LIMIT)
+        decision = _types.Decision(_masked.beside(weights, counted, present))
+        return decision, LdcState(state.names, logits, moved)
 
     return _types.Balancer(init, update)
 

@@ -21,7 +21,8 @@ def p_norm(p: float, preferences: _named.Given = None) -> _types.Balancer:
         total = (Σ (p_h value_h)^p)^(1/p),   weight_h = p_h (p_h value_h / total)^(p-1)
 
     The weights do not depend on a common scale of the values; Σ weight · value is the
-    norm. A value that is not positive counts as the least normal float32.
+    norm. A value that is not positive has no power: its head is added to the norm of
+    the others, with weight p_h.
 
     Args:
         p: at least 1.
@@ -48,12 +49,15 @@ def p_norm(p: float, preferences: _named.Given = None) -> _types.Balancer:
     _named.check("preferences", preferences, _checks.nonnegative)
 
     def norm(values: Array, wanted: Array, _: Array, present: Array) -> Array:
-        x = _masked.zero_absent(wanted * _masked.positive(values), present)
+        counted = present & (values > 0)
+        plain = _masked.total(wanted * values, present & ~counted)
+        x = wanted * _masked.positive(jnp.where(counted, values, 1.0))
+        x = _masked.zero_absent(x, counted)
         largest = jax.lax.stop_gradient(jnp.max(x))
         largest = jnp.where(largest > 0, largest, 1.0)
         unit = x / largest
-        powers = _masked.total(unit**p, present & (unit > 0))
+        powers = _masked.total(unit**p, counted & (unit > 0))
         powers = jnp.where(powers > 0, powers, 1.0)
-        return largest * powers ** (1.0 / p)
+        return largest * powers ** (1.0 / p) + plain
 
     return _derivatives.build("p_norm", norm, preferences)

@@ -18,6 +18,7 @@ from headwise.typing import PyTree
 class RandomState(NamedTuple):
     """The weights of the last step, for the log; the draws have no memory."""
 
+    names: _types.Names
     weights: Array
     """[H]"""
 
@@ -63,18 +64,17 @@ def random_weighting(distribution: str = "normal") -> _types.Balancer:
 
     def init(names: Sequence[str], params: PyTree = None) -> RandomState:
         del params
-        heads = len(_checks.head_names("random_weighting: names", names))
-        return RandomState(jnp.zeros(heads, jnp.float32))
+        names = _types.Names(names, "random_weighting")
+        return RandomState(names, jnp.zeros(len(names), jnp.float32))
 
     def update(
         signals: _types.Signals, state: RandomState
     ) -> tuple[_types.Decision, RandomState]:
         _signals.require("random_weighting", signals, "key")
         assert signals.key is not None
-        heads = state.weights.shape[0]
-        _, present = _signals.read("random_weighting", heads, signals)
+        _, present = _signals.read("random_weighting", state, signals)
         weights = draw(signals.key, present)
-        return _types.Decision(weights), RandomState(weights)
+        return _types.Decision(weights), state._replace(weights=weights)
 
     return _types.Balancer(init, update)
 

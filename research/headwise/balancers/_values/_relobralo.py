@@ -17,6 +17,7 @@ from headwise.typing import PyTree
 class ReLoBRaLoState(NamedTuple):
     """The smoothed weights, and what values are compared with."""
 
+    names: _types.Names
     weights: Array
     """[H]"""
     first: Array
@@ -39,8 +40,8 @@ def relobralo(
         weights <- alpha history + (1 - alpha) balance(last values)
 
     The weights are smoothed over steps; now and then they look back to the very start.
-    In its first update a head has weight 1. A value that is not positive counts as the
-    least normal float32.
+    In its first update a head has weight 1, and whenever its value is not positive:
+    what is known of it stays then.
 
     Args:
         alpha: in [0, 1], the smoothing. The authors' code has 1 in the first step, as
@@ -75,38 +76,46 @@ def relobralo(
 
     def init(names: Sequence[str], params: PyTree = None) -> ReLoBRaLoState:
         del params
-        heads = len(_checks.head_names("relobralo: names", names))
-        ones = jnp.ones(heads, jnp.float32)
-        return ReLoBRaLoState(ones, ones, ones, jnp.zeros(heads, bool))
+        names = _types.Names(names, "relobralo")
+        heads = len(names)
+        return ReLoBRaLoState(
+            names,
+            weights=jnp.ones(heads, jnp.float32),
+            first=jnp.ones(heads, jnp.float32),
+            last=jnp.ones(heads, jnp.float32),
+            seen=jnp.zeros(heads, bool),
+        )
 
     def update(
         signals: _types.Signals, state: ReLoBRaLoState
     ) -> tuple[_types.Decision, ReLoBRaLoState]:
         _signals.require("relobralo", signals, "key")
         assert signals.key is not None
-        heads = state.last.shape[0]
-        values, present = _signals.read("relobralo", heads, signals)
-        values = _masked.positive(values)
+        values, present = _signals.read("relobralo", state, signals)
+        counted = present & (values > 0)
+        values = _masked.positive(jnp.where(counted, values, 1.0))
         first = jnp.where(state.seen, state.first, values)
         last = jnp.where(state.seen, state.last, values)
-        many = _masked.count(present)
+        many = _masked.count(counted)
 
         def balance(reference: Array) -> Array:
             ratio = values / reference / temperature
-            return many * _masked.softmax(ratio, present)
+            return many * _masked.softmax(ratio, counted)
 
         stay = jax.random.bernoulli(signals.key, rho)
         history = jnp.where(stay, state.weights, balance(first))
         moved = alpha * history + (1.0 - alpha) * balance(last)
         moved = jnp.where(state.seen, moved, state.weights)
         new = ReLoBRaLoState(
-            jnp.where(present, moved, state.weights),
-            jnp.where(present, first, state.first),
-            jnp.where(present, values, state.last),
-            state.seen | present,
+            state.names,
+            weights=jnp.where(counted, moved, state.weights),
+            first=jnp.where(counted, first, state.first),
+            last=jnp.where(counted, values, state.last),
+            seen=state.seen | counted,
         )
         # The sum changes when heads come and go.
-        weights = many * _masked.normalized(moved, present)
+        weights = many * _masked.normalized(moved, counted)
+        weights = jnp.where(counted, weights, present.astype(weights.dtype))
         return _types.Decision(weights), new
 
     return _types.Balancer(init, update)

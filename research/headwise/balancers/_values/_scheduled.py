@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 
 from headwise import _checks
@@ -19,6 +20,7 @@ from headwise.typing import Schedule
 class ScheduledState(NamedTuple):
     """The weights of the last step, kept for the log; the schedules have no state."""
 
+    names: _types.Names
     weights: Array
     """[H]"""
 
@@ -51,23 +53,24 @@ def scheduled(weights: Mapping[str, Schedule | float | Array]) -> _types.Balance
             _checks.scalar(f"weights[{name!r}]", weight)
 
     def at(step: Array | int) -> Array:
-        now = {n: w(step) if callable(w) else w for n, w in weights.items()}
+        # Schedules mix dtypes, as optimisers do.
+        with jax.numpy_dtype_promotion("standard"):
+            now = {n: w(step) if callable(w) else w for n, w in weights.items()}
         return _named.row("weights", now, names)
 
     def init(heads: Sequence[str], params: PyTree = None) -> ScheduledState:
         del params
-        heads = _checks.head_names("scheduled: names", heads)
+        heads = _types.Names(heads, "scheduled")
         _checks.same_names("weights", heads, names)
-        return ScheduledState(jnp.zeros(len(names), jnp.float32))
+        return ScheduledState(heads, jnp.zeros(len(names), jnp.float32))
 
     def update(
         signals: _types.Signals, state: ScheduledState
     ) -> tuple[_types.Decision, ScheduledState]:
-        _signals.check_heads("scheduled", len(names), signals)
+        _signals.check_heads("scheduled", state, signals)
         _signals.require("scheduled", signals, "step")
         assert signals.step is not None
-        new = at(signals.step)
-        decision = _types.Decision(_masked.zero_absent(new, _signals.presence(signals)))
-        return decision, ScheduledState(new)
+        weights = _masked.zero_absent(at(signals.step), _signals.presence(signals))
+        return _types.Decision(weights), state._replace(weights=weights)
 
     return _types.Balancer(init, update)

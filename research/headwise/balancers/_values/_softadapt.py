@@ -17,6 +17,7 @@ from headwise.typing import PyTree
 class SoftAdaptState(NamedTuple):
     """The values of the last update."""
 
+    names: _types.Names
     last: Array
     """[H]"""
     seen: Array
@@ -36,8 +37,8 @@ def softadapt(
         weight_h = value_h weight_h / Σ (value weight)          loss_weighted
 
     A positive beta helps the heads that fall least, a negative one the best. A head
-    seen for the first time has rate 0. For loss_weighted a value that is not positive
-    counts as the least normal float32.
+    seen for the first time has rate 0. For loss_weighted a head whose value is not
+    positive has an equal part of the weights, 1 / H.
 
     Args:
         beta: any number; 0.1 in the paper.
@@ -73,23 +74,29 @@ def softadapt(
 
     def init(names: Sequence[str], params: PyTree = None) -> SoftAdaptState:
         del params
-        heads = len(_checks.head_names("softadapt: names", names))
-        return SoftAdaptState(jnp.zeros(heads, jnp.float32), jnp.zeros(heads, bool))
+        names = _types.Names(names, "softadapt")
+        heads = len(names)
+        return SoftAdaptState(
+            names, jnp.zeros(heads, jnp.float32), jnp.zeros(heads, bool)
+        )
 
     def update(
         signals: _types.Signals, state: SoftAdaptState
     ) -> tuple[_types.Decision, SoftAdaptState]:
-        heads = state.last.shape[0]
-        values, present = _signals.read("softadapt", heads, signals)
+        values, present = _signals.read("softadapt", state, signals)
         rate = _masked.zero_absent(values - state.last, present & state.seen)
         if normalized:
             size = jnp.broadcast_to(jnp.sum(jnp.abs(rate)), rate.shape)
             rate = _numerics.safe_divide(rate, size, 0.0)
-        logits = beta * rate
+        logits, counted = beta * rate, present
         if loss_weighted:
-            logits = logits + jnp.log(_masked.positive(values))
-        weights = _masked.softmax(logits, present)
+            counted = present & (values > 0)
+            values_or_one = _masked.positive(jnp.where(counted, values, 1.0))
+            logits = logits + jnp.log(values_or_one)
+        weights = _masked.softmax(logits, counted)
+        weights = _masked.beside(weights, counted, present)
         last = jnp.where(present, values, state.last)
-        return _types.Decision(weights), SoftAdaptState(last, state.seen | present)
+        new = SoftAdaptState(state.names, last, state.seen | present)
+        return _types.Decision(weights), new
 
     return _types.Balancer(init, update)

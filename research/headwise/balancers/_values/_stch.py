@@ -15,9 +15,11 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+@_types.settings("preferences", "reference")
 class StchState(NamedTuple):
     """What the user wants, and the values at the end of the warm-up."""
 
+    names: _types.Names
     preferences: Array
     """[H]"""
     reference: Array
@@ -54,9 +56,9 @@ def stch(
         weight_h = H q_h softmax(q log(value / nadir) / μ)_h / value_h
 
     The nadir of a head is its mean value over the last `window` updates of the warm-up
-    in which it was present (else its next value). Values must be positive here; others
-    count as the least normal float32. In LibMTL "4 epochs" of warm-up are 5: that is
-    `warm_up` = 5 * steps per epoch, `window` = steps per epoch.
+    in which it was present (else its next value). A head whose value is not positive
+    has weight 1 here and counts nowhere else. In LibMTL "4 epochs" of warm-up are 5:
+    that is `warm_up` = 5 * steps per epoch, `window` = steps per epoch.
 
     Args:
         smoothness: μ > 0; LibMTL has 1, the paper's toy problems 0.1.
@@ -102,8 +104,9 @@ def stch(
 
     def init(names: Sequence[str], params: PyTree = None) -> StchState:
         del params
-        names = _checks.head_names("stch: names", names)
+        names = _types.Names(names, "stch")
         return StchState(
+            names,
             _named.row("preferences", preferences, names, 1.0 / len(names)),
             jnp.zeros(len(names), jnp.float32),
             jnp.zeros(len(names), jnp.float32),
@@ -114,29 +117,26 @@ def stch(
     def update(
         signals: _types.Signals, state: StchState
     ) -> tuple[_types.Decision, StchState]:
-        heads = state.preferences.shape[0]
-        values, present = _signals.read("stch", heads, signals)
-        values = _masked.positive(values)
+        values, here = _signals.read("stch", state, signals)
+        present = here & (values > 0)
+        values = _masked.positive(jnp.where(present, values, 1.0))
         warming = state.updates < warm_up
         in_window = warming & (state.updates >= warm_up - window)
         late = ~warming & (state.nadir_count == 0)
         counted = present & (in_window | late)
         nadir_sum = state.nadir_sum + _masked.zero_absent(values, counted)
-        nadir_count = state.nadir_count + counted
-        nadir = nadir_sum / jnp.maximum(nadir_count, 1)
+        nadir_count = _masked.counted_on(state.nadir_count, counted)
+        nadir = nadir_sum / jnp.maximum(nadir_count, 1).astype(jnp.float32)
         ratio = jnp.log(values) - jnp.log(_masked.positive(nadir))
         wanted = _derivatives.effective(state.preferences, present, uniform)
         many = _masked.count(present)
         wanted = many * _masked.normalized(wanted, present)
         soft = many * wanted * _masked.softmax(wanted * ratio / smoothness, present)
-        weights = jnp.where(warming, 1.0, soft) / values
-        new = StchState(
-            state.preferences,
-            state.reference,
-            nadir_sum,
-            nadir_count,
-            state.updates + 1,
+        weights = jnp.where(warming, 1.0, soft) / jnp.maximum(values, _masked.LEAST)
+        weights = jnp.where(present, weights, here.astype(weights.dtype))
+        new = state._replace(
+            nadir_sum=nadir_sum, nadir_count=nadir_count, updates=state.updates + 1
         )
-        return _types.Decision(_masked.zero_absent(weights, present)), new
+        return _types.Decision(weights), new
 
     return _types.Balancer(init, update)

@@ -18,6 +18,7 @@ from headwise.typing import PyTree
 class StchSetState(NamedTuple):
     """The weights of the last step, for the log; the method has no memory."""
 
+    names: _types.Names
     weights: Array
     """[H]"""
 
@@ -62,14 +63,13 @@ def stch_set(smoothness: float, axis_name: str | None = None) -> _types.Balancer
 
     def init(names: Sequence[str], params: PyTree = None) -> StchSetState:
         del params
-        heads = len(_checks.head_names("stch_set: names", names))
-        return StchSetState(jnp.zeros(heads, jnp.float32))
+        names = _types.Names(names, "stch_set")
+        return StchSetState(names, jnp.zeros(len(names), jnp.float32))
 
     def update(
         signals: _types.Signals, state: StchSetState
     ) -> tuple[_types.Decision, StchSetState]:
-        heads = state.weights.shape[0]
-        values, present = _signals.read("stch_set", heads, signals)
+        values, present = _signals.read("stch_set", state, signals)
         low = jnp.where(present, values, jnp.finfo(jnp.float32).max)
         low = low if axis_name is None else jax.lax.pmin(low, axis_name)
         near = jnp.where(present, jnp.exp((low - values) / smoothness), 0.0)
@@ -78,6 +78,6 @@ def stch_set(smoothness: float, axis_name: str | None = None) -> _types.Balancer
         best = low / smoothness - jnp.log(jnp.where(anywhere, summed, 1.0))
         share = _numerics.safe_divide(near, summed, 0.0)
         weights = _masked.softmax(best, anywhere) * share
-        return _types.Decision(weights), StchSetState(weights)
+        return _types.Decision(weights), state._replace(weights=weights)
 
     return _types.Balancer(init, update)

@@ -16,6 +16,7 @@ from headwise.typing import PyTree
 class UwSoState(NamedTuple):
     """The weights of the last step, for the log; the method has no memory."""
 
+    names: _types.Names
     weights: Array
     """[H]"""
 
@@ -28,7 +29,7 @@ def uw_so(temperature: float = 1.0) -> _types.Balancer:
         weight = softmax((1 / value) / T)
 
     which is uncertainty weighting with the noise at its optimum, in place of learned.
-    A value that is not positive counts as the least normal float32.
+    A head whose value is not positive has an equal part of the weights, 1 / H.
 
     Args:
         temperature: T > 0; the paper tunes it for each data set.
@@ -54,16 +55,17 @@ def uw_so(temperature: float = 1.0) -> _types.Balancer:
 
     def init(names: Sequence[str], params: PyTree = None) -> UwSoState:
         del params
-        heads = len(_checks.head_names("uw_so: names", names))
-        return UwSoState(jnp.zeros(heads, jnp.float32))
+        names = _types.Names(names, "uw_so")
+        return UwSoState(names, jnp.zeros(len(names), jnp.float32))
 
     def update(
         signals: _types.Signals, state: UwSoState
     ) -> tuple[_types.Decision, UwSoState]:
-        heads = state.weights.shape[0]
-        values, present = _signals.read("uw_so", heads, signals)
-        logits = 1.0 / _masked.positive(values) / temperature
-        weights = _masked.softmax(logits, present)
-        return _types.Decision(weights), UwSoState(weights)
+        values, present = _signals.read("uw_so", state, signals)
+        counted = present & (values > 0)
+        values = _masked.positive(jnp.where(counted, values, 1.0))
+        weights = _masked.softmax(1.0 / values / temperature, counted)
+        weights = _masked.beside(weights, counted, present)
+        return _types.Decision(weights), state._replace(weights=weights)
 
     return _types.Balancer(init, update)

@@ -19,6 +19,7 @@ from headwise.typing import PyTree
 class ClippedState(NamedTuple):
     """The inner state."""
 
+    names: _types.Names
     inner: Any
 
 
@@ -60,7 +61,8 @@ def clipped(
     _checks.in_range("upper", upper, expected, lambda x: x >= least)
 
     def init(names: Sequence[str], params: PyTree = None) -> ClippedState:
-        return ClippedState(balancer.init(names, params))
+        names = _types.Names(names, "clipped")
+        return ClippedState(names, balancer.init(names, params))
 
     def update(
         signals: _types.Signals, state: ClippedState
@@ -69,6 +71,6 @@ def clipped(
         weights = jnp.clip(_wrapped.weights_of("clipped", decision), lower, upper)
         weights = weights.astype(decision.weights.dtype)
         weights = _masked.zero_absent(weights, _signals.usable(signals))
-        return _types.Decision(weights), ClippedState(inner)
+        return _types.Decision(weights), state._replace(inner=inner)
 
-    return _wrapped.wrapped(balancer, init, update)
+    return _wrapped.wrapped("clipped", balancer, init, update)

@@ -18,6 +18,7 @@ from headwise.typing import PyTree
 class EveryState(NamedTuple):
     """The inner state and the weights of the last refresh."""
 
+    names: _types.Names
     inner: Any
     weights: Array
     """[H]"""
@@ -68,8 +69,9 @@ def every(k: int, balancer: _types.Balancer) -> _types.Balancer:
     _wrapped.check_balancer("balancer", balancer)
 
     def init(names: Sequence[str], params: PyTree = None) -> EveryState:
-        names = _checks.head_names("every: names", names)
+        names = _types.Names(names, "every")
         return EveryState(
+            names,
             balancer.init(names, params),
             jnp.zeros(len(names), jnp.float32),
             jnp.zeros((), jnp.int32),
@@ -82,7 +84,6 @@ def every(k: int, balancer: _types.Balancer) -> _types.Balancer:
         signals: _types.Signals, state: EveryState
     ) -> tuple[_types.Decision, EveryState]:
         inner, weights = state.inner, state.weights
-        _signals.check_heads("every", weights.shape[0], signals)
         missing = {"gramian": signals.gram, "grads": signals.grads}
         if missing.get(balancer.needs, signals.values) is not None:
             decision, fresh = balancer.update(signals, inner)
@@ -90,7 +91,8 @@ def every(k: int, balancer: _types.Balancer) -> _types.Balancer:
             weights = jnp.where(now, new.astype(weights.dtype), weights)
             inner = _wrapped.chosen(now, fresh, inner)
         shown = _masked.zero_absent(weights, _signals.presence(signals))
-        return _types.Decision(shown), EveryState(inner, weights, state.updates + 1)
+        kept = EveryState(state.names, inner, weights, state.updates + 1)
+        return _types.Decision(shown), kept
 
     def after(values: Array, state: EveryState) -> EveryState:
         assert balancer.after is not None
@@ -100,4 +102,6 @@ def every(k: int, balancer: _types.Balancer) -> _types.Balancer:
         return state._replace(inner=_wrapped.chosen(now, fresh, state.inner))
 
     after_or_none = None if balancer.after is None else after
-    return _wrapped.wrapped(balancer, init, update, due=due, after=after_or_none)
+    return _wrapped.wrapped(
+        "every", balancer, init, update, due=due, after=after_or_none
+    )

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from headwise import _checks
 from headwise.balancers._core import _directions
 from headwise.balancers._core import _masked
 from headwise.balancers._core import _signals
@@ -20,6 +19,7 @@ from headwise.typing import PyTree
 class FallbackState(NamedTuple):
     """The states of both balancers."""
 
+    names: _types.Names
     inner: Any
     otherwise: Any
     sound: Array
@@ -71,8 +71,9 @@ def fallback(
         )
 
     def init(names: Sequence[str], params: PyTree = None) -> FallbackState:
-        names = _checks.head_names("fallback: names", names)
+        names = _types.Names(names, "fallback")
         return FallbackState(
+            names,
             balancer.init(names, params),
             other.init(names, params),
             jnp.ones((), bool),
@@ -100,6 +101,7 @@ def fallback(
                 sound, _direction(decision, signals), _direction(rest, signals)
             )
         new = FallbackState(
+            state.names,
             _wrapped.chosen(sound, inner, state.inner),
             _wrapped.chosen(sound, state.otherwise, moved),
             sound,
@@ -112,15 +114,15 @@ def fallback(
             inner = balancer.after(values, inner)
         if other.after is not None:
             moved = other.after(values, moved)
-        return FallbackState(
-            _wrapped.chosen(state.sound, inner, state.inner),
-            _wrapped.chosen(state.sound, state.otherwise, moved),
-            state.sound,
+        return state._replace(
+            inner=_wrapped.chosen(state.sound, inner, state.inner),
+            otherwise=_wrapped.chosen(state.sound, state.otherwise, moved),
         )
 
     sometimes = demanding and all(b.due is not None for b in demanding)
     ever = balancer.after is not None or other.after is not None
     return _wrapped.wrapped(
+        "fallback",
         balancer,
         init,
         update,

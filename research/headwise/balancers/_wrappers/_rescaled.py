@@ -20,6 +20,7 @@ from headwise.typing import PyTree
 class RescaledState(NamedTuple):
     """The inner state."""
 
+    names: _types.Names
     inner: Any
 
 
@@ -61,7 +62,8 @@ def rescaled(
         _checks.in_range("total", total, expected, lambda x: 0 < x < math.inf)
 
     def init(names: Sequence[str], params: PyTree = None) -> RescaledState:
-        return RescaledState(balancer.init(names, params))
+        names = _types.Names(names, "rescaled")
+        return RescaledState(names, balancer.init(names, params))
 
     def update(
         signals: _types.Signals, state: RescaledState
@@ -81,6 +83,6 @@ def rescaled(
             factor = jnp.where(good, share / jnp.where(good, largest, 1.0), 1.0)
             direction = _directions.scaled(factor, direction)
         weights = jnp.where(good, unit * share, weights)
-        return _types.Decision(weights, direction), RescaledState(inner)
+        return _types.Decision(weights, direction), state._replace(inner=inner)
 
-    return _wrapped.wrapped(balancer, init, update)
+    return _wrapped.wrapped("rescaled", balancer, init, update)

@@ -18,6 +18,7 @@ from headwise.typing import PyTree
 class SmoothedState(NamedTuple):
     """The inner state and the averages."""
 
+    names: _types.Names
     inner: Any
     weights: Array
     """[H] averages so far."""
@@ -74,9 +75,10 @@ def averaged(
     _checks.below_one(argument, decay)
 
     def init(names: Sequence[str], params: PyTree = None) -> SmoothedState:
-        names = _checks.head_names(f"{name}: names", names)
+        names = _types.Names(names, name)
         heads = len(names)
         return SmoothedState(
+            names,
             balancer.init(names, params),
             jnp.zeros(heads, jnp.float32),
             jnp.zeros(heads, bool),
@@ -85,7 +87,6 @@ def averaged(
     def update(
         signals: _types.Signals, state: SmoothedState
     ) -> tuple[_types.Decision, SmoothedState]:
-        _signals.check_heads(name, state.weights.shape[0], signals)
         decision, inner = balancer.update(signals, state.inner)
         fresh = _wrapped.weights_of(name, decision).astype(jnp.float32)
         usable = _signals.usable(signals)
@@ -93,7 +94,7 @@ def averaged(
         average = kept * state.weights + (1 - kept) * fresh
         average = jnp.where(state.seen, average, fresh)
         average = jnp.where(usable, average, state.weights)
-        new = SmoothedState(inner, average, state.seen | usable)
+        new = SmoothedState(state.names, inner, average, state.seen | usable)
         return _types.Decision(_masked.zero_absent(average, usable)), new
 
-    return _wrapped.wrapped(balancer, init, update)
+    return _wrapped.wrapped(name, balancer, init, update)

@@ -18,6 +18,7 @@ from headwise.typing import PyTree
 class WarmUpState(NamedTuple):
     """The inner state and how far the warm-up is."""
 
+    names: _types.Names
     inner: Any
     updates: Array
     """int32, number of updates done."""
@@ -60,7 +61,9 @@ def warm_up(
     idle = not observe and balancer.needs == "gramian" and steps > 0
 
     def init(names: Sequence[str], params: PyTree = None) -> WarmUpState:
-        return WarmUpState(balancer.init(names, params), jnp.zeros((), jnp.int32))
+        names = _types.Names(names, "warm_up")
+        inner = balancer.init(names, params)
+        return WarmUpState(names, inner, jnp.zeros((), jnp.int32))
 
     def due(state: WarmUpState) -> Array:
         wanted = jnp.asarray(True)
@@ -95,6 +98,7 @@ def warm_up(
         return state._replace(inner=fresh)
 
     return _wrapped.wrapped(
+        "warm_up",
         balancer,
         init,
         update,

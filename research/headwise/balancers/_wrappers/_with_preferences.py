@@ -11,16 +11,17 @@ from headwise import _checks
 from headwise import _numerics
 from headwise.balancers._core import _directions
 from headwise.balancers._core import _named
-from headwise.balancers._core import _signals
 from headwise.balancers._core import _types
 from headwise.balancers._wrappers import _wrapped
 from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+@_types.settings("preferences")
 class WithPreferencesState(NamedTuple):
     """The inner state and the preferences, which are data: a sweep varies them."""
 
+    names: _types.Names
     inner: Any
     preferences: Array
     """[H]"""
@@ -69,9 +70,9 @@ def with_preferences(
     _named.check("preferences", preferences, _checks.positive)
 
     def init(names: Sequence[str], params: PyTree = None) -> WithPreferencesState:
-        names = _checks.head_names("with_preferences: names", names)
+        names = _types.Names(names, "with_preferences")
         row = _named.row("preferences", preferences, names)
-        return WithPreferencesState(balancer.init(names, params), row)
+        return WithPreferencesState(names, balancer.init(names, params), row)
 
     def wide(values: Array, factors: Array) -> Array:
         values = jnp.asarray(values)
@@ -81,7 +82,6 @@ def with_preferences(
         signals: _types.Signals, state: WithPreferencesState
     ) -> tuple[_types.Decision, WithPreferencesState]:
         p = state.preferences
-        _signals.check_heads("with_preferences", p.shape[0], signals)
         shown = signals._replace(values=wide(signals.values, p))
         if signals.gram is not None:
             gram = wide(wide(signals.gram, p[:, None]), p[None, :])
@@ -102,4 +102,6 @@ def with_preferences(
         return state._replace(inner=inner)
 
     after_or_none = None if balancer.after is None else after
-    return _wrapped.wrapped(balancer, init, update, after=after_or_none)
+    return _wrapped.wrapped(
+        "with_preferences", balancer, init, update, after=after_or_none
+    )

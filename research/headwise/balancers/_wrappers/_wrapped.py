@@ -6,12 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from headwise.balancers._core import _signals
 from headwise.balancers._core import _types
 from headwise.typing import Array
 from headwise.typing import PyTree
 
 
 def wrapped(
+    name: str,
     inner: _types.Balancer,
     init: Callable[..., Any],
     update: Callable[[_types.Signals, Any], tuple[_types.Decision, Any]],
@@ -20,9 +22,11 @@ def wrapped(
     """The inner balancer with other functions; what is not named is passed on.
 
     The state of the wrapper must hold the inner one as `inner`: the inner `due` and
-    `after` act on that.
+    `after` act on that. It is looked at before anything else: whose it is, and of which
+    heads.
 
     Args:
+        name: of the wrapper, for errors.
         inner: the balancer that is wrapped.
         init, update: of the wrapper; they call the inner ones.
         **changed: other fields of `Balancer` in which the wrapper differs, None among
@@ -36,7 +40,23 @@ def wrapped(
         passed["after"] = lambda values, state: state._replace(
             inner=after(values, state.inner)
         )
-    return inner._replace(init=init, update=update, **{**passed, **changed})
+    made = inner._replace(init=init, update=update, **{**passed, **changed})
+
+    def checked_update(
+        signals: _types.Signals, state: Any
+    ) -> tuple[_types.Decision, Any]:
+        _signals.check_heads(name, state, signals)
+        return made.update(signals, state)
+
+    if made.due is None:
+        return made._replace(update=checked_update)
+
+    def checked_due(state: Any) -> Array:
+        assert made.due is not None
+        _types.Names.in_state(name, state)
+        return made.due(state)
+
+    return made._replace(update=checked_update, due=checked_due)
 
 
 def check_balancer(argument: str, got: Any) -> None:
