@@ -23,6 +23,7 @@ BASE = {
     "_checks",
     "_distance",
     "_files",
+    "_means",
     "_numerics",
     "_products",
     "_provenance",

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from headwise import _checks
+from headwise import _means
 from headwise import _trees
 from headwise import gradients
 from headwise.training import _bilevel
@@ -69,8 +71,8 @@ def make_bilevel_step(
         microbatches: cut both batches into so many parts along the leading axis of
             their arrays; every pass, those of the inner steps and of validation too,
             goes through the parts one after the other (`lax.scan`), in the memory of
-            one, and runs each forward once more. Values are means over the parts. Not
-            with `stateful`.
+            one, and runs each forward once more. Values are those of the whole batch,
+            as in `hw.balanced_grad`. Not with `stateful`.
         contributions: True: also compute every head's training gradient and put
             `hw.contributions` of the applied update into `info`; a number k: only in
             steps 0, k, 2 k and so on, as in `hw.training.make_step`.
@@ -82,7 +84,8 @@ def make_bilevel_step(
     Raises:
         ValueError: `inner_steps` or `microbatches` is not a positive int, or the latter
             comes with `stateful`. When the step is called: the batch is no pair; the
-            batches differ in their heads; `microbatches` does not divide a batch.
+            batches differ in their heads; `microbatches` does not divide a batch, or
+            the value of a head is no mean over examples.
 
     Example:
         >>> def values_fn(params, batch):
@@ -107,8 +110,9 @@ def make_bilevel_step(
     inner_steps = _checks.positive_int("inner_steps", inner_steps)
     _checks.boolean("remat", remat)
     model = _model.with_rest(values_fn, stateful, microbatches)
-    plain = _model.in_parts(gradients.with_aux(model, True), microbatches)
-    report = _bilevel_report.reporter(plain, contributions)
+    model = _model.in_parts(model, microbatches)
+    plain = _model.plain(model, True)
+    report = _bilevel_report.reporter(model, contributions)
 
     def step(
         state: _bilevel.BilevelState, batch: Any
@@ -117,19 +121,25 @@ def make_bilevel_step(
         of_train, of_valid = jax.random.split(jax.random.fold_in(state.key, state.step))
         _trees.check_floating("params", state.params)
         args = (train_batch, state.rest, of_train)
-        values, rest, backward = gradients.linearize(plain, state.params, *args)
+        values, (rest, tally), backward = gradients.linearize(
+            plain, state.params, *args
+        )
         names, structure = tuple(values), jax.tree.structure(state.params)
+        here = tally.here(names)
 
         def train(params: PyTree) -> dict[str, Array]:
-            return plain(params, *args)[0]
+            return _there(*plain(params, *args))
 
         def valid(params: PyTree) -> dict[str, Array]:
-            later = plain(params, valid_batch, state.rest, of_valid)[0]
+            later = _there(*plain(params, valid_batch, state.rest, of_valid))
             _checks.same_names("values of the validation batch", names, later)
             return later
 
+        def of_present(weights: Array) -> Array:
+            return weights if here is None else jnp.where(here, weights, 0.0)
+
         def grad(weights: Array) -> PyTree:
-            return jax.tree.unflatten(structure, backward.weighted(weights))
+            return jax.tree.unflatten(structure, backward.weighted(of_present(weights)))
 
         inner, start = optimizer, state.optimizer
         if inner_optimizer is not None:
@@ -139,7 +149,7 @@ def make_bilevel_step(
         )
         problem = _bilevel.BilevelProblem(
             params=state.params,
-            values=values,
+            values=_there(values, (rest, tally)),
             grad=grad,
             train=train,
             valid=valid,
@@ -155,8 +165,8 @@ def make_bilevel_step(
         updates, optimizer_state = optimizer.update(
             grads, state.optimizer, state.params
         )
-        weights = dict(zip(names, decision.weights, strict=True))
-        conflicts, shares = report(state, args, backward, weights, updates)
+        weights = dict(zip(names, of_present(decision.weights), strict=True))
+        conflicts, shares = report(state, args, backward, weights, updates, here)
         new = _bilevel.BilevelState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -166,7 +176,7 @@ def make_bilevel_step(
             key=state.key,
         )
         return new, _bilevel.BilevelInfo(
-            values=dict(values),
+            values=_means.together(values, tally),
             valid_values=decision.valid,
             weights=weights,
             grad_norm=optax.tree.norm(grads),
@@ -174,9 +184,19 @@ def make_bilevel_step(
             shares=dict(zip(names, decision.shares, strict=True)),
             conflicts=conflicts,
             contributions=shares,
+            present=None if here is None else dict(zip(names, here, strict=True)),
         )
 
     return step
+
+
+def _there(values: dict[str, Array], beside: tuple) -> dict[str, Array]:
+    """The values, 0 for heads that have no data, with what is told of them."""
+    _, tally = beside
+    here = tally.here(values)
+    if here is not None:
+        values = _means.without_absent(values, here)
+    return _means.together(values, tally)
 
 
 def _pair(batch: Any) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from headwise import _checks
+from headwise import _means
 from headwise.training import _bilevel
 from headwise.typing import Array
 
@@ -15,6 +16,12 @@ from headwise.typing import Array
 def stacked(values: dict[str, Array]) -> Array:
     """[H] in the order of the dict."""
     return jnp.stack(list(values.values()))
+
+
+def with_data(values: dict[str, Array]) -> Array:
+    """[H] bool, in the order of the dict: which heads have data in this batch."""
+    here = _means.tally_of(values).here(values)
+    return jnp.ones(len(values), bool) if here is None else here
 
 
 class Upper(NamedTuple):

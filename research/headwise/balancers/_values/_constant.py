@@ -53,4 +53,4 @@ def constant(weights: _named.Given = None) -> _types.Balancer:
         present = _signals.presence(signals)
         return _types.Decision(_masked.zero_absent(state.weights, present)), state
 
-    return _types.Balancer(init, update)
+    return _types.Balancer(init, update, static=True)

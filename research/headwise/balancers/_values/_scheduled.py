@@ -70,4 +70,4 @@ def scheduled(weights: Mapping[str, Schedule | float | Array]) -> _types.Balance
         decision = _types.Decision(_masked.zero_absent(new, _signals.presence(signals)))
         return decision, ScheduledState(new)
 
-    return _types.Balancer(init, update)
+    return _types.Balancer(init, update, static=True)
