@@ -136,6 +136,33 @@ def test_issue_by_hand():
         assert info.values.counts["c"] == 0
 
 
+def test_batches_that_alternate_between_two_tasks():
+    """Kendall's log variances, by a run in NumPy that touches only the task at hand."""
+    values, s = {"a": 4.0, "b": 0.25}, {"a": 0.0, "b": 0.0}
+
+    def values_fn(p, task):
+        objective = hw.Objective({n: lambda y, t: y * t for n in values})
+        where = {n: jnp.full(3, task == i) for i, n in enumerate(values)}
+        targets = {n: jnp.full(3, v) for n, v in values.items()}
+        return objective.values(
+            {n: p * jnp.ones(3) for n in values}, targets, where=where
+        )
+
+    balancer = hw.balancers.uncertainty(optimizer=optax.sgd(0.5))
+    still = optax.sgd(0.0)
+    step = jax.jit(hw.training.make_step(values_fn, still, balancer))
+    state = hw.training.init_state(["a", "b"], jnp.ones(()), still, balancer)
+    for t in range(8):
+        task = "ab"[t % 2]
+        state, info = step(state, t % 2)
+        np.testing.assert_allclose(
+            info.weights[task], 0.5 * np.exp(-s[task]), rtol=1e-5
+        )
+        s[task] -= 0.5 * (0.5 - 0.5 * np.exp(-s[task]) * values[task])
+    got = state.balancer.log_variance
+    np.testing.assert_allclose(got, [s["a"], s["b"]], rtol=1e-5)
+
+
 @pytest.mark.parametrize("needs", ["values", "gramian", "grads"])
 def test_a_balancer_that_forgets_presence_makes_no_nan(needs):
     """A head that is NaN where absent, and broken where gradients are looked at."""

@@ -17,7 +17,7 @@ Report = tuple[Array | None, gradients.Contributions | None]
 
 
 def reporter(model: ValuesFn, contributions: bool | int) -> Callable[..., Report]:
-    """`report(state, args, backward, weights, updates, here)` of the training gradients.
+    """`report(state, args, backward, weights, updates, here)` of training gradients.
 
     Args:
         model: `(params, *args) -> (values, aux)`.
