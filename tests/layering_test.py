@@ -24,6 +24,7 @@ BASE = {
     "_distance",
     "_files",
     "_linear_map",
+    "_means",
     "_numerics",
     "_products",
     "_provenance",

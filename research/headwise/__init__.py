@@ -43,6 +43,7 @@ from headwise.gradients import group_heads as group_heads
 from headwise.gradients import head_grads as head_grads
 from headwise.gradients import head_gramian as head_gramian
 from headwise.gradients import routing as routing
+from headwise.objective import Means as Means
 from headwise.objective import named as named
 from headwise.objective import Objective as Objective
 from headwise.training import balanced_grad as balanced_grad
@@ -50,6 +51,7 @@ from headwise.training import balanced_grad as balanced_grad
 __all__ = (
     "Balancer",
     "Decision",
+    "Means",
     "Objective",
     "Signals",
     "__version__",

@@ -263,29 +263,73 @@ def entries(
     Raises:
         ValueError: the mask fits neither.
     """
-    where = _without_ignored(loss, preds, targets, where)
+    where = mask(name, loss, preds, targets, where)
     if where is None:
         values = jnp.asarray(loss(preds, targets))
         return values.astype(_numerics.accumulator(values)), None
+    if takes_where(loss):
+        values = jnp.asarray(loss(preds, targets, where=where))
+    else:
+        values = jnp.asarray(loss(_hide(preds, where), _hide(targets, where)))
+    values = values.astype(_numerics.accumulator(values))
+    valid = which_count(name, loss, preds, targets, where, values.shape)
+    return jnp.where(valid, values, jnp.zeros_like(values)), valid
+
+
+def mask(
+    name: str, loss: Loss, preds: PyTree, targets: PyTree, where: Array | None
+) -> Array | None:
+    """The mask of a head, without what its loss ignores; None if all counts."""
+    where = _without_ignored(loss, preds, targets, where)
+    if where is None:
+        return None
     where = jnp.asarray(where)
     if where.dtype != bool:
         raise TypeError(f"where of head {name!r}: expected bool, got {where.dtype}")
+    return where
+
+
+def which_count(
+    name: str,
+    loss: Loss,
+    preds: PyTree,
+    targets: PyTree,
+    where: Array,
+    shape: tuple[int, ...],
+) -> Array:
+    """Which of a loss's values, of this shape, count: bool, of this shape.
+
+    No number of preds is looked at, so that the loss need not run for it.
+    """
     if takes_where(loss):
-        values = jnp.asarray(loss(preds, targets, where=where))
-        values = values.astype(_numerics.accumulator(values))
-        valid = _which_count(loss, preds, targets, where, values.shape)
-        return jnp.where(valid, values, jnp.zeros_like(values)), valid
-    values = jnp.asarray(loss(_hide(preds, where), _hide(targets, where)))
-    values = values.astype(_numerics.accumulator(values))
-    if where.ndim > values.ndim:
+        return _which_count(loss, preds, targets, where, shape)
+    if where.ndim > len(shape):
         raise ValueError(
             f"where of head {name!r}: its shape {where.shape} masks positions that the "
-            f"loss has reduced to {values.shape}; such a loss must take a keyword-only "
+            f"loss has reduced to {shape}; such a loss must take a keyword-only "
             "argument `where`"
         )
-    valid = align(f"where of head {name!r}", where, values.shape)
-    valid = jnp.broadcast_to(valid, values.shape)
-    return jnp.where(valid, values, jnp.zeros_like(values)), valid
+    valid = align(f"where of head {name!r}", where, shape)
+    return jnp.broadcast_to(valid, shape)
+
+
+def coupling(loss: Loss, preds: PyTree, shape: tuple[int, ...]) -> str | None:
+    """Why a loss whose values have this shape is no mean over examples, or None.
+
+    It says `over_batch=True`, or its values have no axis of the batch.
+    """
+    leaves = jax.tree.leaves(preds)
+    if not leaves or not jnp.ndim(leaves[0]):
+        return None  # no batch is known of
+    bare = loss
+    while isinstance(bare, functools.partial):
+        bare = bare.func
+    called = getattr(bare, "__name__", type(bare).__name__)
+    if layout_of(loss) in ("example", "class") and bool(_bound(loss, "over_batch")):
+        return f"the loss {called!r} has over_batch=True"
+    if shape[:1] != jnp.shape(leaves[0])[:1]:
+        return f"the loss {called!r} returns shape {shape}, not one value an example"
+    return None
 
 
 def mean(values: Array, valid: Array | None, axis: tuple[int, ...] | None) -> Array:

@@ -190,8 +190,8 @@ def test_aux_key_step_and_present_are_passed_on():
     assert signals.key is key
     assert signals.step == 7
     np.testing.assert_array_equal(signals.present, [True, False])
-    np.testing.assert_allclose(signals.values, [30.0, -42.0])
-    np.testing.assert_allclose(signals.gram, GRAM)
+    np.testing.assert_allclose(signals.values, [30.0, 0.0])  # absent: 0, not -42
+    np.testing.assert_allclose(signals.gram, [[GRAM[0][0], 0.0], [0.0, 0.0]])
     assert signals.grads is None
 
 

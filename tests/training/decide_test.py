@@ -121,7 +121,8 @@ class TestSignals:
     def test_absent_and_broken_heads_have_no_own_gradient(self):
         signals = SIGNALS._replace(present=jnp.array([True, False]))
         outcome = _decide.by_values(balancer("values", []), signals, 0, KEPT, PRIVATE)
-        assert_rows(outcome.total, [[-7.5, 2.0], 3.0, 0.0])
+        # The weight 2 of an absent head is none, though this balancer forgot to ask.
+        assert_rows(outcome.total, [[0.5, 1.0], 3.0, 0.0])
         gram = GRAM.at[0, 0].set(jnp.nan)
         seen = []
         outcome = _decide.by_gradients(
@@ -129,7 +130,38 @@ class TestSignals:
         )
         np.testing.assert_array_equal(outcome.present, [False, True])
         np.testing.assert_array_equal(seen[0].present, [False, True])
-        assert_rows(outcome.total[1:], [0.0, 6.0])
+        assert_rows(outcome.total, [[-8.0, 1.0], 0.0, 6.0])
+        np.testing.assert_array_equal(outcome.weights, [0.0, 2.0])
+        np.testing.assert_array_equal(outcome.broken, [True, False])
+
+    def test_absent_heads_are_shown_as_0(self):
+        seen, nan = [], jnp.nan
+        signals = SIGNALS._replace(
+            values=jnp.array([1.0, nan]), present=jnp.array([True, False])
+        )
+        gram = GRAM.at[1].set(nan).at[:, 1].set(nan)
+        grads = {"a": ROWS[0], "b": [g * nan for g in ROWS[1]]}
+        outcome = _decide.by_gradients(
+            balancer("grads", seen), signals, 0, gram, KEPT, grads
+        )
+        (shown,) = seen
+        np.testing.assert_array_equal(shown.values, [1.0, 0.0])
+        np.testing.assert_array_equal(shown.gram, [[5.0, 0.0], [0.0, 0.0]])
+        assert_rows(shown.grads["b"], [[0.0, 0.0], 0.0, 0.0])
+        assert shown.grads["a"] is not None
+        np.testing.assert_array_equal(outcome.gramian, shown.gram)
+        # It has no data, so nothing of it is broken.
+        np.testing.assert_array_equal(outcome.broken, [False, False])
+
+    def test_a_value_that_is_not_finite_is_broken_unless_weights_are_static(self):
+        signals = SIGNALS._replace(values=jnp.array([1.0, jnp.nan]))
+        left_out = balancer("values", [], weights=(0.5, 0.0))
+        outcome = _decide.by_values(left_out, signals, 0, KEPT)
+        np.testing.assert_array_equal(outcome.broken, [False, True])
+        np.testing.assert_array_equal(outcome.present, [True, False])
+        outcome = _decide.by_values(left_out._replace(static=True), signals, 0, KEPT)
+        assert outcome.broken is None
+        np.testing.assert_array_equal(outcome.present, [True, True])
 
     def test_present_by_name_or_as_it_is(self):
         flags = _decide.present_flags(["a", "b"], {"b": True, "a": False})

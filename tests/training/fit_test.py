@@ -288,3 +288,84 @@ def test_restore_without_checkpoint_says_so(tmp_path):
         pytest.raises(FileNotFoundError, match="no checkpoint"),
     ):
         checkpoints.restore({"w": jnp.ones(1)})
+
+
+def partly(scale=1.0):
+    """`b` is labelled as the batch says: a mask of two examples, or NaN as a value."""
+
+    def values(params, batch):
+        objective = hw.Objective(dict.fromkeys(NAMES, optax.losses.squared_error))
+        outputs = {"a": params["w"][:2] * scale, "b": params["w"][:2] * batch["b"]}
+        targets = {n: jnp.zeros(2) for n in NAMES}
+        where = {"b": batch["where"]}
+        return objective.values(outputs, targets, where=where)
+
+    return values
+
+
+def fit_partly(batches, balancer=None, log_every=4, **options):
+    balancer = balancer or hw.balancers.mgda()
+    optimizer = optax.sgd(0.0)
+    step = hw.training.make_step(partly(**options), optimizer, balancer)
+    state = hw.training.init_state(NAMES, {"w": jnp.ones(3)}, optimizer, balancer)
+    return hw.training.fit(
+        step,
+        state,
+        batches.__getitem__,
+        len(batches),
+        log_every=log_every,
+        progress=False,
+    )[1]
+
+
+def labelled(number, b=1.0):
+    return {"where": jnp.arange(2) < number, "b": jnp.array([b, 3.0])}
+
+
+def test_records_are_means_over_the_steps_where_a_head_is_there():
+    """Values 5 = (1 + 9) / 2, 4 and none: Σ count * value / Σ count = 14 / 3."""
+    steps = [labelled(2), labelled(1, 2.0), labelled(0), labelled(0)]
+    (record, nothing) = fit_partly([*steps, *[labelled(0)] * 4])
+    np.testing.assert_allclose(record["values"]["b"], 14 / 3, rtol=1e-6)
+    assert record["values"]["a"] == 1.0
+    # `a` is Pareto-better in the first two (weight 1), and alone in the others.
+    assert record["weights"] == {"a": 1.0, "b": 0.0}
+    assert "broken" not in record
+    assert nothing["values"] == {"a": 1.0, "b": None}
+    assert nothing["weights"] == {"a": 1.0, "b": None}
+
+
+@pytest.mark.parametrize(
+    "balancer", [hw.balancers.mgda(), hw.balancers.dwa(), hw.balancers.db_mtl()]
+)
+def test_stops_when_all_that_has_data_is_broken(balancer):
+    nan = jnp.nan
+    for masked in (True, False):  # then `a` alone has data
+        steps = [labelled(2), labelled(0 if masked else 2, nan), labelled(2)]
+        with pytest.raises(
+            hw.training.NonFiniteError, match=r"step 1: .*every head .*\('a'.* finite"
+        ):
+            fit_partly(steps, params_like(balancer), scale=nan)
+
+
+def params_like(balancer):
+    """The balancer, with a state for the parameters of `fit_partly`."""
+    return balancer._replace(
+        init=lambda names, params=None: balancer.init(names, {"w": jnp.ones(3)})
+    )
+
+
+def test_a_head_that_is_broken_now_and_then_is_told_and_for_a_window_refused():
+    once = fit_partly([labelled(2), labelled(2, jnp.nan), labelled(0), labelled(2)])
+    assert once[0]["broken"] == {"b": 1}
+    assert once[0]["values"]["b"] == 5.0
+    steps = [labelled(2)] * 4 + [labelled(0), *[labelled(2, jnp.nan)] * 3]
+    with pytest.raises(
+        hw.training.NonFiniteError, match=r"step 5: .*head 'b'.*all 3 steps"
+    ) as caught:
+        fit_partly(steps)
+    assert caught.value.step == 5
+    assert caught.value.heads == ("b",)
+    # By choice it may be: weight 0.
+    left_out = hw.balancers.constant({"a": 1.0, "b": 0.0})
+    assert fit_partly(steps, left_out)[-1]["values"]["b"] is None

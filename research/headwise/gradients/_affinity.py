@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from headwise import _checks
+from headwise import _means
 from headwise import _numerics
 from headwise import _trees
 from headwise.gradients import _head_grads
@@ -70,8 +71,9 @@ def affinity(
         `((values, aux), Z)` with `has_aux`; pure, so it may be jitted, vmapped and
         scanned. `values` is {name: scalar} before any step. `Z` is [H, H], rows and
         columns in sorted order of the names; float32 (also for bfloat16), float64 if
-        the values are. Where a value is 0 its relative column is 0. NaN in the value or
-        gradient of a head stays in its row and column.
+        the values are. Where a value is 0 its relative column is 0, and where a head
+        has no data (`hw.Means`) its row and column are. NaN in the value or gradient of
+        a head stays in its row and column.
 
     Raises:
         ValueError: unknown `method`; `optimizer_state` is not built like
@@ -116,13 +118,13 @@ def affinity(
             "optimizer: expected an optax.GradientTransformation, got "
             f"{type(optimizer).__name__}"
         )
-    plain = _head_grads.with_aux(values_fn, has_aux)
+    plain = _head_grads.with_tally(values_fn, has_aux)
     gradients = _head_grads.head_grads(plain, has_aux=True)
 
     def transformed(
         params: PyTree, optimizer_state: Any, *args: Any, **kwargs: Any
     ) -> tuple[Any, Array]:
-        (values, aux), grads = gradients(params, *args, **kwargs)
+        (values, (aux, tally)), grads = gradients(params, *args, **kwargs)
         _check_state(optimizer, optimizer_state, params)
         if shared is None:
             routing = _routing.routing(plain, params, *args, has_aux=True, **kwargs)
@@ -148,6 +150,11 @@ def affinity(
             decrease = before[None, :] - jnp.stack(after)
         if relative:
             decrease = _numerics.safe_divide(decrease, before[None, :], 0.0)
+        here = tally.here(values)
+        if here is not None:
+            both = here[:, None] & here[None, :]
+            decrease = jnp.where(both, decrease, jnp.zeros_like(decrease))
+        values = _means.together(values, tally)
         return ((values, aux) if has_aux else values), decrease
 
     return transformed

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from headwise import _checks
+from headwise import _means
 from headwise import _numerics
 from headwise import _products
 from headwise import _text
@@ -116,6 +117,7 @@ def contributions(
     update: PyTree | None = None,
     depth: int | None = None,
     reaches: Mapping[str, PyTree] | None = None,
+    present: Mapping[str, Array] | Array | None = None,
 ) -> Contributions:
     """How much each head contributes to every module, from its gradient.
 
@@ -141,6 +143,8 @@ def contributions(
         reaches: {name: pytree of bool}, `hw.routing(...).reaches`; gradients of
             parameters that a head does not reach are known to be 0 then and not read,
             which saves most of the work where decoders are large. None reads all.
+        present: {name: bool} or [H] bool: a head that has no data has norm and share 0,
+            whatever its gradient holds. None: all have.
 
     Returns:
         `Contributions`; computed inside `jax.jit` without host transfer.
@@ -165,6 +169,8 @@ def contributions(
     """
     names = _checks.head_names("grads", grads)
     w = _checked_weights(names, weights)
+    if present is not None:
+        grads = _means.without_absent(grads, _means.flags(names, present))
     rows = _gramian.rows_by_leaf(grads)
     first = grads[names[0]]
     reached: Sequence[Sequence[int]] = [range(len(names))] * len(rows)

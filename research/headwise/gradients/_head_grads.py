@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _checks
+from headwise import _means
 from headwise import _trees
 from headwise.gradients import _backward
 from headwise.typing import Array
@@ -50,7 +51,8 @@ def with_aux(values_fn: ValuesFn, has_aux: bool) -> Callable[..., tuple[dict, An
         has_aux: which of the two it returns; without, aux is None.
 
     Returns:
-        A function of the same arguments; the values are a plain dict in sorted order.
+        A function of the same arguments; the values are a plain dict in sorted order,
+        without what `hw.Means` tells beside them.
 
     Raises:
         TypeError: `values_fn` is no callable, `has_aux` no bool.
@@ -64,19 +66,18 @@ def with_aux(values_fn: ValuesFn, has_aux: bool) -> Callable[..., tuple[dict, An
     _checks.boolean("has_aux", has_aux)
 
     def plain(*args: Any, **kwargs: Any) -> tuple[dict, Any]:
-        result = values_fn(*args, **kwargs)
-        aux = None
-        if has_aux:
-            if not (isinstance(result, tuple) and len(result) == 2):
-                raise TypeError(
-                    "values_fn: expected (values, aux) with has_aux=True, got "
-                    f"{type(result).__name__}"
-                )
-            result, aux = result
-        check_values(result)
-        return in_order(result), aux
+        values, aux = _means.unpacked(values_fn(*args, **kwargs), has_aux)
+        check_values(values)
+        return in_order(values), aux
 
     return plain
+
+
+def with_tally(
+    values_fn: ValuesFn, has_aux: bool
+) -> Callable[..., tuple[dict, tuple[Any, _means.Tally]]]:
+    """`with_aux`, the aux being (aux, what is told beside the values)."""
+    return with_aux(_means.with_tally(values_fn, has_aux), True)
 
 
 def head_grads(
@@ -113,7 +114,8 @@ def head_grads(
 
     Returns:
         A function of the same arguments that returns `(values, grads)`, or
-        `((values, aux), grads)` with `has_aux`. `grads` is {name: pytree like
+        `((values, aux), grads)` with `has_aux`. `values` is in sorted order, and
+        `hw.Means` where `values_fn` returns that. `grads` is {name: pytree like
         params}, dtypes as in params, None at leaves that `wrt` leaves out; with
         "features" {name: list of arrays}. A head that reaches no parameter has
         gradient zero. NaN in one head stays in its own gradient.
@@ -136,13 +138,16 @@ def head_grads(
         {'b': 25.0, 'c': 0.0, 'd': 20.0}
     """
     _checks.choice("method", _backward.ROWS, method)
-    plain = with_aux(values_fn, has_aux)
+    plain = with_tally(values_fn, has_aux)
 
     def transformed(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, dict]:
         _trees.check_floating("params", params)
         features = isinstance(wrt, str) and wrt == FEATURES
         flags = None if features else _trees.selected("wrt", wrt, params)
-        values, aux, backward = _backward.linearize(plain, params, *args, **kwargs)
+        plain_values, (aux, tally), backward = _backward.linearize(
+            plain, params, *args, **kwargs
+        )
+        values = _means.together(plain_values, tally)
         if flags is None:
             rows = backward.feature_rows()
         else:

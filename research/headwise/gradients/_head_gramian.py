@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headwise import _checks
+from headwise import _means
 from headwise import _trees
 from headwise.gradients import _backward
 from headwise.gradients import _gramian
@@ -49,13 +50,16 @@ def head_gramian(
          [ 6.  9.]]
     """
     _checks.choice("method", [*_backward.ROWS, "lockstep"], method)
-    plain = _head_grads.with_aux(values_fn, has_aux)
+    plain = _head_grads.with_tally(values_fn, has_aux)
 
     def transformed(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, Array]:
         _trees.check_floating("params", params)
         features = isinstance(wrt, str) and wrt == _head_grads.FEATURES
         flags = None if features else _trees.selected("wrt", wrt, params)
-        values, aux, backward = _backward.linearize(plain, params, *args, **kwargs)
+        plain_values, (aux, tally), backward = _backward.linearize(
+            plain, params, *args, **kwargs
+        )
+        values = _means.together(plain_values, tally)
         if flags is None:
             gram = _gramian.of_rows(backward.feature_rows())
         else:

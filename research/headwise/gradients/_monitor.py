@@ -55,7 +55,7 @@ def monitor(
         [[[0.25, 0.75]], [[nan, nan]], [[0.25, 0.75]]]
     """
     every = _checks.positive_int("every", every)
-    plain = _head_grads.with_aux(values_fn, has_aux)
+    plain = _head_grads.with_tally(values_fn, has_aux)
 
     def sampled(
         step: Array | int,
@@ -67,7 +67,7 @@ def monitor(
         _trees.check_floating("params", params)
 
         def sample() -> _contributions.Contributions:
-            _, _, backward = _backward.linearize(plain, params, *args)
+            _, (_, tally), backward = _backward.linearize(plain, params, *args)
             structure = jax.tree.structure(params)
 
             def by_head(rows: Sequence[Sequence[Any]]) -> dict[str, PyTree]:
@@ -80,6 +80,7 @@ def monitor(
                 update,
                 depth,
                 by_head(backward.reaches()),
+                tally.here(backward.names),
             )
 
         sampled_once = _traced.traced(sample)

@@ -76,7 +76,7 @@ class Objective:
                     f"losses[{name!r}]: expected a callable or None, got "
                     f"{type(loss).__name__}{hint}"
                 )
-        self._losses = dict(losses)
+        self._losses: dict[str, Any] = dict(losses)
         self._names = tuple(sorted(n for n, loss in losses.items() if loss is not None))
         if not self._names:
             raise ValueError("losses: expected at least one head with a loss, got none")
@@ -146,7 +146,10 @@ class Objective:
                 and 0 if nothing does.
 
         Returns:
-            {name: float32 scalar} in sorted order, float64 if the loss is.
+            {name: float32 scalar} in sorted order, float64 if the loss is. With a mask,
+            an ignored label, weights of examples or an empty batch it is `hw.Means`,
+            which tells of how many entries each value is the mean: a head without data
+            is absent in a step then, and parts of a batch add up to the whole.
 
         Raises:
             ValueError: names differ, shapes do not broadcast, or the loss returned
@@ -168,16 +171,19 @@ class Objective:
         _checks.same_names("targets", set(self._losses) - optional, targets)
         sample_weights = self._by_head("sample_weights", sample_weights)
         where = self._by_head("where", where)
-        return {
-            name: self._value(
-                name,
-                outputs[name],
-                targets[name],
-                sample_weights.get(name),
-                where.get(name),
-            )
-            for name in self._names
-        }
+        return _value.values(
+            {
+                name: _value.value(
+                    name,
+                    self._losses[name],
+                    outputs[name],
+                    targets[name],
+                    sample_weights.get(name),
+                    where.get(name),
+                )
+                for name in self._names
+            }
+        )
 
     def _by_head(self, argument: str, given: Any) -> dict[str, Any]:
         if given is None:
@@ -186,18 +192,6 @@ class Objective:
             _checks.known_names(argument, self._names, given)
             return dict(given)
         return dict.fromkeys(self._names, given)
-
-    def _value(
-        self,
-        name: str,
-        outputs: PyTree,
-        targets: PyTree,
-        sample_weights: Array | None,
-        where: Array | None,
-    ) -> Array:
-        loss = self._losses[name]
-        assert loss is not None
-        return _value.value(name, loss, outputs, targets, sample_weights, where)
 
     def total(
         self,

@@ -5,7 +5,6 @@ resume on top. Neither is needed to use the rest.
 """
 
 from headwise.training._balanced_grad import balanced_grad
-from headwise.training._balanced_grad import Info
 from headwise.training._bilevel import BilevelDecision
 from headwise.training._bilevel import BilevelInfo
 from headwise.training._bilevel import BilevelMethod
@@ -17,7 +16,9 @@ from headwise.training._bilevel_methods import auto_lambda
 from headwise.training._bilevel_methods import moml
 from headwise.training._bilevel_step import make_bilevel_step
 from headwise.training._checkpoints import Checkpoints
+from headwise.training._extra_args import hold_absent
 from headwise.training._fit import fit
+from headwise.training._info import Info
 from headwise.training._metrics import read_metrics
 from headwise.training._record import NonFiniteError
 from headwise.training._step import init_state
@@ -44,6 +45,7 @@ __all__ = (
     "claim_workdir",
     "fit",
     "forum",
+    "hold_absent",
     "init_bilevel_state",
     "init_state",
     "make_bilevel_step",

@@ -4,42 +4,21 @@ import functools
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
-from typing import NamedTuple
 
 import jax
 
 from headwise import _checks
 from headwise import _trees
 from headwise import balancers
-from headwise import gradients
 from headwise.training import _decide
 from headwise.training import _head_gradients
+from headwise.training import _info
 from headwise.training import _layout
 from headwise.training import _look
+from headwise.training import _model
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
-
-
-class Info(NamedTuple):
-    """What happened in one balanced gradient."""
-
-    values: dict[str, Array]
-    """Raw value of each head."""
-    weights: dict[str, Array]
-    """Effective weight of each head."""
-    gramian: Array | None = None
-    """[H, H] over what `wrt` says, when it was computed; NaN in a step between two
-    refreshes of `balancers.every`."""
-    conflicts: Array | None = None
-    """Number of pairs of heads whose gradients point apart, likewise; float."""
-    grads: dict[str, PyTree] | None = None
-    """The head gradients, when they were computed and kept."""
-    aux: Any = None
-    """What `values_fn` returned beside the values, with `has_aux`."""
-    present: dict[str, Array] | None = None
-    """Bool: whether the head counted: it had data and, where gradients were looked at,
-    a finite one."""
 
 
 def balanced_grad(
@@ -53,7 +32,7 @@ def balanced_grad(
     stored: bool | None = None,
     method: str = "auto",
     microbatches: int = 1,
-) -> Callable[..., tuple[PyTree, Info, Any]]:
+) -> Callable[..., tuple[PyTree, _info.Info, Any]]:
     """Transforms `values_fn` into a function that returns the gradient to apply.
 
     Only what the balancer needs is computed, in the cheapest way:
@@ -68,14 +47,17 @@ def balanced_grad(
     grads      head gradients                                H
     ========== ============================================= =======================
 
-    A balancer that wants several independent batches (`modo`, `sdmgrad`) gets as many
-    equal parts of the first of `args` along the leading axis of its arrays: H passes
-    through each of two parts, and one through the third if it wants three. A head whose
-    gradient is not finite counts as absent in that step for a balancer that looks at
-    gradients; `info.present` says so.
-
     A pass of a head goes through its own private part and the shared one; the private
     parts of all heads together cost one pass.
+
+    A balancer that wants several independent batches (`modo`, `sdmgrad`) gets as many
+    equal parts of the first of `args` along the leading axis of its arrays: H passes
+    through each of two parts, and one through the third if it wants three.
+
+    A head is absent in a step if `values_fn` says so (`hw.Means`: all masked) or
+    `present` does, or if its gradient is not finite and the balancer looks at gradients
+    (`info.broken`). Its weight is 0 then, and the balancer is shown `present` and 0 for
+    all that concerns it. `info.present` tells.
 
     Args:
         values_fn: `(params, *args) -> {name: scalar}`.
@@ -96,10 +78,12 @@ def balanced_grad(
         method: how the heads go through the shared part, as in `hw.head_grads`.
         microbatches: cut the first of `args` into so many parts along the leading axis
             of its arrays and go through them one after the other (`lax.scan`), in the
-            memory of one. Values and head gradients are means over the parts, and the
-            gramian is that of these means, exactly as from the whole batch if each
-            value is a plain mean over it. Head gradients are kept then, a pass a head,
-            whatever the balancer needs; aux is that of the last part.
+            memory of one; part i holds the examples i, i + n, i + 2 n ... Values and
+            head gradients, and so the gramian, are those of the whole batch: Σ count *
+            mean / Σ count with the counts of `hw.Means`, or means over the parts for
+            values in a plain dict, which must be plain means then. Head gradients are
+            kept, a pass a head, whatever the balancer needs; aux is that of the last
+            part.
 
     Returns:
         `f(params, state, *args, key=None, step=None, present=None)` -> (grads, info,
@@ -111,8 +95,9 @@ def balanced_grad(
     Raises:
         ValueError: unknown `private` or `method`; `wrt` selects nothing; the state is
             of other heads; the balancer lacks a signal (it names it); `microbatches` or
-            the balancer's `batches` do not divide the batch, or come together or with
-            features.
+            the balancer's `batches` do not divide the batch, come together or with
+            features, or meet a head whose value is no mean over examples (Dice over
+            the batch).
 
     Example:
         >>> def values_fn(p, x):
@@ -142,7 +127,7 @@ def balanced_grad(
         key: Array | None = None,
         step: Array | int | None = None,
         present: Mapping[str, Array] | Array | None = None,
-    ) -> tuple[PyTree, Info, Any]:
+    ) -> tuple[PyTree, _info.Info, Any]:
         result, _ = balanced(params, state, args, key, step, present)
         return result
 
@@ -160,7 +145,7 @@ def balanced_grad_and_layout(
     stored: bool | None = None,
     method: str = "auto",
     microbatches: int,
-) -> Callable[..., tuple[tuple[PyTree, Info, Any], Callable[[], _layout.Layout]]]:
+) -> Callable[..., tuple[tuple[PyTree, _info.Info, Any], Callable[[], _layout.Layout]]]:
     """`balanced_grad`, and a call for the layout: one trace of the model knows both."""
     _checks.choice("private", ["weighted", "own"], private)
     _checks.choice("balancer.needs", ["values", "gramian", "grads"], balancer.needs)
@@ -176,7 +161,7 @@ def balanced_grad_and_layout(
             f"balancer: one that wants {balancer.batches} batches goes with neither "
             "microbatches nor wrt='features'"
         )
-    plain = gradients.with_aux(values_fn, has_aux)
+    plain = _model.plain(values_fn, has_aux)
 
     def look_at(params: PyTree, args: tuple) -> _look.Look:
         if balancer.batches > 1:
@@ -193,11 +178,12 @@ def balanced_grad_and_layout(
         step: Array | int | None,
         present: Mapping[str, Array] | Array | None,
         heads: balancers.Names | None = None,
-    ) -> tuple[tuple[PyTree, Info, Any], Callable[[], _layout.Layout]]:
+    ) -> tuple[tuple[PyTree, _info.Info, Any], Callable[[], _layout.Layout]]:
         _trees.check_floating("params", params)
         look = look_at(params, args)
         names = balancers.Names(look.values)
-        signals = _decide.signals_of(names, look.values, key, step, present, heads)
+        here = _decide.data(names, look.tally.here(names), present)
+        signals = _decide.signals_of(names, look.values, key, step, here, heads)
 
         @functools.cache
         def layout() -> _layout.Layout:
@@ -230,15 +216,7 @@ def balanced_grad_and_layout(
                 by_gradients,
                 functools.partial(by_values, look),
             )
-        info = Info(
-            values=dict(look.values),
-            weights=dict(zip(names, outcome.weights, strict=True)),
-            gramian=outcome.gramian,
-            conflicts=outcome.conflicts,
-            grads=outcome.grads,
-            aux=look.aux,
-            present=dict(zip(names, outcome.present, strict=True)),
-        )
+        info = _info.make_info(look, outcome)
         grads = jax.tree.unflatten(jax.tree.structure(params), outcome.total)
         return (grads, info, outcome.state), layout
 

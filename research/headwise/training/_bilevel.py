@@ -16,7 +16,11 @@ from headwise.typing import PyTree
 
 
 class BilevelProblem(NamedTuple):
-    """What a method may look at in one step; values are {name: scalar}, sorted."""
+    """What a method may look at in one step; values are {name: scalar}, sorted.
+
+    They are 0 for a head that has no data, and `hw.Means`, which tells, if any may have
+    none.
+    """
 
     params: PyTree
     values: dict[str, Array]
@@ -107,6 +111,9 @@ class BilevelInfo(NamedTuple):
     contributions: gradients.Contributions | None = None
     """With `contributions`: shares of the update that was applied, of the gradients of
     the training values; NaN in the steps between two samples."""
+    present: dict[str, Array] | None = None
+    """Bool: whether each head has data in the training batch; None if all are known to
+    have."""
 
 
 def init_bilevel_state(

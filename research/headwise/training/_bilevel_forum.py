@@ -109,6 +109,7 @@ def forum(
         squared = gram[-1, -1] + jnp.sum(jnp.square(of_logits_q)).astype(gram.dtype)
         gram, cross = gram[:-1, :-1], gram[:-1, -1]
         present = jnp.isfinite(jnp.diagonal(gram)) & jnp.isfinite(cross)
+        present = present & _bilevel_upper.with_data(valid)
         gram = jnp.where(present[:, None] & present[None, :], gram, 0.0)
         cross = jnp.where(present, cross, 0.0)
         factor = present.astype(gram.dtype)

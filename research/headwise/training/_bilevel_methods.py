@@ -220,7 +220,7 @@ def moml(
         valid, grads = gradients.head_grads(problem.valid)(ahead)
         stack = jax.tree.map(lambda *heads: jnp.stack(heads), *grads.values())
         rows = lax.map(lambda grad: pull(grad)[0], stack)
-        present = jnp.all(jnp.isfinite(rows), axis=1)
+        present = _bilevel_upper.with_data(valid) & jnp.all(jnp.isfinite(rows), axis=1)
         rows = jnp.where(present[:, None], rows, 0.0)
         if normalized:
             lengths = jnp.linalg.norm(rows, axis=1, keepdims=True)

@@ -7,26 +7,26 @@ from headwise.training import _bilevel
 from headwise.training import _decide
 from headwise.training import _head_gradients
 from headwise.training import _layout
-from headwise.training import _look
 from headwise.training import _model
 from headwise.typing import Array
 from headwise.typing import PyTree
+from headwise.typing import ValuesFn
 
 Report = tuple[Array | None, gradients.Contributions | None]
 """Conflicts and contributions, each None where it is not known."""
 
 
-def reporter(plain: _look.Plain, contributions: bool | int) -> Callable[..., Report]:
-    """`report(state, args, backward, weights, updates)` of the training gradients.
+def reporter(model: ValuesFn, contributions: bool | int) -> Callable[..., Report]:
+    """`report(state, args, backward, weights, updates, here)` of training gradients.
 
     Args:
-        plain: the model, `(params, *args) -> (values, aux)`.
+        model: `(params, *args) -> (values, aux)`.
         contributions: True, a number of steps, or False, as in `make_bilevel_step`.
     """
     every = _model.period(contributions)
     monitor = None
     if every > 1:
-        monitor = gradients.monitor(plain, every, has_aux=True)
+        monitor = gradients.monitor(model, every, has_aux=True)
 
     def report(
         state: _bilevel.BilevelState,
@@ -34,6 +34,7 @@ def reporter(plain: _look.Plain, contributions: bool | int) -> Callable[..., Rep
         backward: gradients.Backward,
         weights: dict[str, Array],
         updates: PyTree,
+        here: Array | None,
     ) -> Report:
         if monitor is not None:
             return None, monitor(
@@ -49,6 +50,7 @@ def reporter(plain: _look.Plain, contributions: bool | int) -> Callable[..., Rep
             weights,
             updates,
             reaches=layout.trees(names, state.params),
+            present=here,
         )
         assert not isinstance(layout.over, str)
         return _decide.conflicts(kept.gramian(layout.over)), shares

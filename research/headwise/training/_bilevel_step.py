@@ -4,9 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from headwise import _checks
+from headwise import _means
 from headwise import _products
 from headwise import _trees
 from headwise import gradients
@@ -70,8 +72,8 @@ def make_bilevel_step(
         microbatches: cut both batches into so many parts along the leading axis of
             their arrays; every pass, those of the inner steps and of validation too,
             goes through the parts one after the other (`lax.scan`), in the memory of
-            one, and runs each forward once more. Values are means over the parts. Not
-            with `stateful`.
+            one, and runs each forward once more. Values are those of the whole batch,
+            as in `hw.balanced_grad`. Not with `stateful`.
         contributions: True: also compute every head's training gradient and put
             `hw.contributions` of the applied update into `info`; a number k: only in
             steps 0, k, 2 k and so on, as in `hw.training.make_step`.
@@ -84,7 +86,7 @@ def make_bilevel_step(
         ValueError: `inner_steps` or `microbatches` is not a positive int, or the latter
             comes with `stateful`. When the step is called: the batch is no pair; the
             batches differ in their heads, or from the state; `microbatches` does not
-            divide a batch.
+            divide a batch, or the value of a head is no mean over examples.
         TypeError: when it is called: the state is of another method.
 
     Example:
@@ -110,8 +112,9 @@ def make_bilevel_step(
     inner_steps = _checks.positive_int("inner_steps", inner_steps)
     _checks.boolean("remat", remat)
     model = _model.with_rest(values_fn, stateful, microbatches)
-    plain = _model.in_parts(gradients.with_aux(model, True), microbatches)
-    report = _bilevel_report.reporter(plain, contributions)
+    model = _model.in_parts(model, microbatches)
+    plain = _model.plain(model, True)
+    report = _bilevel_report.reporter(model, contributions)
 
     def step(
         state: _bilevel.BilevelState, batch: Any
@@ -120,21 +123,27 @@ def make_bilevel_step(
         of_train, of_valid = jax.random.split(jax.random.fold_in(state.key, state.step))
         _trees.check_floating("params", state.params)
         args = (train_batch, state.rest, of_train)
-        values, rest, backward = gradients.linearize(plain, state.params, *args)
+        values, (rest, tally), backward = gradients.linearize(
+            plain, state.params, *args
+        )
         names, structure = tuple(values), jax.tree.structure(state.params)
         if state.names is not None:
             _checks.same_names("values_fn", state.names, names)
+        here = tally.here(names)
 
         def train(params: PyTree) -> dict[str, Array]:
-            return plain(params, *args)[0]
+            return _there(*plain(params, *args))
 
         def valid(params: PyTree) -> dict[str, Array]:
-            later = plain(params, valid_batch, state.rest, of_valid)[0]
+            later = _there(*plain(params, valid_batch, state.rest, of_valid))
             _checks.same_names("values of the validation batch", names, later)
             return later
 
+        def of_present(weights: Array) -> Array:
+            return weights if here is None else jnp.where(here, weights, 0.0)
+
         def grad(weights: Array) -> PyTree:
-            return jax.tree.unflatten(structure, backward.weighted(weights))
+            return jax.tree.unflatten(structure, backward.weighted(of_present(weights)))
 
         inner, start = optimizer, state.optimizer
         if inner_optimizer is not None:
@@ -144,7 +153,7 @@ def make_bilevel_step(
         )
         problem = _bilevel.BilevelProblem(
             params=state.params,
-            values=values,
+            values=_there(values, (rest, tally)),
             grad=grad,
             train=train,
             valid=valid,
@@ -160,8 +169,8 @@ def make_bilevel_step(
         updates, optimizer_state = optimizer.update(
             grads, state.optimizer, state.params
         )
-        weights = dict(zip(names, decision.weights, strict=True))
-        conflicts, shares = report(state, args, backward, weights, updates)
+        weights = dict(zip(names, of_present(decision.weights), strict=True))
+        conflicts, shares = report(state, args, backward, weights, updates, here)
         new = _bilevel.BilevelState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -172,7 +181,7 @@ def make_bilevel_step(
             names=state.names,
         )
         return new, _bilevel.BilevelInfo(
-            values=dict(values),
+            values=_means.together(values, tally),
             valid_values=decision.valid,
             weights=weights,
             grad_norm=_products.norm(grads),
@@ -180,9 +189,19 @@ def make_bilevel_step(
             shares=dict(zip(names, decision.shares, strict=True)),
             conflicts=conflicts,
             contributions=shares,
+            present=None if here is None else dict(zip(names, here, strict=True)),
         )
 
     return step
+
+
+def _there(values: dict[str, Array], beside: tuple) -> dict[str, Array]:
+    """The values, 0 for heads that have no data, with what is told of them."""
+    _, tally = beside
+    here = tally.here(values)
+    if here is not None:
+        values = _means.without_absent(values, here)
+    return _means.together(values, tally)
 
 
 def _pair(batch: Any) -> tuple[Any, Any]:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from headwise import _checks
+from headwise import _means
 from headwise import _numerics
 from headwise import balancers
 from headwise.training import _bilevel
@@ -18,6 +19,12 @@ def stacked(values: dict[str, Array]) -> Array:
     """[H] in the order of the dict, at least float32."""
     row = jnp.stack(list(values.values()))
     return row.astype(_numerics.accumulator(row))
+
+
+def with_data(values: dict[str, Array]) -> Array:
+    """[H] bool, in the order of the dict: which heads have data in this batch."""
+    here = _means.tally_of(values).here(values)
+    return jnp.ones(len(values), bool) if here is None else here
 
 
 class Upper(NamedTuple):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from headwise import _checks
+from headwise import _means
 from headwise import _numerics
 from headwise import _traced
 from headwise import balancers
@@ -35,6 +36,9 @@ class Outcome(NamedTuple):
     """Both None where only values were looked at."""
     grads: dict[str, PyTree] | None = None
     """The head gradients, where they were kept."""
+    broken: Array | None = None
+    """[H] bool: whether it had data, and a value or gradient that is not finite; None
+    for a balancer of static weights, which hides nothing."""
 
 
 def signals_of(
@@ -42,7 +46,7 @@ def signals_of(
     values: Mapping[str, Array],
     key: Array | None,
     step: Array | int | None,
-    present: Mapping[str, Array] | Array | None,
+    present: Array | None,
     heads: balancers.Names | None,
 ) -> balancers.Signals:
     """What is known before any gradient; raises unless the heads are those expected."""
@@ -52,7 +56,7 @@ def signals_of(
         values=jnp.stack([values[name] for name in names]),
         step=step,
         key=key,
-        present=present_flags(names, present),
+        present=present,
         names=names,
     )
 
@@ -61,11 +65,21 @@ def present_flags(
     names: Sequence[str], present: Mapping[str, Array] | Array | None
 ) -> Array | None:
     """[H] bool of heads that have data, given by name or as they are; None is all."""
-    if isinstance(present, Mapping) or hasattr(present, "keys"):
-        assert isinstance(present, Mapping)
-        _checks.same_names("present", names, present)
-        return jnp.stack([jnp.asarray(present[n], bool) for n in names])
+    if hasattr(present, "keys"):
+        return _means.flags(names, present)
     return present
+
+
+def data(
+    names: Sequence[str],
+    told: Array | None,
+    present: Mapping[str, Array] | Array | None,
+) -> Array | None:
+    """[H] bool of heads that have data, as the values tell and as the caller knows."""
+    given = present_flags(names, present)
+    if told is None or given is None:
+        return told if given is None else given
+    return told & jnp.asarray(given, bool)
 
 
 def by_values(
@@ -76,8 +90,10 @@ def by_values(
     own: _layout.Flags | None = None,
 ) -> Outcome:
     """Shows the balancer the values alone."""
-    here = balancers.presence(signals)
-    return _decided(balancer, signals, state, head_gradients, here, own)
+    broken = None
+    if not balancer.static:
+        broken = balancers.presence(signals) & ~jnp.isfinite(signals.values)
+    return _decided(balancer, _sane(signals), state, head_gradients, broken, own)
 
 
 def by_gradients(
@@ -100,14 +116,41 @@ def by_gradients(
         grads: the head gradients by name, None where they were not kept.
         own: the leaves that get their own head's gradient; None if none does.
     """
+    gram = _without_absent(gram, signals.present)
+    broken = None
+    if not balancer.static:
+        finite = jnp.isfinite(signals.values) & jnp.isfinite(jnp.diagonal(gram))
+        broken = balancers.presence(signals) & ~finite
     if balancer.needs == "gramian":
         signals = signals._replace(gram=gram)
     elif balancer.needs == "grads":
         signals = signals._replace(gram=gram, grads=grads)
-    here = balancers.presence(signals)
-    signals = signals._replace(present=here)
-    outcome = _decided(balancer, signals, state, head_gradients, here, own)
+    if balancer.needs != "values":
+        signals = signals._replace(present=balancers.presence(signals))
+    outcome = _decided(balancer, _sane(signals), state, head_gradients, broken, own)
     return outcome._replace(gramian=gram, conflicts=conflicts(gram), grads=grads)
+
+
+def _without_absent(gram: Array, here: Array | None) -> Array:
+    """[H, H] with 0 in the rows and columns of heads that are not here."""
+    if here is None:
+        return gram
+    both = here[:, None] & here[None, :]
+    return jnp.where(both, gram, jnp.zeros_like(gram))
+
+
+def _sane(signals: balancers.Signals) -> balancers.Signals:
+    """Signals with 0 for absent heads, for a balancer that does not ask who is here."""
+    here = signals.present
+    if here is None:
+        return signals
+    values = jnp.where(here, signals.values, jnp.zeros_like(signals.values))
+    signals = signals._replace(values=values)
+    if signals.gram is not None:
+        signals = signals._replace(gram=_without_absent(signals.gram, here))
+    if signals.grads is not None:
+        signals = signals._replace(grads=_means.without_absent(signals.grads, here))
+    return signals
 
 
 def _decided(
@@ -115,15 +158,21 @@ def _decided(
     signals: balancers.Signals,
     state: Any,
     head_gradients: _head_gradients.HeadGradients,
-    here: Array,
+    broken: Array | None,
     own: _layout.Flags | None,
 ) -> Outcome:
     decision, new = balancer.update(signals, state)
+    here = balancers.presence(signals)
+    if signals.present is not None:
+        weights = jnp.where(here, decision.weights, jnp.zeros_like(decision.weights))
+        decision = decision._replace(weights=weights)
+    if broken is not None:
+        here = here & ~(broken & (decision.weights == 0))
     apart = None
     if own is not None:
         apart = _head_gradients.Own(jnp.where(here, jnp.ones(here.shape), 0.0), own)
     total = head_gradients.total(decision, apart)
-    return Outcome(total, decision.weights, new, here)
+    return Outcome(total, decision.weights, new, here, broken=broken)
 
 
 def conflicts(gram: Array) -> Array:

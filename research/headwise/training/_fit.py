@@ -59,7 +59,9 @@ def fit(
             installed) and `checkpoints/`; None keeps nothing.
         validate: `(params, rest) -> {name: scalar}`, run at the end and when due.
         validate_every: every so many steps; None means at the end alone.
-        log_every: a record a so many steps: means of values and weights over them.
+        log_every: a record a so many steps: means of values and weights over those in
+            which a head has data, of values Σ count * value / Σ count (`hw.Means`);
+            None if it has none.
         checkpoint_every: a multiple of `log_every`; the end is always kept.
         report: like `step`, made with `contributions=True`: takes the place of `step`
             every so many steps, so that the metrics say what each head contributed to
@@ -71,11 +73,14 @@ def fit(
     Returns:
         (state, history): history holds the records of the metrics file, dicts with
         `step`, `values`, `weights`, `grad_norm` and, where they were made,
-        `validation` and `contributions`.
+        `validation`, `contributions`, and `broken`: {head: number of steps} that a
+        balancer left out for a value or gradient that is not finite.
 
     Raises:
         NonFiniteError: a value of a head with a weight, or the gradient, is not
-            finite; it names the step. Nothing of that is checkpointed.
+            finite; or, where a balancer leaves such heads out, every head that has data
+            is broken in a step, or a head in all steps (two or more) of a record in
+            which it has data. It names step and heads. Nothing of that is checkpointed.
         ValueError: a period is no positive int, or `checkpoint_every` no multiple of
             `log_every`; the batches end too early.
 

@@ -1,8 +1,8 @@
 """Looking: the forward pass of a batch, whole or in parts, and what it leaves to use.
 
-Three ways, a class each. All know the `values`, `aux` and which leaves each head
-`reaches`, and answer `gradients`: the gramian, and what the gradient to apply is made
-of.
+Three ways, a class each. All know the `values`, what is told of them (`tally`), `aux`
+and which leaves each head `reaches`, and answer `gradients`: the gramian, and what the
+gradient to apply is made of.
 """
 
 from collections.abc import Callable
@@ -10,20 +10,19 @@ from typing import Any
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax import lax
 
-from headwise import _numerics
+from headwise import _means
 from headwise import _traced
 from headwise import _xla
 from headwise import gradients
 from headwise.training import _head_gradients
 from headwise.training import _layout
+from headwise.training import _parts
 from headwise.typing import Array
 from headwise.typing import PyTree
 
-Plain = Callable[..., tuple[dict[str, Array], Any]]
-"""A values_fn as `hw.gradients.with_aux` makes it."""
+Plain = Callable[..., tuple[dict[str, Array], tuple[Any, _means.Tally]]]
+"""A values_fn as `_model.plain` makes it."""
 
 Seen = tuple[Array, _head_gradients.HeadGradients]
 """[H, H] gramian, and what the gradient to apply is made of."""
@@ -34,6 +33,7 @@ class Whole(NamedTuple):
 
     values: dict[str, Array]
     aux: Any
+    tally: _means.Tally
     backward: gradients.Backward
 
     def reaches(self) -> list[_layout.Flags]:
@@ -65,6 +65,8 @@ class Several(NamedTuple):
     """Means over the batches."""
     aux: Any
     """Of the last."""
+    tally: _means.Tally
+    """A head is present if it is in every batch: all are needed."""
     backwards: tuple[gradients.Backward, ...]
 
     @property
@@ -99,6 +101,7 @@ class Accumulated(NamedTuple):
     values: dict[str, Array]
     aux: Any
     """Of the last."""
+    tally: _means.Tally
     rows: _head_gradients.Rows
     reached: list[_layout.Flags]
 
@@ -130,21 +133,22 @@ def _of_backward(
 
 def whole(plain: Plain, params: PyTree, *args: Any) -> Whole:
     """One forward pass of the batch as it is."""
-    return Whole(*gradients.linearize(plain, params, *args))
+    values, (aux, tally), backward = gradients.linearize(plain, params, *args)
+    return Whole(values, aux, tally, backward)
 
 
 def several(
     plain: Plain, batches: int, params: PyTree, batch: Any, *others: Any
 ) -> Several:
     """A forward pass of each of so many equal parts; `plain` is traced once."""
-    parts = parted("batches", batches, batch)
+    parts = _parts.parted("batches", batches, batch)
     first, *later = [jax.tree.map(lambda a, i=i: a[i], parts) for i in range(batches)]
     program = _traced.traced(lambda p, part: plain(p, part, *others), params, first)
     looks = [whole(program, params, part) for part in (first, *later)]
-    values = jax.tree.map(
-        lambda *v: _numerics.mean_of(v), *(look.values for look in looks)
-    )
-    return Several(values, looks[-1].aux, tuple(look.backward for look in looks))
+    looks[0].tally.refuse_coupled("batches")
+    values, tally = _means.added([(look.values, look.tally) for look in looks])
+    backwards = tuple(look.backward for look in looks)
+    return Several(values, looks[-1].aux, tally, backwards)
 
 
 def accumulated(
@@ -153,52 +157,14 @@ def accumulated(
     """Values and head gradients, one microbatch after the other in a `lax.scan`."""
     reached: list[_layout.Flags] = []
 
-    def one(part: Any) -> tuple[tuple[dict[str, Array], _head_gradients.Rows], Any]:
+    def one(params: PyTree, part: Any) -> tuple[dict[str, PyTree], Any]:
         look = whole(plain, params, part, *others)
         reached.extend(look.reaches())
-        return (look.values, look.backward.rows(method)), look.aux
+        rows = look.backward.rows(method)
+        pairs = zip(look.values.values(), rows, strict=True)
+        return dict(zip(look.values, pairs, strict=True)), (look.aux, look.tally)
 
-    batch = parted("microbatches", parts, batch)
-    program = _traced.traced(one, jax.tree.map(lambda a: a[0], batch))
-    (values, rows), aux = summed(program, program.types[0], batch)
-    return Accumulated(values, aux, rows, reached)
-
-
-def summed(
-    run: Callable[[Any], tuple[PyTree, Any]], types: PyTree, parts: Any
-) -> tuple[PyTree, Any]:
-    """The mean over the parts of what `run` gives first, and its last second result.
-
-    Sums are at least float32; the means have the types that one part's have.
-
-    Args:
-        run: a part of the batch to (what is averaged, aux).
-        types: of what is averaged.
-        parts: arrays whose leading axis counts the parts.
-    """
-
-    def add(total: PyTree, part: Any) -> tuple[PyTree, Any]:
-        more, aux = run(part)
-        return jax.tree.map(jnp.add, total, more), aux
-
-    count = jax.tree.leaves(parts)[0].shape[0]
-    zeros = jax.tree.map(
-        lambda x: _numerics.full(x, 0, _numerics.accumulator(x)), types
-    )
-    total, aux = lax.scan(add, zeros, parts)
-    mean = jax.tree.map(lambda x, like: (x / count).astype(like.dtype), total, types)
-    return mean, jax.tree.map(lambda a: a[-1], aux)
-
-
-def parted(argument: str, parts: int, batch: Any) -> Any:
-    """The batch with a new leading axis of so many equal parts."""
-
-    def cut(array: Array) -> Array:
-        if not jnp.ndim(array) or array.shape[0] % parts:
-            raise ValueError(
-                f"{argument}: expected a number that divides the leading axis of "
-                f"every array of the batch, got {parts} and shape {jnp.shape(array)}"
-            )
-        return jnp.reshape(array, (parts, -1, *array.shape[1:]))
-
-    return jax.tree.map(cut, batch)
+    batch = _parts.parted("microbatches", parts, batch)
+    pairs, aux, tally = _parts.of_whole("microbatches", one, params, batch)
+    values = {name: value for name, (value, _) in pairs.items()}
+    return Accumulated(values, aux, tally, [row for _, row in pairs.values()], reached)

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
-
 from headwise import _checks
-from headwise import _traced
+from headwise import _means
+from headwise import gradients
 from headwise.training import _look
+from headwise.training import _parts
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -32,27 +32,34 @@ def with_rest(
     return run
 
 
-def in_parts(plain: _look.Plain, microbatches: int) -> _look.Plain:
-    """`plain(params, batch, *others)` as means over parts of the batch.
+def plain(values_fn: ValuesFn, has_aux: bool) -> _look.Plain:
+    """`(params, *args) -> ({name: scalar}, (aux, what is told of the values))`."""
+    return gradients.with_aux(_means.with_tally(values_fn, has_aux), True)
+
+
+def in_parts(model: ValuesFn, microbatches: int) -> ValuesFn:
+    """`model(params, batch, *others) -> (values, aux)`, going through parts of a batch.
 
     For passes that are differentiated again, where no pass may be run part by part from
     outside. A part's activations are computed again on the way back
     (`jax.checkpoint`), so that one part's are alive at a time; aux is that of the last.
     """
     if microbatches == 1:
-        return plain
+        return model
+    of_part = plain(model, True)
 
-    def means(params: PyTree, batch: Any, *others: Any) -> tuple[dict, Any]:
-        parts = _look.parted("microbatches", microbatches, batch)
-        program = _traced.traced(
-            lambda params, part: plain(params, part, *others),
+    def whole(params: PyTree, batch: Any, *others: Any) -> tuple[Any, Any]:
+        parts = _parts.parted("microbatches", microbatches, batch)
+        values, aux, tally = _parts.of_whole(
+            "microbatches",
+            lambda params, part: of_part(params, part, *others),
             params,
-            jax.tree.map(lambda a: a[0], parts),
+            parts,
+            remat=True,
         )
-        run = jax.checkpoint(program)
-        return _look.summed(lambda part: run(params, part), program.types[0], parts)
+        return _means.together(values, tally), aux
 
-    return means
+    return whole
 
 
 def period(contributions: bool | int) -> int:

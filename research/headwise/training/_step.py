@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import _means
 from headwise import _products
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
+from headwise.training import _extra_args
 from headwise.training import _model
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -39,7 +41,8 @@ class StepInfo(NamedTuple):
     """What one step did."""
 
     values: dict[str, Array]
-    """Raw value of each head, before the step."""
+    """Raw value of each head, before the step; `hw.Means` where `values_fn` returns
+    that."""
     weights: dict[str, Array]
     """Effective weight of each head."""
     grad_norm: Array
@@ -52,6 +55,9 @@ class StepInfo(NamedTuple):
     contributions: gradients.Contributions | None = None
     """With `contributions`: shares of the update that was applied; NaN in the steps
     between two samples."""
+    broken: dict[str, Array] | None = None
+    """Bool: whether the head had data, but a value or, where gradients were looked at,
+    a gradient that is not finite. None with static weights, which hide nothing."""
 
 
 def init_state(
@@ -113,8 +119,12 @@ def make_step(
 
     Args:
         values_fn: `(params, batch) -> {name: scalar}`; with `stateful`,
-            `(params, rest, batch, key) -> ({name: scalar}, rest)`.
-        optimizer: of optax.
+            `(params, rest, batch, key) -> ({name: scalar}, rest)`. Values of
+            `hw.Objective`, or `hw.Means` by hand, tell which heads have data in this
+            batch; the others are absent in the step.
+        optimizer: of optax. One that takes extra arguments gets `value` (the weighted
+            total), `grad`, `value_fn` (parameters -> the total of this batch at these
+            weights), `present` and `reaches` (`hold_absent`).
         balancer: of `hw.balancers`; None means `equal()`.
         stateful: the model has running statistics or draws random numbers.
         private: "weighted" or "own", as in `hw.balanced_grad`.
@@ -177,8 +187,9 @@ def make_step(
             None,
             state.names,
         )
-        updates, optimizer_state = optimizer.update(
-            grads, state.optimizer, state.params
+        told = _extra_args.told(with_rest, state.params, args, grads, info, layout)
+        updates, optimizer_state = _extra_args.update(
+            optimizer, grads, state.optimizer, state.params, told
         )
         report = None
         if info.grads is not None and every == 1:
@@ -187,6 +198,7 @@ def make_step(
                 info.weights,
                 updates,
                 reaches=layout().trees(list(info.values), state.params),
+                present=_means.tally_of(info.values).here(info.values),
             )
         elif monitor is not None:
             report = monitor(
@@ -195,6 +207,9 @@ def make_step(
         params = optax.apply_updates(state.params, updates)
         if balancer.after is not None:
             moved, _ = with_rest(params, *args)
+            here = _means.tally_of(info.values).here(info.values)
+            if here is not None:
+                moved = _means.without_absent(moved, here)
             moved = jnp.stack([moved[name] for name in info.values])
             balancer_state = balancer.after(moved, balancer_state)
         new = TrainState(
@@ -214,6 +229,7 @@ def make_step(
             conflicts=info.conflicts,
             present=info.present,
             contributions=report,
+            broken=info.broken,
         )
 
     return step

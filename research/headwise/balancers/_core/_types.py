@@ -150,3 +150,6 @@ class Balancer(NamedTuple):
     """Independent parts of the batch that it wants: 2, and `gram` is between the
     gradients of two halves, those of the second being combined; 3, and the gradients of
     a third part are combined."""
+    static: bool = False
+    """Weights do not depend on values or gradients: a head of weight 0 is left out by
+    choice, and one that is not finite is never left out."""

@@ -56,7 +56,7 @@ def constant(weights: _named.Given = None) -> _types.Balancer:
         present = _signals.presence(signals)
         return _types.Decision(_masked.zero_absent(state.weights, present)), state
 
-    return _types.Balancer(init, update)
+    return _types.Balancer(init, update, static=True)
 
 
 def _no_schedule(argument: str, got: Any) -> None:

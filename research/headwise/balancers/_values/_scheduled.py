@@ -73,4 +73,4 @@ def scheduled(weights: Mapping[str, Schedule | float | Array]) -> _types.Balance
         weights = _masked.zero_absent(at(signals.step), _signals.presence(signals))
         return _types.Decision(weights), state._replace(weights=weights)
 
-    return _types.Balancer(init, update)
+    return _types.Balancer(init, update, static=True)

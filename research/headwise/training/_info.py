@@ -1,0 +1,51 @@
+"""What a balanced gradient tells of itself."""
+
+from typing import Any
+from typing import NamedTuple
+
+from headwise import _means
+from headwise.training import _decide
+from headwise.training import _look
+from headwise.typing import Array
+from headwise.typing import PyTree
+
+
+class Info(NamedTuple):
+    """What happened in one balanced gradient."""
+
+    values: dict[str, Array]
+    """Raw value of each head; `hw.Means` where `values_fn` returns that."""
+    weights: dict[str, Array]
+    """Effective weight of each head."""
+    gramian: Array | None = None
+    """[H, H] over what `wrt` says, when it was computed; NaN in a step between two
+    refreshes of `balancers.every`."""
+    conflicts: Array | None = None
+    """Number of pairs of heads whose gradients point apart, likewise; float."""
+    grads: dict[str, PyTree] | None = None
+    """The head gradients, when they were computed and kept."""
+    aux: Any = None
+    """What `values_fn` returned beside the values, with `has_aux`."""
+    present: dict[str, Array] | None = None
+    """Bool: whether the head counted: it had data and, where gradients were looked at,
+    a finite one."""
+    broken: dict[str, Array] | None = None
+    """Bool: whether the head had data, but a value or, where gradients were looked at,
+    a gradient that is not finite. None with static weights, which hide nothing."""
+
+
+def make_info(look: _look.Look, outcome: _decide.Outcome) -> Info:
+    """Of what was seen and what was decided, by name of head."""
+    names = tuple(look.values)
+    return Info(
+        values=_means.together(look.values, look.tally),
+        weights=dict(zip(names, outcome.weights, strict=True)),
+        gramian=outcome.gramian,
+        conflicts=outcome.conflicts,
+        grads=outcome.grads,
+        aux=look.aux,
+        present=dict(zip(names, outcome.present, strict=True)),
+        broken=None
+        if outcome.broken is None
+        else dict(zip(names, outcome.broken, strict=True)),
+    )
