@@ -90,6 +90,7 @@ def boundary(
     inputs = _inputs.check(
         preds, targets, where, ignore, activation, background, axes=_inputs.SPATIAL
     )
+    inputs = _options.only_weighed(inputs, class_weights)
     p, t, counted = inputs.arrays()
     axes = range(1, p.ndim - 1)
     phi = _distance.signed_distances(t > 0.5, counted, axes, spacing, p.dtype)
@@ -160,6 +161,7 @@ def hausdorff(
     inputs = _inputs.check(
         preds, targets, where, ignore, activation, background, axes=_inputs.SPATIAL
     )
+    inputs = _options.only_weighed(inputs, class_weights)
     p, t, counted = inputs.arrays()
     axes = range(1, p.ndim - 1)
 

@@ -99,6 +99,8 @@ def cross_entropy(
     inputs = _inputs.check(preds, targets, where, ignore, jax.nn.softmax)
     channels = inputs.preds.shape[-1]
     weights = _options.unit_mean(_options.class_weights_of(class_weights, channels))
+    if _options.is_zero(label_smoothing):
+        inputs = _options.only_weighed_positions(inputs, weights)
     given = inputs.labels()
     if given is None:
         log_p, t = soft_parts(inputs, label_smoothing)
@@ -155,6 +157,7 @@ def poly(
     inputs = _inputs.check(preds, targets, where, ignore, jax.nn.softmax)
     channels = inputs.preds.shape[-1]
     weights = _options.unit_mean(_options.class_weights_of(class_weights, channels))
+    inputs = _options.only_weighed_positions(inputs, weights)
     given = inputs.labels()
     if given is None:
         log_p, t = soft_parts(inputs)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _checks
+from headwise import _marks
 from headwise import _numerics
 from headwise import _reduction
 from headwise.losses import _softmax
@@ -68,6 +69,8 @@ class Inputs(NamedTuple):
     """bool that broadcasts to preds, False also where a label is ignored"""
     activation: Activation
     background: bool
+    weighed: Array | None = None
+    """bool [C] or None: False for a class whose predictions `arrays` leaves out"""
 
     def labels(self) -> Labels | None:
         """Logits and labels; None if they are not the case of `_softmax.label_sums`.
@@ -98,10 +101,16 @@ class Inputs(NamedTuple):
         if are_labels(p, t):
             t = jax.nn.one_hot(t, p.shape[-1])
         t = t.astype(dtype)
+        seen = where
+        if self.weighed is not None:
+            seen = self.weighed.reshape((1,) * (p.ndim - 1) + (-1,))
+            seen = seen if where is None else seen & where
         if self.activation is not None:
-            p = self.activation(p if where is None else _hidden(p, where))
+            p = self.activation(p if seen is None else _hidden(p, seen))
+        if seen is not None:
+            p = jnp.where(seen, p, 0)
         if where is not None:
-            p, t = jnp.where(where, p, 0), jnp.where(where, t, 0)
+            t = jnp.where(where, t, 0)
         if not self.background:
             p, t = p[..., 1:], t[..., 1:]
             if where is not None and where.shape[-1] > 1:
@@ -159,6 +168,7 @@ def check(
     if ignore is not None:
         kept = _not_ignored(preds, targets, ignore)
         where = kept if where is None else where & kept
+    where = None if where is None else _marks.mark(where)
     return Inputs(preds, targets, where, activation, background)
 
 
@@ -185,7 +195,7 @@ def regression(
     dtype = _numerics.accumulator(preds)
     p, t = preds.astype(dtype), targets.astype(dtype)
     if where is not None:
-        where = _aligned(where, preds)
+        where = _marks.mark(_aligned(where, preds))
         p, t = jnp.where(where, p, 0), jnp.where(where, t, 0)
     return Arrays(p, t, where)
 

@@ -159,6 +159,7 @@ def lovasz_softmax(
     _checks.choice("absent", _ABSENT, absent)
     _checks.boolean("over_batch", over_batch)
     inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    inputs = _options.only_weighed(inputs, class_weights)
     p, t, _ = inputs.arrays()
     hard = t > 0.5
     errors = jnp.abs(hard.astype(p.dtype) - p)
@@ -214,6 +215,7 @@ def lovasz_hinge(
     _checks.choice("absent", _ABSENT, absent)
     _checks.boolean("over_batch", over_batch)
     inputs = _inputs.check(preds, targets, where, ignore, None, background)
+    inputs = _options.only_weighed(inputs, class_weights)
     x, t, where = inputs.arrays()
     hard = t > 0.5
     errors = jax.nn.relu(1.0 - jnp.where(hard, x, -x))

@@ -32,9 +32,8 @@ def value(
     def of_arrays(
         outputs: PyTree, targets: PyTree, weights: Array | None, mask: Array | None
     ) -> Array:
-        if weights is not None:
-            outputs = _hide_examples(outputs, weights)
-        entries, valid = _reduction.entries(name, loss, outputs, targets, mask)
+        shown = None if weights is None else _shown(loss, weights)
+        entries, valid = _reduction.entries(name, loss, outputs, targets, mask, shown)
         if weights is not None:
             entries = _weigh_examples(name, entries, weights, outputs)
         return _reduction.mean(entries, valid, None)
@@ -43,14 +42,17 @@ def value(
     return _gate.gate(of_arrays, *arrays)
 
 
-def _hide_examples(outputs: PyTree, sample_weights: Array) -> PyTree:
-    """Zeros for the outputs of examples with weight 0: their NaN goes nowhere."""
+def _shown(loss: Loss, sample_weights: Array) -> Array:
+    """What a loss may see: what has weight 0 is not there, NaN or not.
 
-    def keep(x: Array) -> Array:
-        there = _reduction.align("sample_weights", sample_weights != 0, x.shape)
-        return jnp.where(there, x, jnp.zeros_like(x))
-
-    return jax.tree.map(keep, outputs)
+    Weights of positions tell of positions where the loss has a value for each.
+    """
+    shown = sample_weights != 0
+    if _reduction.layout_of(loss) in ("position", "entry"):
+        return shown
+    if _reduction.layout_of(loss) is None and not _reduction.takes_where(loss):
+        return shown
+    return jnp.any(shown, tuple(range(1, shown.ndim)))
 
 
 def _weigh_examples(
