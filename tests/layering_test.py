@@ -25,6 +25,7 @@ BASE = {
     "_declared",
     "_distance",
     "_files",
+    "_look",
     "_marks",
     "_numerics",
     "_products",

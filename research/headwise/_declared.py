@@ -24,6 +24,8 @@ from typing import Literal
 from typing import TypeAlias
 from typing import TypeVar
 
+import jax
+
 from headwise.typing import Array
 from headwise.typing import Loss
 from headwise.typing import PyTree
@@ -50,18 +52,22 @@ def values_per(layout: Layout) -> Callable[[LossFn], LossFn]:
     return declare
 
 
-def made_of(entries_of: Callable[..., Entries]) -> Loss:
+def made_of(
+    entries_of: Callable[..., Entries],
+    remade: Callable[[Callable[[Loss], Loss]], Loss],
+) -> Loss:
     """A loss [B] whose values and what counts of them come from other losses.
 
     Args:
         entries_of: `(preds, targets, where) -> (values, which count or None)`.
+        remade: `(change) -> loss`: the same of changed losses.
     """
 
     @values_per("example")
     def loss(preds: PyTree, targets: PyTree, *, where: Array | None = None) -> Array:
         return entries_of(preds, targets, where)[0]
 
-    loss.__dict__["entries_of"] = entries_of
+    loss.__dict__.update(entries_of=entries_of, remade=remade)
     return loss
 
 
@@ -125,6 +131,28 @@ def ignored_label(loss: Loss) -> int | Array | None:
     """
     ignored: int | Array | None = bound(loss, "ignore")
     return ignored
+
+
+def takes(loss: Loss) -> Literal["logits", "probabilities"] | None:
+    """What a loss of the library on channels expects of preds; None of another one."""
+    parameters = _parameters(loss)
+    if layout_of(loss) is None or "ignore" not in parameters:
+        return None
+    if "activation" in parameters and parameters["activation"].default is None:
+        return "probabilities"
+    return "logits"
+
+
+def is_exclusive(loss: Loss) -> bool:
+    """Whether one class alone is right at a position: the loss has a softmax."""
+    if "activation" in _parameters(loss):
+        return bound(loss, "activation") is jax.nn.softmax
+    return layout_of(loss) == "position"
+
+
+def is_array(x: Any) -> bool:
+    """Whether it is one array, not a pytree of some."""
+    return hasattr(x, "shape") and hasattr(x, "dtype")
 
 
 def bound(loss: Loss, option: str) -> Any:

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from headwise import _coupling
 from headwise import _declared
+from headwise import _look
 from headwise import _marks
 from headwise import _numerics
 from headwise import _shapes
@@ -202,7 +203,11 @@ def _of_mark(
 
 
 def _left_out(
-    loss: Loss, preds: PyTree, targets: PyTree, where: Array | None, values: Array
+    loss: Loss,
+    preds: PyTree,
+    targets: PyTree,
+    where: Array | None,
+    shape: tuple[int, ...],
 ) -> Array | None:
     """Which values hold what the loss itself counts (`ignore`); None if it counts all.
 
@@ -214,12 +219,12 @@ def _left_out(
         return None  # there are no labels
     if ignored is not None and takes_where(loss):
         kept = both(where, targets != ignored)
-        return _which_count(loss, preds, targets, kept, values.shape)
+        return _which_count(loss, preds, targets, kept, shape)
     if _declared.itself(loss) is not None:
         return None
     options = {"where": where} if where is not None and takes_where(loss) else {}
     found = [
-        _of_mark(loss, preds, targets, mask, values.shape)
+        _of_mark(loss, preds, targets, mask, shape)
         for mask in _marks.read(lambda p, t: loss(p, t, **options), preds, targets)
     ]
     return functools.reduce(jnp.logical_or, found) if found else None
@@ -247,80 +252,115 @@ def entries(
 
     Returns:
         values, at least float32, and a bool array of the same shape or None. Masked
-        entries of values are 0 and pass no gradient. A batch without examples has none.
+        entries of values are 0 and pass no gradient.
 
     Raises:
         ValueError: the mask fits neither; the values are larger than what they are of;
             the loss would see what is masked.
     """
-    with _told(name, loss, preds, targets):
-        if any(jnp.shape(leaf)[:1] == (0,) for leaf in jax.tree.leaves(preds)):
-            return jnp.zeros((0,)), None
-        bound = _declared.bound(loss, "where") if takes_where(loss) else None
-        if bound is not None:
-            where = both(where, jnp.asarray(bound))
-        if where is not None:
-            where = jnp.asarray(where)
-            if where.dtype != bool:
-                raise TypeError(
-                    f"where of head {name!r}: expected bool, got {where.dtype}"
-                )
-        return _entries(name, loss, preds, targets, where, shown)
+    with (
+        _told(name, loss, preds, targets),
+        _look.at(name, loss, preds, targets, where),
+    ):
+        where = _given(name, loss, where)
+        seen = where if shown is None else both(where, shown)
+        made = getattr(_declared.itself(loss), "entries_of", None)
+        if made is not None:
+            values, valid = made(preds, targets, seen)
+            if valid is not None and shown is not None:
+                valid = made(preds, targets, where)[1]
+            return values, valid
+        values = _values(name, loss, preds, targets, seen)
+        valid = _counted(name, loss, preds, targets, where, values.shape)
+        if valid is None:
+            return values, None
+        return jnp.where(valid, values, jnp.zeros_like(values)), valid
 
 
-def _entries(
+def counted(
     name: str,
     loss: Loss,
     preds: PyTree,
     targets: PyTree,
     where: Array | None,
-    shown: Array | None,
-) -> Entries:
-    seen = where if shown is None else both(where, shown)
+    shape: tuple[int, ...],
+) -> Array | None:
+    """Which values of `entries`, of this shape, count; None if all do.
+
+    No number of preds is looked at: under jit the loss does not run for it.
+    """
+    where = _given(name, loss, where)
     made = getattr(_declared.itself(loss), "entries_of", None)
     if made is not None:
-        values, valid = made(preds, targets, seen)
-        if shown is not None:
-            valid = made(preds, targets, where)[1]
-        return values, valid
+        valid: Array | None = made(preds, targets, where)[1]
+        return valid
+    return _counted(name, loss, preds, targets, where, shape)
+
+
+def _given(name: str, loss: Loss, where: Array | None) -> Array | None:
+    """The mask of a head, with the one that is bound to its loss."""
+    bound = _declared.bound(loss, "where") if takes_where(loss) else None
+    if bound is not None:
+        where = both(where, jnp.asarray(bound))
+    if where is None:
+        return None
+    where = jnp.asarray(where)
+    if where.dtype != bool:
+        raise TypeError(f"where of head {name!r}: expected bool, got {where.dtype}")
+    return where
+
+
+def _values(
+    name: str, loss: Loss, preds: PyTree, targets: PyTree, seen: Array | None
+) -> Array:
+    """The values of a loss that sees no more than the mask lets it."""
     foreign = layout_of(loss) is None
     if foreign:
         _shapes.check_ranks(loss, preds, targets)
-    sees = seen is not None and _masks_itself(loss, preds, targets, seen)
-    if sees:
-        values = jnp.asarray(loss(preds, targets, where=seen))
-    elif seen is not None:
-        values = jnp.asarray(loss(_hide(preds, seen), _hide(targets, seen)))
-    else:
+    masks = seen is not None and _masks_itself(loss, preds, targets, seen)
+    if seen is None:
         values = jnp.asarray(loss(preds, targets))
-    values = values.astype(_numerics.accumulator(values))
+    elif masks:
+        values = jnp.asarray(loss(preds, targets, where=seen))
+    else:
+        values = jnp.asarray(loss(_hide(preds, seen), _hide(targets, seen)))
     if foreign:
         _shapes.check_values(values, preds, targets)
-    valid = None
-    if where is not None and sees:
-        valid = _which_count(loss, preds, targets, where, values.shape)
-    elif where is not None:
-        if where.ndim > values.ndim:
-            raise ValueError(
-                f"where of head {name!r}: its shape {where.shape} masks positions that "
-                f"the loss has reduced to {values.shape}; such a loss must take a "
-                "keyword-only argument `where`"
-            )
-        valid = align(f"where of head {name!r}", where, values.shape)
-        valid = jnp.broadcast_to(valid, values.shape)
-    if seen is not None and not sees and seen.ndim <= values.ndim:
+    if seen is not None and not masks and seen.ndim <= values.ndim:
         if _coupling.reaches(loss, preds, targets, seen, _hide):
             raise ValueError(
                 f"head {name!r}: each value of its loss depends on other entries too, "
                 "and what a mask or a sample weight of 0 takes out would be zeros "
                 "there; such a loss must take a keyword-only argument `where`"
             )
-    counted = _left_out(loss, preds, targets, where, values)
-    if counted is not None:
-        valid = counted if valid is None else valid & counted
-    if valid is None:
-        return values, None
-    return jnp.where(valid, values, jnp.zeros_like(values)), valid
+    return values.astype(_numerics.accumulator(values))
+
+
+def _counted(
+    name: str,
+    loss: Loss,
+    preds: PyTree,
+    targets: PyTree,
+    where: Array | None,
+    shape: tuple[int, ...],
+) -> Array | None:
+    valid = None
+    if where is not None and _masks_itself(loss, preds, targets, where):
+        valid = _which_count(loss, preds, targets, where, shape)
+    elif where is not None:
+        if where.ndim > len(shape):
+            raise ValueError(
+                f"where of head {name!r}: its shape {where.shape} masks positions that "
+                f"the loss has reduced to {shape}; such a loss must take a "
+                "keyword-only argument `where`"
+            )
+        valid = align(f"where of head {name!r}", where, shape)
+        valid = jnp.broadcast_to(valid, shape)
+    kept = _left_out(loss, preds, targets, where, shape)
+    if kept is None:
+        return valid
+    kept = jnp.broadcast_to(kept, shape)
+    return kept if valid is None else valid & kept
 
 
 @contextlib.contextmanager

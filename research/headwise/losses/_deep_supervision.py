@@ -1,6 +1,7 @@
 """One loss on the outputs of several resolutions of a network."""
 
 import functools
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import jax
@@ -108,4 +109,7 @@ def deep_supervision(
             )
         return _parts.entries(parts)
 
-    return _reduction.made_of(entries)
+    def remade(change: Callable[[Loss], Loss]) -> Loss:
+        return deep_supervision(change(loss), weights)
+
+    return _reduction.made_of(entries, remade)

@@ -1,5 +1,6 @@
 """Several losses on one output, as one loss."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 
 from headwise import _checks
@@ -62,4 +63,7 @@ def mix(losses: Mapping[str, tuple[Loss, float | Array]]) -> Loss:
             ]
         )
 
-    return _reduction.made_of(entries)
+    def remade(change: Callable[[Loss], Loss]) -> Loss:
+        return mix({name: (change(losses[name][0]), losses[name][1]) for name in names})
+
+    return _reduction.made_of(entries, remade)

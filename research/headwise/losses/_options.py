@@ -52,7 +52,10 @@ def only_weighed(
     For losses of one value a class. A softmax of labels takes all classes in any case.
     """
     weights = class_weights_of(class_weights, inputs.preds.shape[-1])
-    return inputs if weights is None else inputs._replace(weighed=weights != 0)
+    if weights is None:
+        return inputs
+    weighed = (weights != 0).reshape((1,) * (inputs.preds.ndim - 1) + (-1,))
+    return inputs._replace(weighed=weighed)
 
 
 def only_weighed_positions(

@@ -199,4 +199,5 @@ def make_step(
             contributions=report,
         )
 
+    step.__dict__["values_fn"] = with_rest  # for a look at the first batch
     return step
