@@ -31,16 +31,72 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 _ELEMENTWISE = frozenset(
-    """
-    abs acos add add_any and asin atan atan2 ceil clamp convert_element_type copy cos
-    cosh digamma div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow
-    is_finite le lgamma log log1p logistic lt max min mul name ne neg nextafter not or
-    pow reduce_precision rem round rsqrt select_n sign sin sinh sqrt square
-    stop_gradient sub tan tanh xor
-    """.split()
+    [
+        "abs",
+        "acos",
+        "add",
+        "add_any",
+        "and",
+        "asin",
+        "atan",
+        "atan2",
+        "ceil",
+        "clamp",
+        "convert_element_type",
+        "copy",
+        "cos",
+        "cosh",
+        "digamma",
+        "div",
+        "eq",
+        "erf",
+        "erf_inv",
+        "erfc",
+        "exp",
+        "exp2",
+        "expm1",
+        "floor",
+        "ge",
+        "gt",
+        "integer_pow",
+        "is_finite",
+        "le",
+        "lgamma",
+        "log",
+        "log1p",
+        "logistic",
+        "lt",
+        "max",
+        "min",
+        "mul",
+        "name",
+        "ne",
+        "neg",
+        "nextafter",
+        "not",
+        "or",
+        "pow",
+        "reduce_precision",
+        "rem",
+        "round",
+        "rsqrt",
+        "select_n",
+        "sign",
+        "sin",
+        "sinh",
+        "sqrt",
+        "square",
+        "stop_gradient",
+        "sub",
+        "tan",
+        "tanh",
+        "xor",
+    ]
 )
-_ALONG = frozenset("cumlogsumexp cummax cummin cumprod cumsum".split())
-_CALLS = frozenset("checkpoint closed_call custom_jvp_call custom_vjp_call jit pjit".split())
+_ALONG = frozenset(["cumlogsumexp", "cummax", "cummin", "cumprod", "cumsum"])
+_CALLS = frozenset(
+    ["checkpoint", "closed_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit"]
+)
 
 
 def reaches(
@@ -65,7 +121,9 @@ def reaches(
     program = _traced.traced(loss, preds, targets)
     if keeps_axes(program.program, ndim):
         return False
-    if any(isinstance(constant, jax.core.Tracer) for constant in program.program.consts):
+    if any(
+        isinstance(constant, jax.core.Tracer) for constant in program.program.consts
+    ):
         return False
     try:
         return _differs(program, (preds, targets), where.shape, hide)

@@ -73,12 +73,13 @@ def made_of(
 
 def layout_of(loss: Loss) -> Layout | None:
     """What a loss declares, whatever is wrapped around it; None if it is foreign."""
-    while loss is not None:
-        layout: Layout | None = getattr(loss, "values_per", None)
+    inner: Any = loss
+    while inner is not None:
+        layout: Layout | None = getattr(inner, "values_per", None)
         if layout is not None:
             return layout
-        partial = isinstance(loss, functools.partial)
-        loss = loss.func if partial else getattr(loss, "__wrapped__", None)
+        partial = isinstance(inner, functools.partial)
+        inner = inner.func if partial else getattr(inner, "__wrapped__", None)
     return None
 
 

@@ -16,10 +16,8 @@ Example:
 import contextlib
 import contextvars
 from collections.abc import Iterator
-from typing import Any
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from headwise import _declared

@@ -51,7 +51,9 @@ def _of_program(program: core.ClosedJaxpr, args: Sequence[Any]) -> list[Array]:
     known = _evaluated(program, args, [v for eqn in holders for v in eqn.invars])
     masks: list[Array] = []
     for eqn in holders:
-        inputs = [v.val if isinstance(v, core.Literal) else known[v] for v in eqn.invars]
+        inputs = [
+            v.val if isinstance(v, core.Literal) else known[v] for v in eqn.invars
+        ]
         if _is_mark(eqn):
             masks += inputs
         else:

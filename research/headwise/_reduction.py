@@ -141,7 +141,9 @@ def _by_declaration(
     layout, positions = layout_of(loss), where
     if layout is None:
         return None
-    over_batch = layout in ("example", "class") and bool(_declared.bound(loss, "over_batch"))
+    over_batch = layout in ("example", "class") and bool(
+        _declared.bound(loss, "over_batch")
+    )
     if layout != "example":
         if not isinstance(preds, jax.Array) or not _fits(where, preds.shape):
             return None

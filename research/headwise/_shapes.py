@@ -72,7 +72,6 @@ def check_ranks(loss: Loss, preds: Any, targets: Any) -> None:
     except Exception as error:
         if "rank_promotion" in str(error):
             raise ValueError(
-                f"preds {p} and targets {t} make pairs in the loss, since they differ by "
-                f"an axis of length 1; {_FIX}"
+                f"preds {p} and targets {t} make pairs in the loss, since they "
+                f"differ by an axis of length 1; {_FIX}"
             ) from error
-

@@ -145,7 +145,9 @@ def test_an_output_of_weight_0_is_not_there(kind, bad):
         return jnp.sum(deep(optax.losses.squared_error, [1.0, weight])(outputs, ONES))
 
     weight = {"float": 0.0, "array": jnp.zeros(())}.get(kind)
-    run = jax.value_and_grad(total if kind == "traced" else lambda o, _: total(o, weight))
+    run = jax.value_and_grad(
+        total if kind == "traced" else lambda o, _: total(o, weight)
+    )
     got, slopes = jax.jit(run)([0 * ONES, 0 * BAD + bad], 0.0)
     assert got == 1.0
     np.testing.assert_array_equal(slopes[0], -0.5)

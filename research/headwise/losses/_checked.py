@@ -2,13 +2,11 @@
 
 import functools
 
-import jax
 from jax.experimental import checkify
 
 from headwise import _checks
 from headwise import _declared
 from headwise import _look
-from headwise import _reduction
 from headwise.typing import Array
 from headwise.typing import Loss
 

@@ -61,7 +61,8 @@ def cross_entropy(
     loss at its own. A position of class c has weight v_c whatever else is in the batch.
     PyTorch and MONAI divide the sum of all values by the sum of w_y over the batch
     instead, which cancels the weights if the batch holds one class only; their mean is
-    `sum(values) / sum(v[labels])`. Keras has no class weights in the loss.
+    `sum(values) / sum(where(known, v[labels], 0))`, `known = labels != ignore`. Keras
+    has no class weights in the loss.
 
     Integer labels are the fast way: one pass over the logits, no one-hot array.
 

@@ -57,10 +57,7 @@ def mix(losses: Mapping[str, tuple[Loss, float | Array]]) -> Loss:
         preds: PyTree, targets: PyTree, where: Array | None
     ) -> _reduction.Entries:
         return _parts.entries(
-            [
-                _parts.Part(name, *losses[name], preds, targets, where)
-                for name in names
-            ]
+            [_parts.Part(name, *losses[name], preds, targets, where) for name in names]
         )
 
     def remade(change: Callable[[Loss], Loss]) -> Loss:

@@ -44,9 +44,7 @@ def class_weights_of(
     return class_weights if background else class_weights[1:]
 
 
-def only_weighed(
-    inputs: _inputs.Inputs, class_weights: Array | None
-) -> _inputs.Inputs:
+def only_weighed(inputs: _inputs.Inputs, class_weights: Array | None) -> _inputs.Inputs:
     """The inputs, but predictions of a class of weight 0 are not looked at.
 
     For losses of one value a class. A softmax of labels takes all classes in any case.

@@ -225,6 +225,4 @@ def unified_focal(
         first if asymmetric else every,
         gamma,
     )
-    return _parts.add(
-        (weight, cross_entropy), (1.0 - weight, jnp.mean(region, -1))
-    )
+    return _parts.add((weight, cross_entropy), (1.0 - weight, jnp.mean(region, -1)))

@@ -32,9 +32,7 @@ def check_first_batch(step: Any, state: Any, batch: Any) -> None:
 
     try:
         key = jax.random.fold_in(state.key, state.step)
-        results = jax.device_get(
-            jax.jit(run)(state.params, batch, state.rest, key)
-        )
+        results = jax.device_get(jax.jit(run)(state.params, batch, state.rest, key))
     except Exception:  # seen through jit, vmap or scan of the user's, or not at all
         return
     for (name, found), (ok, least, most) in zip(texts, results, strict=True):
