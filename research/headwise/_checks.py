@@ -70,7 +70,8 @@ def mapping(argument: str, got: Any) -> None:
     """Raises TypeError unless `got` is a mapping from names of heads."""
     if not hasattr(got, "keys"):
         hint = ""
-        if isinstance(got, Sequence) and not isinstance(got, str):
+        one_each = isinstance(got, Sequence) and not isinstance(got, str)
+        if one_each and not any(isinstance(x, dict | tuple) for x in got):
             hint = "; nothing goes by position: hw.named(names, sequence) names it"
         raise TypeError(
             f"{argument}: expected a dict by name of head, got "
@@ -83,8 +84,9 @@ def scalar(argument: str, got: Any) -> jax.Array:
     try:
         array = jnp.asarray(got)
     except (TypeError, ValueError) as error:
+        hint = "; hw.balancers.scheduled takes schedules" if callable(got) else ""
         raise TypeError(
-            f"{argument}: expected a scalar, got {type(got).__name__}"
+            f"{argument}: expected a scalar, got {type(got).__name__}{hint}"
         ) from error
     if jnp.issubdtype(array.dtype, jnp.complexfloating):
         raise TypeError(f"{argument}: expected a real scalar, got {array.dtype}")

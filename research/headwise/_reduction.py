@@ -1,118 +1,58 @@
 """From a head's loss and its data to one entry an example and position.
 
-The rule is in one place, since `Objective` and `losses.mix` both need it: which
-entries there are, which of them count, and how a mask reaches a loss. The losses of
-the library declare what they return (`values_per`); of others it is guessed from
-parameters and shapes.
+The rule is in one place, since `Objective` and the losses made of losses both need it:
+which entries there are, which of them count, and how a mask reaches a loss. A loss is
+asked what it declares (`values_per`, `made_of`, an option `ignore`), through
+`functools.partial` and what `functools.wraps` wrapped. What it hides is read off its
+program (`_marks`); the rest is guessed from parameters and shapes.
 """
 
+import contextlib
 import functools
-import inspect
-from collections.abc import Callable
-from collections.abc import Mapping
-from typing import Any
-from typing import Literal
-from typing import TypeVar
+from collections.abc import Iterator
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from headwise import _coupling
+from headwise import _declared
+from headwise import _look
+from headwise import _marks
 from headwise import _numerics
+from headwise import _shapes
 from headwise.typing import Array
 from headwise.typing import Loss
 from headwise.typing import PyTree
 
-Layout = Literal["example", "class", "position", "entry"]
-LossFn = TypeVar("LossFn", bound=Callable[..., Array])
+Entries: TypeAlias = _declared.Entries
+values_per, made_of = _declared.values_per, _declared.made_of
+layout_of, takes_where = _declared.layout_of, _declared.takes_where
 
 
-def values_per(layout: Layout) -> Callable[[LossFn], LossFn]:
-    """Declares of what a loss returns one value each, and that it masks by itself.
-
-    "example" [B], "class" [B, C], "position" [B, *S], "entry" the shape of preds.
-    With `over_batch=True` the first two have no axis of the batch; `background=False`
-    leaves C - 1 classes. The function stays as it is, but for an attribute
-    `values_per`.
-    """
-
-    def declare(loss: LossFn) -> LossFn:
-        loss.__dict__["values_per"] = layout
-        return loss
-
-    return declare
-
-
-def layout_of(loss: Loss) -> Layout | None:
-    """What a loss declares, through `functools.partial` too; None if it is foreign."""
-    while isinstance(loss, functools.partial):
-        loss = loss.func
-    return getattr(loss, "values_per", None)
-
-
-def _parameters(loss: Loss) -> Mapping[str, inspect.Parameter]:
-    try:
-        return inspect.signature(loss).parameters
-    except (TypeError, ValueError):
-        return {}
-
-
-def takes_where(loss: Loss) -> bool:
-    """Whether the loss masks by itself: it declares so, or has a keyword-only `where`.
-
-    In optax's losses `where` means the classes of one example, to be left out of the
-    reduction over `axis`. It is no mask over examples and positions, and is left
-    alone: there it is not keyword-only or stands beside a parameter `axis`.
-    """
-    if layout_of(loss) is not None:
+def _masks_itself(loss: Loss, preds: PyTree, targets: PyTree, where: Array) -> bool:
+    """`takes_where`, or hands `where` on to a loss of the library by `**options`."""
+    if takes_where(loss):
         return True
-    parameters = _parameters(loss)
-    parameter = parameters.get("where")
-    if parameter is None or "axis" in parameters:
+    if layout_of(loss) is not None or not _declared.takes_any(loss):
         return False
-    return parameter.kind is parameter.KEYWORD_ONLY
+    masks = functools.partial(_marks.read, lambda p, t, w: loss(p, t, where=w))
+    try:
+        return bool(masks(preds, targets, where))
+    except TypeError:  # what is behind takes none
+        return False
 
 
-def ignored_label(loss: Loss) -> int | None:
-    """The label that a loss ignores: what its keyword-only `ignore` is bound to.
-
-    `functools.partial(hw.losses.cross_entropy, ignore=255)` ignores 255; positions
-    with that label then do not count in means either.
-    """
-    ignored = _bound(loss, "ignore")
-    return int(ignored) if isinstance(ignored, int | np.integer) else None
-
-
-def _bound(loss: Loss, option: str) -> Any:
-    """What a keyword-only option is bound to; None if the loss has no such option."""
-    parameter = _parameters(loss).get(option)
-    if parameter is None or parameter.kind is not parameter.KEYWORD_ONLY:
-        return None
-    return parameter.default
-
-
-def _without_ignored(
-    loss: Loss, preds: PyTree, targets: PyTree, where: Array | None
-) -> Array | None:
-    """The mask without the positions whose label the loss ignores.
-
-    They are no part of means either, so the mask has to say so before the loss runs.
-    """
-    ignored = ignored_label(loss)
-    if ignored is None or not takes_where(loss):
-        return where
-    labels = jnp.asarray(targets)
-    if not jnp.issubdtype(labels.dtype, jnp.integer):
-        return where  # the loss itself says that it needs labels
-    kept = labels != ignored
+def both(where: Array | None, other: Array) -> Array:
+    """Where both masks are True, each aligned at the batch."""
     if where is None:
-        return kept
+        return other
     where = jnp.asarray(where)
-    ndim = max(kept.ndim, where.ndim)
+    ndim = max(where.ndim, other.ndim)
     shape = jnp.broadcast_shapes(
-        *(x.shape + (1,) * (ndim - x.ndim) for x in (kept, where))
+        *(x.shape + (1,) * (ndim - x.ndim) for x in (other, where))
     )
-    return align("where", where, shape) & align("targets", kept, shape)
+    return align("where", where, shape) & align("where", other, shape)
 
 
 def _fits(mask: Array, shape: tuple[int, ...]) -> bool:
@@ -167,8 +107,9 @@ def _keeps_positions(
         longer = x.shape if same else (x.shape[0], shape[1] + 1, *x.shape[2:])
         return jax.ShapeDtypeStruct(longer, x.dtype)
 
+    masks = takes_where(loss)
     grown = jax.eval_shape(
-        lambda p, t, w: loss(p, t, where=w),
+        lambda p, t, w: loss(p, t, where=w) if masks else loss(p, t),
         *jax.tree.map(longer, (preds, targets, where)),
     )
     return grown.shape[1:2] == (shape[1] + 1,)
@@ -177,7 +118,7 @@ def _keeps_positions(
 def _which_count(
     loss: Loss, preds: PyTree, targets: PyTree, where: Array, shape: tuple[int, ...]
 ) -> Array:
-    """Which values, of this shape, of a loss that masks by itself hold what counts.
+    """Which values, of this shape, of a loss that sees the mask hold what counts.
 
     One a position counts as its position does, one an example (and class) if any of
     its positions does.
@@ -200,7 +141,9 @@ def _by_declaration(
     layout, positions = layout_of(loss), where
     if layout is None:
         return None
-    over_batch = layout in ("example", "class") and bool(_bound(loss, "over_batch"))
+    over_batch = layout in ("example", "class") and bool(
+        _declared.bound(loss, "over_batch")
+    )
     if layout != "example":
         if not isinstance(preds, jax.Array) or not _fits(where, preds.shape):
             return None
@@ -221,14 +164,15 @@ def _by_declaration(
 def _by_shapes(
     loss: Loss, preds: PyTree, targets: PyTree, where: Array, shape: tuple[int, ...]
 ) -> Array:
-    """The same for a foreign loss: guessed from the shapes of preds and values.
-
-    Nothing is known of it but that it takes `where`.
-    """
+    """The same for a foreign loss: guessed from the shapes of preds and values."""
     if isinstance(preds, jax.Array) and _fits(where, preds.shape):
         where = align("where", where, preds.shape)
         if _keeps_positions(loss, preds, targets, where, shape):
             return jnp.any(where, -1) if len(shape) < preds.ndim else where
+        ndim, classes = len(shape), preds.shape[-1]
+        leading = 1 < ndim < preds.ndim - 1 and shape == preds.shape[:ndim]
+        if leading and shape[-1] not in (classes, classes - 1):
+            return jnp.any(where, tuple(range(ndim, where.ndim)))
         if preds.ndim > 1 and len(shape) == 2 and shape[0] == preds.shape[0]:
             of_class = jnp.any(where, tuple(range(1, preds.ndim - 1)))
             if of_class.shape[1] == shape[1] + 1:  # the background is dropped
@@ -242,45 +186,124 @@ def _by_shapes(
     return where.reshape(where.shape + (1,) * (len(shape) - where.ndim))
 
 
+def _of_mark(
+    loss: Loss, preds: PyTree, targets: PyTree, mask: Array, shape: tuple[int, ...]
+) -> Array:
+    """Which values of this shape hold what a mask in the program of the loss counts."""
+    if isinstance(preds, jax.Array):
+        if not _fits(mask, preds.shape):  # vmap leaves axes of length 1
+            mask = mask.reshape(*mask.shape[:1], *(n for n in mask.shape[1:] if n > 1))
+        if _fits(mask, preds.shape):
+            return _which_count(loss, preds, targets, mask, shape)
+    if not shape or mask.shape[: len(shape)] == shape:
+        return jnp.any(mask, tuple(range(len(shape), mask.ndim)))
+    raise ValueError(
+        f"the loss leaves out what a mask of shape {mask.shape} inside of it says, "
+        f"from which nothing is known of its values, shape {shape}; let it take a "
+        "keyword-only `where`, or give the mask as `where`"
+    )
+
+
+def _left_out(
+    loss: Loss,
+    preds: PyTree,
+    targets: PyTree,
+    where: Array | None,
+    shape: tuple[int, ...],
+) -> Array | None:
+    """Which values hold what the loss itself counts (`ignore`); None if it counts all.
+
+    Asked of the loss if it says so, else read off its program.
+    """
+    preds, targets = jax.tree.map(jnp.asarray, (preds, targets))
+    ignored, leaves = _declared.ignored_label(loss), jax.tree.leaves(targets)
+    if not any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in leaves):
+        return None  # there are no labels
+    if ignored is not None and takes_where(loss):
+        kept = both(where, targets != ignored)
+        return _which_count(loss, preds, targets, kept, shape)
+    if _declared.itself(loss) is not None:
+        return None
+    options = {"where": where} if where is not None and takes_where(loss) else {}
+    found = [
+        _of_mark(loss, preds, targets, mask, shape)
+        for mask in _marks.read(lambda p, t: loss(p, t, **options), preds, targets)
+    ]
+    return functools.reduce(jnp.logical_or, found) if found else None
+
+
 def entries(
-    name: str, loss: Loss, preds: PyTree, targets: PyTree, where: Array | None
-) -> tuple[Array, Array | None]:
+    name: str,
+    loss: Loss,
+    preds: PyTree,
+    targets: PyTree,
+    where: Array | None,
+    shown: Array | None = None,
+) -> Entries:
     """The unreduced values of a loss and, if masked, which of them count.
 
     Args:
         name: of the head, for errors.
         loss: `loss(preds, targets)`, with `where=` if it masks by itself; a label
-            that its `ignore=` is bound to does not count (`ignored_label`).
+            that it ignores does not count.
         preds: array or pytree with the batch as leading axis.
         targets: likewise.
         where: None or bool, broadcastable from the batch on to the values or, for a
             loss that takes `where`, to preds.
+        shown: like `where`: what the loss may see; it counts all the same.
 
     Returns:
         values, at least float32, and a bool array of the same shape or None. Masked
         entries of values are 0 and pass no gradient.
 
     Raises:
-        ValueError: the mask fits neither.
+        ValueError: the mask fits neither; the values are larger than what they are of;
+            the loss would see what is masked.
     """
-    where = mask(name, loss, preds, targets, where)
-    if where is None:
-        values = jnp.asarray(loss(preds, targets))
-        return values.astype(_numerics.accumulator(values)), None
-    if takes_where(loss):
-        values = jnp.asarray(loss(preds, targets, where=where))
-    else:
-        values = jnp.asarray(loss(_hide(preds, where), _hide(targets, where)))
-    values = values.astype(_numerics.accumulator(values))
-    valid = which_count(name, loss, preds, targets, where, values.shape)
-    return jnp.where(valid, values, jnp.zeros_like(values)), valid
+    with (
+        _told(name, loss, preds, targets),
+        _look.at(name, loss, preds, targets, where),
+    ):
+        where = _given(name, loss, where)
+        seen = where if shown is None else both(where, shown)
+        made = getattr(_declared.itself(loss), "entries_of", None)
+        if made is not None:
+            values, valid = made(preds, targets, seen)
+            if valid is not None and shown is not None:
+                valid = made(preds, targets, where)[1]
+            return values, valid
+        values = _values(name, loss, preds, targets, seen)
+        valid = _counted(name, loss, preds, targets, where, values.shape)
+        if valid is None:
+            return values, None
+        return jnp.where(valid, values, jnp.zeros_like(values)), valid
 
 
-def mask(
-    name: str, loss: Loss, preds: PyTree, targets: PyTree, where: Array | None
+def counted(
+    name: str,
+    loss: Loss,
+    preds: PyTree,
+    targets: PyTree,
+    where: Array | None,
+    shape: tuple[int, ...],
 ) -> Array | None:
-    """The mask of a head, without what its loss ignores; None if all counts."""
-    where = _without_ignored(loss, preds, targets, where)
+    """Which values of `entries`, of this shape, count; None if all do.
+
+    No number of preds is looked at: under jit the loss does not run for it.
+    """
+    where = _given(name, loss, where)
+    made = getattr(_declared.itself(loss), "entries_of", None)
+    if made is not None:
+        valid: Array | None = made(preds, targets, where)[1]
+        return valid
+    return _counted(name, loss, preds, targets, where, shape)
+
+
+def _given(name: str, loss: Loss, where: Array | None) -> Array | None:
+    """The mask of a head, with the one that is bound to its loss."""
+    bound = _declared.bound(loss, "where") if takes_where(loss) else None
+    if bound is not None:
+        where = both(where, jnp.asarray(bound))
     if where is None:
         return None
     where = jnp.asarray(where)
@@ -289,47 +312,74 @@ def mask(
     return where
 
 
-def which_count(
+def _values(
+    name: str, loss: Loss, preds: PyTree, targets: PyTree, seen: Array | None
+) -> Array:
+    """The values of a loss that sees no more than the mask lets it."""
+    foreign = layout_of(loss) is None
+    if foreign:
+        _shapes.check_ranks(loss, preds, targets)
+    masks = seen is not None and _masks_itself(loss, preds, targets, seen)
+    if seen is None:
+        values = jnp.asarray(loss(preds, targets))
+    elif masks:
+        values = jnp.asarray(loss(preds, targets, where=seen))
+    else:
+        values = jnp.asarray(loss(_hide(preds, seen), _hide(targets, seen)))
+    if foreign:
+        _shapes.check_values(values, preds, targets)
+    if (
+        seen is not None
+        and not masks
+        and seen.ndim <= values.ndim
+        and _coupling.reaches(loss, preds, targets, seen, _hide)
+    ):
+        raise ValueError(
+            f"head {name!r}: each value of its loss depends on other entries too, and "
+            "what a mask or a sample weight of 0 takes out would be zeros there; such "
+            "a loss must take a keyword-only argument `where`"
+        )
+    return values.astype(_numerics.accumulator(values))
+
+
+def _counted(
     name: str,
     loss: Loss,
     preds: PyTree,
     targets: PyTree,
-    where: Array,
+    where: Array | None,
     shape: tuple[int, ...],
-) -> Array:
-    """Which of a loss's values, of this shape, count: bool, of this shape.
+) -> Array | None:
+    valid = None
+    if where is not None and _masks_itself(loss, preds, targets, where):
+        valid = _which_count(loss, preds, targets, where, shape)
+    elif where is not None:
+        if where.ndim > len(shape):
+            raise ValueError(
+                f"where of head {name!r}: its shape {where.shape} masks positions that "
+                f"the loss has reduced to {shape}; such a loss must take a "
+                "keyword-only argument `where`"
+            )
+        valid = align(f"where of head {name!r}", where, shape)
+        valid = jnp.broadcast_to(valid, shape)
+    kept = _left_out(loss, preds, targets, where, shape)
+    if kept is None:
+        return valid
+    kept = jnp.broadcast_to(kept, shape)
+    return kept if valid is None else valid & kept
 
-    No number of preds is looked at, so that the loss need not run for it.
-    """
-    if takes_where(loss):
-        return _which_count(loss, preds, targets, where, shape)
-    if where.ndim > len(shape):
-        raise ValueError(
-            f"where of head {name!r}: its shape {where.shape} masks positions that the "
-            f"loss has reduced to {shape}; such a loss must take a keyword-only "
-            "argument `where`"
+
+@contextlib.contextmanager
+def _told(name: str, loss: Loss, preds: PyTree, targets: PyTree) -> Iterator[None]:
+    """An error from inside says in which head it came, and from which shapes."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(
+            f"in the loss of {name!r}, {_shapes.loss_name(loss)}: "
+            f"preds {_shapes.of(preds)}, targets {_shapes.of(targets)}"
         )
-    valid = align(f"where of head {name!r}", where, shape)
-    return jnp.broadcast_to(valid, shape)
-
-
-def coupling(loss: Loss, preds: PyTree, shape: tuple[int, ...]) -> str | None:
-    """Why a loss whose values have this shape is no mean over examples, or None.
-
-    It says `over_batch=True`, or its values have no axis of the batch.
-    """
-    leaves = jax.tree.leaves(preds)
-    if not leaves or not jnp.ndim(leaves[0]):
-        return None  # no batch is known of
-    bare = loss
-    while isinstance(bare, functools.partial):
-        bare = bare.func
-    called = getattr(bare, "__name__", type(bare).__name__)
-    if layout_of(loss) in ("example", "class") and bool(_bound(loss, "over_batch")):
-        return f"the loss {called!r} has over_batch=True"
-    if shape[:1] != jnp.shape(leaves[0])[:1]:
-        return f"the loss {called!r} returns shape {shape}, not one value an example"
-    return None
+        raise
 
 
 def mean(values: Array, valid: Array | None, axis: tuple[int, ...] | None) -> Array:

@@ -1,8 +1,9 @@
-"""Tables for a terminal."""
+"""Texts for a terminal: tables, and the weight of a head."""
 
 import io
 import shutil
 from collections.abc import Sequence
+from typing import Any
 
 import rich.box
 import rich.console
@@ -39,3 +40,11 @@ def table(
     if title:
         lines.insert(0, title)
     return "\n".join(line for line in lines if line)
+
+
+def weight(given: Any) -> str:
+    """A weight of a head with the digits of a float32, or a schedule by its name."""
+    try:
+        return f"{float(given):.7g}"
+    except TypeError:  # a schedule, or traced
+        return getattr(given, "__name__", str(given))

@@ -60,6 +60,56 @@ def test_bad_values_are_found(loss, preds, targets, text):
         raise AssertionError(message)
 
 
+PICTURE = jax.nn.one_hot(jnp.array([[[0, 1, 0, 2], [0, 0, 1, 1]]] * 2), 3)
+FIRST = jnp.moveaxis(PICTURE, -1, 1)  # [B, C, H, W]
+
+
+@pytest.mark.parametrize(
+    ("loss", "text"),
+    [
+        (hw.losses.cross_entropy, "sums 0.0 to 2.0; are the channels last"),
+        (softmax_dice, "of sum 1 over the last axis"),
+        (hw.losses.dice, "one-hot along axis 1"),
+        (hw.losses.mix({"ce": (hw.losses.cross_entropy, 1.0)}), "channels last"),
+    ],
+)
+def test_channels_first_are_found(loss, text):
+    preds = 0.1 + 0.5 * FIRST
+    message, _ = finding(loss, preds, FIRST)
+    assert text in message
+    message, _ = finding(loss, 0.1 + 0.5 * PICTURE, PICTURE)
+    assert message is None
+
+
+def test_several_classes_at_once_are_right_for_channels_on_their_own():
+    both = jnp.ones((1, 2, 2))
+    assert finding(hw.losses.dice, PROBABILITIES, both)[0] is None
+    assert finding(hw.losses.binary_cross_entropy, LOGITS, both)[0] is None
+
+
+@pytest.mark.parametrize("loss", [ignoring, hw.losses.mix({"ce": (ignoring, 1.0)})])
+def test_what_a_loss_declares_goes_through(loss):
+    void = jnp.array([[0, 1], [255, 255]])
+    logits = jnp.concatenate([LOGITS, LOGITS])
+    objective = hw.Objective({"y": hw.losses.checked(loss)})
+
+    @jax.jit
+    @checkify.checkify
+    def run(z):
+        return jax.value_and_grad(lambda z: objective({"y": z}, {"y": void})[0])(z)
+
+    error, (got, _) = run(logits)
+    assert error.get() is None
+    expected = jnp.mean(hw.losses.cross_entropy(LOGITS, LABELS))
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [hw.losses.absolute_error, lambda p, t: (p - t) ** 2])
+def test_of_other_losses_only_what_is_not_finite_is_found(loss):
+    assert finding(loss, 9 * LOGITS, LOGITS)[0] is None
+    assert "finite" in finding(loss, LOGITS.at[0, 0, 0].set(jnp.inf), LOGITS)[0]
+
+
 def test_masked_values_are_not_looked_at():
     where = jnp.array([[False, True]])
     preds = PROBABILITIES.at[0, 0].set(jnp.nan)

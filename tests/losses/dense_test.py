@@ -302,3 +302,16 @@ def test_misuse_is_a_clear_error(name):
 
 def test_depths_of_the_tests_have_holes():
     assert 0 < np.mean(depths(rng(), (100,), "") == 0) < 0.5
+
+
+@pytest.mark.parametrize("bad", ["preds", "targets"])
+def test_normals_of_nan_are_nan_in_value_and_gradient(bad):
+    p = {"preds": jnp.array([[[1.0, 0, 0]]]), "targets": jnp.array([[[0.0, 1, 0]]])}
+    p[bad] = p[bad].at[0, 0, 2].set(jnp.nan)
+
+    def loss(preds):
+        return _normals.normal_cosine(preds, p["targets"])[0, 0]
+
+    value, slope = jax.value_and_grad(loss)(p["preds"])
+    assert np.isnan(value)
+    assert np.all(np.isnan(slope))

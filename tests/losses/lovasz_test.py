@@ -8,6 +8,7 @@ from jax.sharding import AxisType
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 
+from headwise.losses import _boundary
 from headwise.losses import _lovasz
 
 
@@ -137,3 +138,16 @@ def test_unknown_rule_for_absent_classes():
     for loss in (_lovasz.lovasz_softmax, _lovasz.lovasz_hinge):
         with pytest.raises(ValueError, match=r"absent.*'count'.*'present'"):
             loss(p, p, absent="present")
+
+
+@pytest.mark.parametrize(
+    "loss", [_lovasz.lovasz_softmax, _lovasz.lovasz_hinge, _boundary.boundary]
+)
+def test_a_target_that_is_nan_is_not_hidden_by_the_cut_at_one_half(loss):
+    p = jnp.full((1, 4, 2), 0.25)
+    t = jnp.zeros((1, 4, 2)).at[0, 1, 0].set(jnp.nan).at[0, 2, 1].set(1.0)
+    values = loss(p, t)
+    assert np.isnan(values[0, 0])
+    assert np.isfinite(values[0, 1])
+    masked = loss(p, t, where=jnp.arange(4)[None] != 1)
+    assert np.all(np.isfinite(masked))

@@ -59,7 +59,8 @@ def binary_cross_entropy(
         [[0.6931472 1.3862944]]
     """
     _checks.nonnegative("positive_weight", positive_weight)
-    z, t, counts = _inputs.check(preds, targets, where, ignore).arrays()
+    inputs = _inputs.check(preds, targets, where, ignore)
+    z, t, counts = _options.only_weighed(inputs, class_weights).arrays()
     t = smoothed(t, label_smoothing)
     positive = _options.per_channel("positive_weight", positive_weight, z)
     values = positive * t * jax.nn.softplus(-z) + (1.0 - t) * jax.nn.softplus(z)

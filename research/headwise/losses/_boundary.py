@@ -90,10 +90,14 @@ def boundary(
     inputs = _inputs.check(
         preds, targets, where, ignore, activation, background, axes=_inputs.SPATIAL
     )
+    inputs = _options.only_weighed(inputs, class_weights)
     p, t, counted = inputs.arrays()
     axes = range(1, p.ndim - 1)
     phi = _distance.signed_distances(t > 0.5, counted, axes, spacing, p.dtype)
-    values = _mean(p * lax.stop_gradient(phi), counted)
+    values = p * lax.stop_gradient(phi)
+    if jnp.issubdtype(jnp.result_type(targets), jnp.floating):
+        values = jnp.where(jnp.isnan(t), jnp.nan, values)  # t > 0.5 would hide it
+    values = _mean(values, counted)
     return _options.weigh_classes(values, class_weights, background)
 
 
@@ -160,6 +164,7 @@ def hausdorff(
     inputs = _inputs.check(
         preds, targets, where, ignore, activation, background, axes=_inputs.SPATIAL
     )
+    inputs = _options.only_weighed(inputs, class_weights)
     p, t, counted = inputs.arrays()
     axes = range(1, p.ndim - 1)
 

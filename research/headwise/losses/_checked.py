@@ -1,31 +1,18 @@
 """For debugging: a loss that looks at the values that it gets."""
 
-import inspect
+import functools
 
-import jax
-import jax.numpy as jnp
 from jax.experimental import checkify
 
 from headwise import _checks
-from headwise import _reduction
-from headwise.losses import _inputs
+from headwise import _declared
+from headwise import _look
 from headwise.typing import Array
 from headwise.typing import Loss
 
-# Rounding of bfloat16 probabilities and of their sums.
-_SLACK = 0.02
-
-
-def _takes_logits(loss: Loss) -> bool:
-    """Whether it applies an activation: one that it is given, or one of its own."""
-    parameters = inspect.signature(loss).parameters
-    if "activation" in parameters:
-        return parameters["activation"].default is not None
-    return _reduction.layout_of(loss) is not None and "ignore" in parameters
-
 
 def checked(loss: Loss) -> Loss:
-    """A loss on channels that checks its values, for use inside `checkify`.
+    """A loss that checks its values, for use inside `checkify`.
 
     The losses look at shapes and dtypes alone: values that make no sense pass. This
     wrapper finds, at the positions that count:
@@ -35,10 +22,17 @@ def checked(loss: Loss) -> Loss:
     - preds that are probabilities already (in [0, 1], with sum 1 over the channels)
       where it takes logits: a softmax was applied twice;
     - integer labels outside 0..C-1 that are not its `ignore`;
-    - soft targets outside [0, 1].
+    - soft targets outside [0, 1];
+    - targets of classes that exclude each other (softmax) whose sum over the last axis
+      is more than 1: the channels are elsewhere, or several classes hold at once. Of
+      other losses, one-hot pictures with the channels first.
+
+    Of a loss that is not on channels, or none of the library, preds that are not finite
+    are all that can be found. `hw.training.fit` looks for the same in its first batch.
 
     Args:
-        loss: one of `hw.losses` on channels, or a `functools.partial` of one.
+        loss: one of `hw.losses`, a `functools.partial` of one, or a loss made of some
+            (`mix`, `deep_supervision`), each of which is checked.
 
     Returns:
         `loss(preds, targets, *, where=None)` with the same values. It must run inside
@@ -56,56 +50,16 @@ def checked(loss: Loss) -> Loss:
         preds: expected probabilities in [0, 1], got -1.0 to 2.0 (`check` failed)
     """
     _checks.function("loss", loss)
-    ignore = _reduction.ignored_label(loss)
-    of_logits = _takes_logits(loss)
+    remade = getattr(_declared.itself(loss), "remade", None)
+    if remade is not None:
+        return remade(checked)
 
-    def checking(preds: Array, targets: Array, *, where: Array | None = None) -> Array:
-        inputs = _inputs.check(preds, targets, where, ignore)
-        p, t, counts = inputs.preds, inputs.targets, inputs.where
-        labels = _inputs.are_labels(p, t)
-        counts = jnp.ones(p.shape, bool) if counts is None else counts
-        counts = jnp.broadcast_to(counts, p.shape)
-        shown = jnp.where(counts, p.astype(jnp.float32), 0)
-        checkify.check(jnp.all(jnp.isfinite(shown)), "preds: expected finite values")
-        least, most = jnp.min(shown, initial=0), jnp.max(shown, initial=0)
-        in_range = (least >= -_SLACK) & (most <= 1 + _SLACK)
-        if of_logits:
-            whole = jnp.abs(jnp.sum(shown, -1) - 1) < _SLACK
-            whole = jnp.all(whole | ~jnp.all(counts, -1)) & jnp.any(counts)
-            checkify.check(
-                ~(in_range & whole),
-                "preds: expected logits, got probabilities ({least} to {most}, with "
-                "sum 1 over the channels)",
-                least=least,
-                most=most,
-            )
-        else:
-            checkify.check(
-                in_range,
-                "preds: expected probabilities in [0, 1], got {least} to {most}",
-                least=least,
-                most=most,
-            )
-        if labels:
-            here = jnp.where(jnp.any(counts, -1), t, 0)
-            checkify.check(
-                (jnp.min(here, initial=0) >= 0)
-                & (jnp.max(here, initial=0) < p.shape[-1]),
-                f"targets: expected labels in 0..{p.shape[-1] - 1}, got {{least}} to "
-                "{most}",
-                least=jnp.min(here, initial=0),
-                most=jnp.max(here, initial=0),
-            )
-        else:
-            here = jnp.where(counts, t.astype(jnp.float32), 0)
-            checkify.check(
-                (jnp.min(here, initial=0) >= 0) & (jnp.max(here, initial=0) <= 1),
-                "targets: expected values in [0, 1], got {least} to {most}",
-                least=jnp.min(here, initial=0),
-                most=jnp.max(here, initial=0),
-            )
-        return loss(preds, targets, where=where)
+    @functools.wraps(loss)
+    def checking(preds: Array, targets: Array, **options: Array | None) -> Array:
+        where = options.get("where")
+        for found in _look.findings(loss, preds, targets, where):
+            least, most = found.least, found.most
+            checkify.check(found.ok, found.expected, least=least, most=most)
+        return loss(preds, targets, **options)
 
-    layout = _reduction.layout_of(loss)
-    named = jax.named_call(checking, name="checked")
-    return named if layout is None else _reduction.values_per(layout)(named)
+    return checking

@@ -7,6 +7,7 @@ from headwise import _numerics
 from headwise import _reduction
 from headwise.losses import _inputs
 from headwise.losses import _options
+from headwise.losses import _parts
 from headwise.losses import _region
 from headwise.losses import _skeleton
 from headwise.typing import Array
@@ -85,6 +86,7 @@ def cldice(
     inputs = _inputs.check(
         preds, targets, where, ignore, activation, background, axes=_inputs.SPATIAL
     )
+    inputs = _options.only_weighed(inputs, class_weights)
     p, t, where = inputs.arrays()
     of_p = _skeleton.soft_skeleton(p, where, iterations)
     of_t = _skeleton.soft_skeleton(t, where, iterations)
@@ -147,7 +149,7 @@ def dice_cldice(
     """
     _checks.fraction("alpha", alpha)
     of_masks = _region.dice(
-        preds,
+        _parts.seen(1.0 - alpha, preds),
         targets,
         where=where,
         ignore=ignore,
@@ -157,7 +159,7 @@ def dice_cldice(
         class_weights=class_weights,
     )
     of_lines = cldice(
-        preds,
+        _parts.seen(alpha, preds),
         targets,
         where=where,
         ignore=ignore,
@@ -167,4 +169,4 @@ def dice_cldice(
         background=background,
         class_weights=class_weights,
     )
-    return (1.0 - alpha) * of_masks + alpha * of_lines
+    return _parts.add((1.0 - alpha, of_masks), (alpha, of_lines))

@@ -61,7 +61,8 @@ def cross_entropy(
     loss at its own. A position of class c has weight v_c whatever else is in the batch.
     PyTorch and MONAI divide the sum of all values by the sum of w_y over the batch
     instead, which cancels the weights if the batch holds one class only; their mean is
-    `sum(values) / sum(v[labels])`. Keras has no class weights in the loss.
+    `sum(values) / sum(where(known, v[labels], 0))`, `known = labels != ignore`. Keras
+    has no class weights in the loss.
 
     Integer labels are the fast way: one pass over the logits, no one-hot array.
 
@@ -99,6 +100,8 @@ def cross_entropy(
     inputs = _inputs.check(preds, targets, where, ignore, jax.nn.softmax)
     channels = inputs.preds.shape[-1]
     weights = _options.unit_mean(_options.class_weights_of(class_weights, channels))
+    if _options.is_zero(label_smoothing):
+        inputs = _options.only_weighed_positions(inputs, weights)
     given = inputs.labels()
     if given is None:
         log_p, t = soft_parts(inputs, label_smoothing)
@@ -155,6 +158,7 @@ def poly(
     inputs = _inputs.check(preds, targets, where, ignore, jax.nn.softmax)
     channels = inputs.preds.shape[-1]
     weights = _options.unit_mean(_options.class_weights_of(class_weights, channels))
+    inputs = _options.only_weighed_positions(inputs, weights)
     given = inputs.labels()
     if given is None:
         log_p, t = soft_parts(inputs)

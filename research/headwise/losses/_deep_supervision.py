@@ -1,5 +1,7 @@
 """One loss on the outputs of several resolutions of a network."""
 
+import functools
+from collections.abc import Callable
 from collections.abc import Sequence
 
 import jax
@@ -7,8 +9,10 @@ import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _reduction
+from headwise.losses import _parts
 from headwise.typing import Array
 from headwise.typing import Loss
+from headwise.typing import PyTree
 
 _HALVING, _LEAST = 0.5, 0.0625
 
@@ -44,7 +48,8 @@ def deep_supervision(
         loss: any loss; its values may be of any shape with the batch first.
         weights: one a resolution, finest first. May be traced. None is
             max(0.5^k, 0.0625), MONAI's "exp". They are not normalised: nnU-Net divides
-            by their sum.
+            by their sum. One of exactly 0 drops its output from value and gradient
+            even if it is NaN.
 
     Returns:
         `loss(preds, targets, *, where=None)` -> [B], where preds is a sequence of
@@ -67,10 +72,9 @@ def deep_supervision(
     """
     _checks.function("loss", loss)
 
-    @_reduction.values_per("example")
-    def supervised(
-        preds: Sequence[Array], targets: Array, *, where: Array | None = None
-    ) -> Array:
+    def entries(
+        preds: PyTree, targets: PyTree, where: Array | None
+    ) -> _reduction.Entries:
         if not isinstance(preds, tuple | list) or not preds:
             raise TypeError(
                 "preds: expected a sequence of outputs, finest first, got "
@@ -84,24 +88,28 @@ def deep_supervision(
                 f"weights: expected one for each of {len(preds)} outputs, got "
                 f"{len(factors)}"
             )
-        total = jnp.zeros(())
+        parts = []
         for k, (output, weight) in enumerate(zip(preds, factors)):
-            output, weight = jnp.asarray(output), _checks.scalar("weights", weight)
+            output = jnp.asarray(output)
             if output.ndim != jnp.ndim(preds[0]):
                 raise ValueError(
                     f"preds[{k}]: expected {jnp.ndim(preds[0])} axes as in preds[0], "
                     f"got shape {output.shape}"
                 )
-            space = output.shape[1:-1]
-            values, valid = _reduction.entries(
-                f"preds[{k}]",
-                loss,
-                output,
-                jax.tree.map(lambda x: _resized(x, space), targets),  # noqa: B023
-                _resized(where, space),
+            there = functools.partial(_resized, space=output.shape[1:-1])
+            parts.append(
+                _parts.Part(
+                    f"preds[{k}]",
+                    loss,
+                    weight,
+                    output,
+                    jax.tree.map(there, targets),
+                    there(where),
+                )
             )
-            mean = _reduction.mean(values, valid, tuple(range(1, values.ndim)))
-            total = total + weight * mean
-        return total
+        return _parts.entries(parts)
 
-    return supervised
+    def remade(change: Callable[[Loss], Loss]) -> Loss:
+        return deep_supervision(change(loss), weights)
+
+    return _reduction.made_of(entries, remade)

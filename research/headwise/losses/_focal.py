@@ -89,6 +89,8 @@ def focal(
     _checks.fraction("label_smoothing", label_smoothing)
     inputs = _inputs.check(preds, targets, where, ignore, jax.nn.softmax)
     factors = _class_factors(alpha, class_weights, inputs.preds.shape[-1])
+    if _options.is_zero(label_smoothing):
+        inputs = _options.only_weighed_positions(inputs, factors)
     given = inputs.labels()
     if given is None or not _options.is_zero(label_smoothing):
         log_p, t = _cross_entropy.soft_parts(inputs, label_smoothing)
@@ -147,7 +149,8 @@ def binary_focal(
         Lin et al., "Focal loss for dense object detection", ICCV 2017, section 3.2.
     """
     _checks.nonnegative("gamma", gamma)
-    z, t, counts = _inputs.check(preds, targets, where, ignore).arrays()
+    inputs = _inputs.check(preds, targets, where, ignore)
+    z, t, counts = _options.only_weighed(inputs, class_weights).arrays()
     t = _binary_cross_entropy.smoothed(t, label_smoothing)
     hit = _numerics.safe_power(jax.nn.sigmoid(-z), gamma) * jax.nn.softplus(-z)
     miss = _numerics.safe_power(jax.nn.sigmoid(z), gamma) * jax.nn.softplus(z)

@@ -83,6 +83,7 @@ def generalized_dice(
     """
     _checks.choice("weighting", list(_POWER), weighting)
     inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    inputs = _options.only_weighed(inputs, class_weights)
     s = _overlap.overlap(
         inputs, squared=squared, soft_targets=soft_targets, over_batch=over_batch
     )
@@ -91,6 +92,9 @@ def generalized_dice(
     else:
         weights = _relative_to_rarest(s.volume) ** _POWER[weighting]
     weights = _options.weigh_classes(weights, class_weights, background)
-    numerator = 2.0 * jnp.sum(weights * s.intersection, axis=-1)
-    denominator = jnp.sum(weights * (s.preds + s.targets), axis=-1)
+    common, both = s.intersection, s.preds + s.targets
+    if class_weights is not None:  # of a class of weight 0 nothing is left
+        common, both = (jnp.where(weights == 0, 0, x) for x in (common, both))
+    numerator = 2.0 * jnp.sum(weights * common, axis=-1)
+    denominator = jnp.sum(weights * both, axis=-1)
     return _overlap.distance(numerator, denominator, smooth)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _checks
+from headwise import _marks
 from headwise import _numerics
 from headwise import _reduction
 from headwise.losses import _softmax
@@ -68,6 +69,8 @@ class Inputs(NamedTuple):
     """bool that broadcasts to preds, False also where a label is ignored"""
     activation: Activation
     background: bool
+    weighed: Array | None = None
+    """bool [1, .., C]: False for a class whose predictions `arrays` leaves out"""
 
     def labels(self) -> Labels | None:
         """Logits and labels; None if they are not the case of `_softmax.label_sums`.
@@ -75,10 +78,8 @@ class Inputs(NamedTuple):
         The activation must be `jax.nn.softmax` itself, the targets integer labels, and
         the mask the same for all channels.
         """
-        where = self.where
-        if self.activation is not jax.nn.softmax:
-            return None
-        if not are_labels(self.preds, self.targets):
+        where, softmax = self.where, self.activation is jax.nn.softmax
+        if not softmax or not are_labels(self.preds, self.targets):
             return None
         if where is not None and where.shape[-1] > 1:
             return None
@@ -98,10 +99,14 @@ class Inputs(NamedTuple):
         if are_labels(p, t):
             t = jax.nn.one_hot(t, p.shape[-1])
         t = t.astype(dtype)
+        weighed = self.weighed
+        seen = where if weighed is None else _reduction.both(where, weighed)
         if self.activation is not None:
-            p = self.activation(p if where is None else _hidden(p, where))
+            p = self.activation(p if seen is None else _hidden(p, seen))
+        if seen is not None:
+            p = jnp.where(seen, p, 0)
         if where is not None:
-            p, t = jnp.where(where, p, 0), jnp.where(where, t, 0)
+            t = jnp.where(where, t, 0)
         if not self.background:
             p, t = p[..., 1:], t[..., 1:]
             if where is not None and where.shape[-1] > 1:
@@ -157,8 +162,8 @@ def check(
     _check_targets(preds, targets)
     where = None if where is None else _aligned(where, preds)
     if ignore is not None:
-        kept = _not_ignored(preds, targets, ignore)
-        where = kept if where is None else where & kept
+        where = _reduction.both(where, _not_ignored(preds, targets, ignore))
+    where = None if where is None else _marks.mark(where)
     return Inputs(preds, targets, where, activation, background)
 
 
@@ -182,10 +187,9 @@ def regression(
         raise ValueError(
             f"targets: expected the shape of preds {preds.shape}, got {targets.shape}"
         )
-    dtype = _numerics.accumulator(preds)
-    p, t = preds.astype(dtype), targets.astype(dtype)
+    p, t = (x.astype(_numerics.accumulator(preds)) for x in (preds, targets))
     if where is not None:
-        where = _aligned(where, preds)
+        where = _marks.mark(_aligned(where, preds))
         p, t = jnp.where(where, p, 0), jnp.where(where, t, 0)
     return Arrays(p, t, where)
 
@@ -224,8 +228,8 @@ def _aligned(where: Array, preds: Array) -> Array:
 
 
 def _not_ignored(preds: Array, targets: Array, ignore: int) -> Array:
-    """[B, *S, 1]: the positions whose label is another one."""
-    if not isinstance(ignore, jax.Array):  # it may be traced
+    """[B, *S, 1]: the positions whose label is another one (it may be traced)."""
+    if not isinstance(ignore, jax.Array):
         _checks.integer("ignore", ignore)
     if not are_labels(preds, targets):
         raise ValueError(

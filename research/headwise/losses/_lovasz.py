@@ -87,6 +87,13 @@ def _by_class(values: Array, over_batch: bool) -> Array:
     return values.reshape(*values.shape[: first + 1], -1)
 
 
+def _shown(errors: Array, given: Array, targets: Array) -> Array:
+    """The errors, NaN where the target is: to compare it with 0.5 would hide it."""
+    if not jnp.issubdtype(jnp.result_type(given), jnp.floating):
+        return errors
+    return jnp.where(jnp.isnan(targets), jnp.nan, errors)
+
+
 def _values(errors: Array, hard: Array, absent: str, over_batch: bool) -> Array:
     hard = _by_class(hard, over_batch)
     values = _extension(_by_class(errors, over_batch), hard)
@@ -159,9 +166,10 @@ def lovasz_softmax(
     _checks.choice("absent", _ABSENT, absent)
     _checks.boolean("over_batch", over_batch)
     inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    inputs = _options.only_weighed(inputs, class_weights)
     p, t, _ = inputs.arrays()
     hard = t > 0.5
-    errors = jnp.abs(hard.astype(p.dtype) - p)
+    errors = _shown(jnp.abs(hard.astype(p.dtype) - p), targets, t)
     values = _values(errors, hard, absent, over_batch)
     return _options.weigh_classes(values, class_weights, background)
 
@@ -214,9 +222,10 @@ def lovasz_hinge(
     _checks.choice("absent", _ABSENT, absent)
     _checks.boolean("over_batch", over_batch)
     inputs = _inputs.check(preds, targets, where, ignore, None, background)
+    inputs = _options.only_weighed(inputs, class_weights)
     x, t, where = inputs.arrays()
     hard = t > 0.5
-    errors = jax.nn.relu(1.0 - jnp.where(hard, x, -x))
+    errors = _shown(jax.nn.relu(1.0 - jnp.where(hard, x, -x)), targets, t)
     if where is not None:
         errors = jnp.where(where, errors, jnp.zeros_like(errors))
     values = _values(errors, hard, absent, over_batch)

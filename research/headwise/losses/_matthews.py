@@ -71,6 +71,7 @@ def mcc(
         convolutional networks: application to skin lesion segmentation", ISBI 2021.
     """
     inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    inputs = _options.only_weighed(inputs, class_weights)
     arrays = inputs.arrays()
     (p, t, where), axes = arrays, arrays.summed_axes(over_batch)
     free = (1.0 - p) * (1.0 - t)
@@ -143,6 +144,7 @@ def sensitivity_specificity(
     """
     _checks.fraction("sensitivity_weight", sensitivity_weight)
     inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    inputs = _options.only_weighed(inputs, class_weights)
     arrays = inputs.arrays()
     (p, t, where), axes = arrays, arrays.summed_axes(over_batch)
     rest = 1.0 - t

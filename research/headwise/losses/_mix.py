@@ -1,24 +1,14 @@
 """Several losses on one output, as one loss."""
 
+from collections.abc import Callable
 from collections.abc import Mapping
 
-import jax
-import jax.numpy as jnp
-
 from headwise import _checks
-from headwise import _numerics
 from headwise import _reduction
+from headwise.losses import _parts
 from headwise.typing import Array
 from headwise.typing import Loss
 from headwise.typing import PyTree
-
-
-def _hide_if(hidden: Array, preds: PyTree) -> PyTree:
-    def hide(x: Array) -> Array:
-        x = jnp.asarray(x)
-        return jnp.where(hidden, jnp.zeros_like(x), x)
-
-    return jax.tree.map(hide, preds)
 
 
 def mix(losses: Mapping[str, tuple[Loss, float | Array]]) -> Loss:
@@ -33,10 +23,13 @@ def mix(losses: Mapping[str, tuple[Loss, float | Array]]) -> Loss:
 
     Args:
         losses: {name: (loss, weight)}. A weight may be traced; one of exactly 0
-            drops its loss from value and gradient even if that is NaN.
+            drops its loss from value and gradient even if that is NaN, and from what
+            counts.
 
     Returns:
-        `loss(preds, targets, *, where=None)` -> [B]; `where` reaches every part.
+        `loss(preds, targets, *, where=None)` -> [B]; `where` reaches every part. In
+        means an example counts if it does for a part that has a weight: what a part
+        ignores or masks is known outside.
 
     Raises:
         ValueError: empty. TypeError: an entry is not (callable, weight).
@@ -60,24 +53,14 @@ def mix(losses: Mapping[str, tuple[Loss, float | Array]]) -> Loss:
                 f"{entry!r}"
             )
 
-    @_reduction.values_per("example")
-    def mixed(preds: Array, targets: Array, *, where: Array | None = None) -> Array:
-        total = None
-        for name in names:
-            loss, weight = losses[name]
-            weight = _checks.scalar(f"weight of {name!r}", weight)
-            # Without its predictions a part of weight 0 has no gradient, not even NaN.
-            given = _hide_if(weight == 0, preds)
-            values, valid = _reduction.entries(name, loss, given, targets, where)
-            if values.ndim < 1:
-                raise ValueError(
-                    f"losses[{name!r}]: expected values with the batch as leading "
-                    "axis, got a scalar"
-                )
-            each = _reduction.mean(values, valid, tuple(range(1, values.ndim)))
-            part = _numerics.drop_zero_weight(weight, each)
-            total = part if total is None else total + part
-        assert total is not None
-        return total
+    def entries(
+        preds: PyTree, targets: PyTree, where: Array | None
+    ) -> _reduction.Entries:
+        return _parts.entries(
+            [_parts.Part(name, *losses[name], preds, targets, where) for name in names]
+        )
 
-    return mixed
+    def remade(change: Callable[[Loss], Loss]) -> Loss:
+        return mix({name: (change(losses[name][0]), losses[name][1]) for name in names})
+
+    return _reduction.made_of(entries, remade)

@@ -10,7 +10,7 @@ from headwise.typing import Array
 def _unit(vectors: Array) -> tuple[Array, Array]:
     """Vectors of length 1 (0 stays 0, with zero gradient), and which are not 0."""
     squares = jnp.sum(vectors * vectors, -1, keepdims=True)
-    known = squares > 0
+    known = squares != 0  # NaN is no zero
     length = jnp.sqrt(jnp.where(known, squares, 1))
     return jnp.where(known, vectors, 0) / length, known[..., 0]
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from headwise import _checks
 from headwise import _numerics
 from headwise.losses import _class_axis
+from headwise.losses import _inputs
 from headwise.typing import Array
 
 Smooth = float | Array | tuple[float | Array, float | Array]
@@ -43,6 +44,39 @@ def class_weights_of(
     return class_weights if background else class_weights[1:]
 
 
+def only_weighed(inputs: _inputs.Inputs, class_weights: Array | None) -> _inputs.Inputs:
+    """The inputs, but predictions of a class of weight 0 are not looked at.
+
+    For losses of one value a class. A softmax of labels takes all classes in any case.
+    """
+    weights = class_weights_of(class_weights, inputs.preds.shape[-1])
+    if weights is None:
+        return inputs
+    weighed = (weights != 0).reshape((1,) * (inputs.preds.ndim - 1) + (-1,))
+    return inputs._replace(weighed=weighed)
+
+
+def only_weighed_positions(
+    inputs: _inputs.Inputs, weights: Array | None
+) -> _inputs.Inputs:
+    """The inputs without the positions of whose classes none has a weight.
+
+    For losses of one value a position, with the weights [C] of all channels.
+    """
+    if weights is None:
+        return inputs
+    t, where, there = inputs.targets, inputs.where, weights != 0
+    if _inputs.are_labels(inputs.preds, t):
+        known = (t >= 0) & (t < len(weights))
+        of_label = jnp.broadcast_to(there, (*t.shape, len(weights)))
+        there = ~known | _class_axis.at(jnp.where(known, t, -1), of_label)
+    else:
+        there = there.reshape((1,) * (t.ndim - 1) + (-1,))
+        there = jnp.any((t != 0) & there, -1) | jnp.all(t == 0, -1)
+    there = there[..., None]
+    return inputs._replace(where=there if where is None else where & there)
+
+
 def weigh_classes(
     values: Array, class_weights: Array | None, background: bool = True
 ) -> Array:
@@ -52,10 +86,11 @@ def weigh_classes(
 
 
 def times_classes(values: Array, of_class: Array | None) -> Array:
-    """Values [..., C] times one factor a class."""
+    """Values [..., C] times one factor a class; 0 for a factor of 0, NaN or not."""
     if of_class is None:
         return values
-    return values * jnp.broadcast_to(of_class, values.shape)
+    of_class = jnp.broadcast_to(of_class, values.shape)
+    return _numerics.drop_zero_weight(of_class, values)
 
 
 def times_labels(values: Array, labels: Array, of_class: Array | None) -> Array:

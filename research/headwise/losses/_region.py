@@ -75,6 +75,7 @@ def dice(
         Wang et al., "Dice semimetric losses", MICCAI 2023 (`soft_targets`).
     """
     inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    inputs = _options.only_weighed(inputs, class_weights)
     s = _overlap.overlap(
         inputs, squared=squared, soft_targets=soft_targets, over_batch=over_batch
     )
@@ -137,6 +138,7 @@ def tversky(
     _checks.nonnegative("alpha", alpha)
     _checks.nonnegative("beta", beta)
     inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    inputs = _options.only_weighed(inputs, class_weights)
     s = _overlap.overlap(
         inputs, squared=squared, soft_targets=soft_targets, over_batch=over_batch
     )
@@ -193,6 +195,7 @@ def iou(
         for image segmentation", ISVC 2016.
     """
     inputs = _inputs.check(preds, targets, where, ignore, activation, background)
+    inputs = _options.only_weighed(inputs, class_weights)
     s = _overlap.overlap(
         inputs, squared=squared, soft_targets=soft_targets, over_batch=over_batch
     )

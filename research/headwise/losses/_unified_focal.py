@@ -9,6 +9,7 @@ from headwise import _reduction
 from headwise.losses import _inputs
 from headwise.losses import _options
 from headwise.losses import _overlap
+from headwise.losses import _parts
 from headwise.losses import _region
 from headwise.typing import Array
 
@@ -209,17 +210,19 @@ def unified_focal(
     _checks.boolean("asymmetric", asymmetric)
     inputs = _inputs.check(preds, targets, where, ignore, activation)
     inputs = _with_background(inputs)
-    s = _overlap.overlap(inputs)
+    seen = _parts.seen(1.0 - weight, inputs.preds)
+    s = _overlap.overlap(inputs._replace(preds=seen))
     wrong = (1.0 - delta) * s.false_positives + delta * s.false_negatives
     region = _overlap.distance(s.intersection, s.intersection + wrong, smooth)
     first = jnp.arange(inputs.preds.shape[-1]) == 0
     every = jnp.ones_like(first)
     raised = jnp.broadcast_to(~first if asymmetric else every, region.shape)
     region = jnp.where(raised, _numerics.safe_power(region, 1.0 - gamma), region)
+    seen = _parts.seen(weight, inputs.preds)
     cross_entropy = _focal_cross_entropy(
-        _log_probabilities(inputs),
+        _log_probabilities(inputs._replace(preds=seen)),
         jnp.where(first, 1.0 - delta, delta),
         first if asymmetric else every,
         gamma,
     )
-    return weight * cross_entropy + (1.0 - weight) * jnp.mean(region, -1)
+    return _parts.add((weight, cross_entropy), (1.0 - weight, jnp.mean(region, -1)))

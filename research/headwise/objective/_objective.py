@@ -5,6 +5,7 @@ from typing import Any
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import _text
 from headwise.objective import _value
 from headwise.typing import Array
 from headwise.typing import Loss
@@ -41,6 +42,7 @@ class Objective:
             exactly 0 drops its head from total and gradient even if the value is
             NaN. (Up to the head's output: what the model does before it is not seen
             from here, so that a decoder with NaN parameters still spoils its trunk.)
+            A training step has a balancer's: `hw.balancers.constant(these)`.
 
     Raises:
         ValueError: names missing, unknown or duplicate; no head has a loss.
@@ -69,9 +71,8 @@ class Objective:
         _checks.head_names("losses", losses)
         for name, loss in losses.items():
             if loss is not None and not callable(loss):
-                hint = ""
-                if isinstance(loss, list | tuple):
-                    hint = "; several losses on one output: hw.losses.mix"
+                several = "; several losses on one output: hw.losses.mix"
+                hint = several if isinstance(loss, list | tuple) else ""
                 raise TypeError(
                     f"losses[{name!r}]: expected a callable or None, got "
                     f"{type(loss).__name__}{hint}"
@@ -95,8 +96,8 @@ class Objective:
         return dict(self._weights)
 
     def __repr__(self) -> str:
-        parts = ", ".join(f"{name}: {self._weights[name]}" for name in self._names)
-        return f"Objective({parts})"
+        parts = (f"{name}: {_text.weight(self._weights[name])}" for name in self.names)
+        return f"Objective({', '.join(parts)})"
 
     def _checked_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:
         _checks.mapping("weights", weights)
@@ -139,11 +140,11 @@ class Objective:
             targets: the same names; those of outputs without a loss may be left out.
             sample_weights: [B] for all heads, or {name: [B]} for some of them (more
                 axes than the batch are allowed if the loss has them); value =
-                Σ weight * loss / number of entries. An example with weight 0 leaks
-                no NaN into value or gradient.
+                Σ weight * loss / number of entries. An example with weight 0 is
+                counted but not seen: nothing of it gets into a value or gradient.
             where: bool, for all heads or {name: mask} for some: True where an entry
                 counts. [B, *S] or any prefix of it. The mean is over what counts,
-                and 0 if nothing does.
+                and 0 if nothing does (or the batch is empty).
 
         Returns:
             {name: float32 scalar} in sorted order, float64 if the loss is. With a mask,
@@ -152,8 +153,8 @@ class Objective:
             is absent in a step then, and parts of a batch add up to the whole.
 
         Raises:
-            ValueError: names differ, shapes do not broadcast, or the loss returned
-                a scalar where per-example weights need the batch.
+            ValueError: names or shapes do not fit; a loss returned more values than it
+                was given, no batch for weights, or it couples examples without `where`.
 
         Example:
             >>> objective = hw.Objective({"y": optax.losses.squared_error})

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from headwise import _coupling
+from headwise import _look
 from headwise import _means
 from headwise import _reduction
 from headwise.objective import _gate
@@ -49,9 +51,10 @@ def value(
     def of_arrays(
         outputs: PyTree, targets: PyTree, weights: Array | None, mask: Array | None
     ) -> Array:
-        if weights is not None:
-            outputs = _hide_examples(outputs, weights)
-        entries, valid = _reduction.entries(name, loss, outputs, targets, mask)
+        if any(x.shape[:1] == (0,) for x in jax.tree.leaves(outputs)):
+            return jnp.zeros(())  # no example: there is nothing to ask a loss
+        shown = None if weights is None else _shown(name, loss, outputs, weights)
+        entries, valid = _reduction.entries(name, loss, outputs, targets, mask, shown)
         unreduced.append(jax.ShapeDtypeStruct(entries.shape, entries.dtype))
         if weights is not None:
             entries = _weigh_examples(name, entries, weights, outputs)
@@ -59,14 +62,17 @@ def value(
 
     arrays = jax.tree.map(jnp.asarray, (outputs, targets, sample_weights, where))
     outputs, targets, sample_weights, where = arrays
-    gated = _gate.gate(of_arrays, *arrays)
+    # Findings are made at the level of the caller, who takes them along.
+    made = of_arrays(*arrays) if _look.is_on() else _gate.gate(of_arrays, *arrays)
+    if not unreduced:
+        return Mean(made, jnp.zeros(()), jnp.zeros((), bool), None)
     # Counted out here: the gate lets one value pass. The loss is not run for it.
     entries = unreduced[-1]
     number, present = _counted(
         name, loss, outputs, targets, sample_weights, where, entries
     )
-    coupling = _reduction.coupling(loss, outputs, entries.shape)
-    return Mean(gated, number, present, coupling)
+    coupling = _coupling.reason(loss, outputs, entries.shape)
+    return Mean(made, number, present, coupling)
 
 
 def values(means: Mapping[str, Mean]) -> dict[str, Array]:
@@ -94,13 +100,13 @@ def _counted(
     entries: jax.ShapeDtypeStruct,
 ) -> tuple[Array | None, Array | None]:
     """How many entries count, and whether any of them has a weight."""
-    mask = _reduction.mask(name, loss, outputs, targets, where)
-    if mask is None and sample_weights is None and entries.size:
+    valid = _reduction.counted(name, loss, outputs, targets, where, entries.shape)
+    if valid is None and sample_weights is None:
         return None, None
-    valid = jnp.ones(entries.shape, bool)
     count = jnp.asarray(entries.size, entries.dtype)
-    if mask is not None:
-        valid = _reduction.which_count(name, loss, outputs, targets, mask, valid.shape)
+    if valid is None:
+        valid = jnp.ones(entries.shape, bool)
+    else:
         count = jnp.sum(valid, dtype=entries.dtype)
     if sample_weights is None:
         return count, count != 0
@@ -108,14 +114,20 @@ def _counted(
     return count, jnp.any((weights != 0) & valid)
 
 
-def _hide_examples(outputs: PyTree, sample_weights: Array) -> PyTree:
-    """Zeros for the outputs of examples with weight 0: their NaN goes nowhere."""
+def _shown(name: str, loss: Loss, outputs: PyTree, sample_weights: Array) -> Array:
+    """What a loss may see: what has weight 0 is not there, NaN or not.
 
-    def keep(x: Array) -> Array:
-        there = _reduction.align("sample_weights", sample_weights != 0, x.shape)
-        return jnp.where(there, x, jnp.zeros_like(x))
-
-    return jax.tree.map(keep, outputs)
+    Weights of positions tell of positions where the loss has a value for each.
+    """
+    shown = sample_weights != 0
+    examples = jnp.any(shown, tuple(range(1, shown.ndim)))
+    for leaf in jax.tree.leaves(outputs):
+        _reduction.align(f"sample_weights of head {name!r}", examples, leaf.shape)
+    if _reduction.layout_of(loss) in ("position", "entry"):
+        return shown
+    if _reduction.layout_of(loss) is None and not _reduction.takes_where(loss):
+        return shown
+    return examples
 
 
 def _weigh_examples(

@@ -17,6 +17,7 @@ from headwise import _checks
 from headwise.training import _batches
 from headwise.training import _bilevel
 from headwise.training import _checkpoints
+from headwise.training import _first_batch
 from headwise.training import _metrics
 from headwise.training import _record
 from headwise.training import _step
@@ -39,6 +40,7 @@ def fit(
     report_every: int | None = None,
     progress: bool = True,
     label: str = "training",
+    check: bool = True,
 ) -> tuple[StateT, list[dict[str, Any]]]:
     """Trains until `steps` steps are done; goes on from a checkpoint in `workdir`.
 
@@ -69,6 +71,9 @@ def fit(
         report_every: how many; None means never.
         progress: show a bar (on a terminal).
         label: of the bar.
+        check: look at the first batch once, before the first step: preds and targets
+            that make no sense to their losses (`hw.losses.checked`) are an error. It
+            costs a forward pass and its compilation.
 
     Returns:
         (state, history): history holds the records of the metrics file, dicts with
@@ -82,7 +87,8 @@ def fit(
             is broken in a step, or a head in all steps (two or more) of a record in
             which it has data. It names step and heads. Nothing of that is checkpointed.
         ValueError: a period is no positive int, or `checkpoint_every` no multiple of
-            `log_every`; the batches end too early.
+            `log_every`; the batches end too early; values of the first batch make no
+            sense.
 
     Example:
         >>> def values_fn(params, batch):
@@ -140,7 +146,10 @@ def fit(
                 take = step
                 if report is not None and report_every and t % report_every == 0:
                     take = report
-                state, info = take(state, batch_of(t))
+                batch = batch_of(t)
+                if check and t == first:
+                    _first_batch.check_first_batch(step, state, batch)
+                state, info = take(state, batch)
                 window.append(info)
                 done = t + 1
                 last = done == steps

@@ -232,4 +232,5 @@ def make_step(
             broken=info.broken,
         )
 
+    step.__dict__["values_fn"] = with_rest  # for a look at the first batch
     return step

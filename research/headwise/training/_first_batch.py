@@ -1,0 +1,43 @@
+"""A look at the first batch: what shapes cannot tell, and losses never look at.
+
+The model runs once on it, forward alone, in a program of its own: the step's is as it
+would be without. What is found there is listed in `headwise._look`.
+"""
+
+from typing import Any
+
+import jax
+
+from headwise import _look
+
+
+def check_first_batch(step: Any, state: Any, batch: Any) -> None:
+    """Raises ValueError if values of the first batch make no sense to a loss.
+
+    Args:
+        step: of `make_step`, jitted or not; of another function nothing is known.
+        state: a `TrainState`.
+        batch: as the step takes it.
+    """
+    values_fn = getattr(step, "values_fn", None)
+    if values_fn is None:
+        return
+    texts: list[tuple[str, _look.Finding]] = []
+
+    def run(params: Any, batch: Any, rest: Any, key: jax.Array) -> list[Any]:
+        with _look.looking() as found:
+            values_fn(params, batch, rest, key)
+        texts[:] = found
+        return [(f.ok, f.least, f.most) for _, f in found]
+
+    try:
+        key = jax.random.fold_in(state.key, state.step)
+        results = jax.device_get(jax.jit(run)(state.params, batch, state.rest, key))
+    except Exception:  # seen through jit, vmap or scan of the user's, or not at all
+        return
+    for (name, found), (ok, least, most) in zip(texts, results, strict=True):
+        if not ok and found.always:
+            seen = found._replace(least=least, most=most)
+            raise ValueError(
+                f"first batch, loss of {name}: {seen.text()}; fit(check=False) takes it"
+            )
