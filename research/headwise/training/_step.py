@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
@@ -80,7 +81,7 @@ def init_state(
         0 [1.]
     """
     params = jax.tree.map(jnp.asarray, params)
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         rest=rest,
@@ -88,6 +89,7 @@ def init_state(
         balancer=balancer.init(names, params),
         key=jax.random.key(0) if key is None else key,
     )
+    return _trees.separate(state)
 
 
 def make_step(
