@@ -53,19 +53,35 @@ def strong(x: Any) -> jax.Array:
 
 
 def separate(tree: PyTree) -> PyTree:
-    """The tree with a copy where an array stands at a second place.
+    """The tree with a copy where an array shares its memory with one before it.
 
-    A compiled step may then be given its leaves for good (donation).
+    A compiled step may then be given all leaves for good (donation).
     """
-    seen: set[int] = set()
+    seen: set[Any] = set()
 
     def own(x: Any) -> Any:
-        if isinstance(x, jax.Array) and id(x) in seen:
+        places = _places(x)
+        if places & seen:
             return jnp.copy(x)
-        seen.add(id(x))
+        seen.update(places)
         return x
 
     return jax.tree.map(own, tree)
+
+
+def _places(x: Any) -> set[Any]:
+    """Where an array lies in memory."""
+    if isinstance(x, jax.core.Tracer):
+        return {id(x)}
+    if not isinstance(x, jax.Array) or not x.size:
+        return set()
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.random.key_data(x)
+    try:
+        shards = x.addressable_shards
+        return {(shard.device, shard.data.unsafe_buffer_pointer()) for shard in shards}
+    except RuntimeError:  # deleted, or a backend that does not tell
+        return {id(x)}
 
 
 def structure(tree: PyTree) -> Any:

@@ -117,8 +117,7 @@ class Checkpoints:
                 f"{self.folder}: the checkpoint of step {self.latest} is of another "
                 "run:\n  "
                 + ";\n  ".join(_described.listing(lines))
-                + "\n(give another "
-                "folder)"
+                + "\n(give another folder)"
             )
         leaves, structure = jax.tree.flatten(like)
         wanted = [

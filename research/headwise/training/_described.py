@@ -1,5 +1,7 @@
 """A pytree in words: its leaves by name, the types of its states, what the user set."""
 
+import hashlib
+import re
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -17,6 +19,7 @@ Description = dict[str, dict[str, str]]
 """{"types": {name: "ConstantState"}, "leaves": {name: "float32[3]"}}: plain JSON."""
 
 _CONTAINERS = (tuple, list, dict, type(None))
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 _SHOWN = 10
 
 
@@ -43,7 +46,7 @@ def describe(tree: PyTree) -> Description:
         elif node.empty and type(node.value) not in _CONTAINERS:
             types["/".join(node.path)] = _static(node.value)
     return {
-        "types": {name: text for name, text in types.items() if " at 0x" not in text},
+        "types": types,
         "leaves": dict(zip(names(tree), map(_array, jax.tree.leaves(tree)))),
     }
 
@@ -114,7 +117,9 @@ def _below(name: str, other: str) -> bool:
 def _static(x: Any) -> str:
     """Data that are part of the tree's structure, such as names of heads."""
     extra = vars(x) if isinstance(x, tuple) and hasattr(x, "__dict__") else {}
-    return " ".join([repr(x), *(f"{name}={extra[name]!r}" for name in sorted(extra))])
+    parts = [repr(x), *(f"{name}={extra[name]!r}" for name in sorted(extra))]
+    text = _ADDRESS.sub("", " ".join(parts))
+    return text if len(text) < 200 else hashlib.sha256(text.encode()).hexdigest()
 
 
 def _array(x: Any) -> str:
