@@ -27,7 +27,9 @@ def main(argv: Sequence[str]) -> None:
         return
     request = requests.read(argv, __doc__)
     experiment = run.build(request)
-    workdir = hw.training.claim_workdir(request.workdir, request.config())
+    workdir = hw.training.claim_workdir(
+        request.workdir, request.config(), told=request.told()
+    )
     print(find.question(request.task.__doc__))
     done = len(hw.sweeps.read(workdir))
     if done:

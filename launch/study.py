@@ -56,7 +56,7 @@ def prepare(study: plan.Study) -> tuple[Spec, list[Job]]:
         "steps": request.steps,
         "launched": True,
     }
-    hw.training.claim_workdir(study.folder, config)
+    hw.training.claim_workdir(study.folder, config, told=request.told())
     return spec, jobs
 
 

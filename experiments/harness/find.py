@@ -5,6 +5,7 @@ Names are read off the folder and a file is imported when it is asked for.
 
 import ast
 import functools
+import hashlib
 import importlib
 import importlib.util
 import os
@@ -67,6 +68,11 @@ def load(experiment: str | None) -> ModuleType:
         module = importlib.import_module(f"experiments.tasks.{name}")
     _check(str(experiment), module)
     return module
+
+
+def source(module: ModuleType) -> str:
+    """A hash of an experiment's file: which text made a run."""
+    return hashlib.sha256(pathlib.Path(module.__file__ or "").read_bytes()).hexdigest()
 
 
 @functools.cache

@@ -57,6 +57,10 @@ class Request(NamedTuple):
             **smoke,
         }
 
+    def told(self) -> dict[str, str]:
+        """What may change in between, but not without a word."""
+        return {f"the file of {self.experiment}": find.source(self.task)}
+
     def config(self) -> dict[str, Any]:
         """What identifies the work: the folder belongs to it."""
         config: dict[str, Any] = {

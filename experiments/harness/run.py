@@ -118,6 +118,7 @@ def run(
             batches(experiment, seed),
             steps,
             workdir=workdir,
+            settings=request.config(),
             validate=experiment.evaluate,
             validate_every=often * 5,
             log_every=often,

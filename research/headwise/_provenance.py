@@ -2,14 +2,20 @@
 
 import datetime
 import functools
+import hashlib
+import inspect
+import math
 import os
 import pathlib
 import platform
 import subprocess
+import sys
+from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
 import jax
+import numpy as np
 
 from headwise import _version
 
@@ -75,6 +81,66 @@ def _installed(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def function(f: Callable[..., Any]) -> dict[str, Any]:
+    """What a function is, as far as Python can tell; plain JSON.
+
+    Returns:
+        {"name": "module.name", "source": hash of its text, None where there is none,
+        "uses": {name: plain value} of the numbers, texts and bools that it takes from
+        outside: of a `functools.partial`, of functions around it, of its module}.
+
+    Example:
+        >>> def make(rate):
+        ...     return lambda weights, seed: {"rate": rate}
+        >>> function(make(0.1))["uses"]
+        {'rate': 0.1}
+    """
+    uses: dict[str, Any] = {}
+    while isinstance(f, functools.partial) or hasattr(f, "__wrapped__"):
+        if isinstance(f, functools.partial):
+            uses |= {str(i): x for i, x in enumerate(f.args)} | f.keywords
+            f = f.func
+        else:
+            f = f.__wrapped__
+    if not inspect.isroutine(f):
+        f = type(f)
+    if inspect.isfunction(f):
+        found = inspect.getclosurevars(f)
+        uses = {**found.globals, **found.nonlocals, **uses}
+    try:
+        source = hashlib.sha256(inspect.getsource(f).encode()).hexdigest()
+    except (OSError, TypeError):
+        source = None
+    return {
+        "name": f"{_module(f.__module__)}.{f.__qualname__}",
+        "source": source,
+        "uses": {
+            name: _plain(value)
+            for name, value in uses.items()
+            if isinstance(value, bool | int | float | str | np.generic)
+        },
+    }
+
+
+def _plain(value: Any) -> bool | int | float | str:
+    """A number or text that JSON holds in little space."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, str) and len(value) > 100:
+        return hashlib.sha256(value.encode(errors="replace")).hexdigest()
+    return value if isinstance(value, bool | int | float) else str(value)
+
+
+def _module(name: str) -> str:
+    """A script run as `python study.py` is called as it is when it is imported."""
+    main = sys.modules["__main__"]
+    file, spec = getattr(main, "__file__", None), getattr(main, "__spec__", None)
+    if name != "__main__" or file is None:
+        return name
+    return pathlib.Path(file).stem if spec is None else spec.name
 
 
 def revision(file: pathlib.Path) -> str | None:

@@ -89,7 +89,7 @@ def record(
     return {
         "weights": {name: _weight(name, w) for name, w in weights.items()},
         "seed": _checks.integer("seed", seed),
-        "settings": _json_settings(settings or {}),
+        "settings": json_settings(settings or {}),
         "metrics": plain,
         "finite": error is None and stopped is None,
         "stopped": None if stopped is None else int(stopped),
@@ -231,7 +231,7 @@ def _weight(name: str, weight: Any) -> float:
     return plain
 
 
-def _json_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def json_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings as they come back from a file.
 
     A number of NumPy or JAX is taken as Python's; an error names what JSON cannot hold.

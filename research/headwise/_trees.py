@@ -11,7 +11,8 @@ from headwise import _checks
 from headwise.typing import PyTree
 
 
-def _part(key: Any) -> str:
+def part(key: Any) -> str:
+    """One step of a path as text: a key, the name of a field, an index."""
     for attribute in ("key", "name", "idx"):
         if hasattr(key, attribute):
             return str(getattr(key, attribute))
@@ -25,7 +26,7 @@ def paths(tree: PyTree) -> list[tuple[str, ...]]:
     """
     named = []
     for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        parts = tuple(_part(key) for key in path)
+        parts = tuple(part(key) for key in path)
         if len(parts) > 1 and parts[-1] == "value":
             parts = parts[:-1]
         named.append(parts)
@@ -40,6 +41,47 @@ def common_prefix(paths: list[tuple[str, ...]]) -> int:
     ):
         length += 1
     return length if paths else 0
+
+
+def strong(x: Any) -> jax.Array:
+    """A leaf as a JAX array of its dtype: numbers and arrays of NumPy are copied."""
+    if not isinstance(x, jax.Array):
+        x = jnp.array(x)
+    # A number's type gives way to that of others (it is weak); a checkpoint forgets it.
+    weak = getattr(x, "weak_type", False)
+    return jax.lax.convert_element_type(x, x.dtype) if weak else x
+
+
+def separate(tree: PyTree) -> PyTree:
+    """The tree with a copy where an array shares its memory with one before it.
+
+    A compiled step may then be given all leaves for good (donation).
+    """
+    seen: set[Any] = set()
+
+    def own(x: Any) -> Any:
+        places = _places(x)
+        if places & seen:
+            return jnp.copy(x)
+        seen.update(places)
+        return x
+
+    return jax.tree.map(own, tree)
+
+
+def _places(x: Any) -> set[Any]:
+    """Where an array lies in memory."""
+    if isinstance(x, jax.core.Tracer):
+        return {id(x)}
+    if not isinstance(x, jax.Array) or not x.size:
+        return set()
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.random.key_data(x)
+    try:
+        shards = x.addressable_shards
+        return {(shard.device, shard.data.unsafe_buffer_pointer()) for shard in shards}
+    except RuntimeError:  # deleted, or a backend that does not tell
+        return {id(x)}
 
 
 def structure(tree: PyTree) -> Any:

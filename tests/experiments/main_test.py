@@ -102,7 +102,7 @@ def test_interrupted_command_goes_on_and_says_the_same(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_settings_change_the_run_and_its_folder(tmp_path, capsys):
+def test_settings_change_the_run_and_its_folder(tmp_path, capsys, caplog, monkeypatch):
     workdir = f"--workdir={tmp_path / 'run'}"
     common = ("--experiment=seed_network", "--smoke", workdir)
     code, _, err = call(capsys, *common, "--set=lr=3e-3,width=8")
@@ -110,6 +110,12 @@ def test_settings_change_the_run_and_its_folder(tmp_path, capsys):
     (record,) = hw.sweeps.read(tmp_path / "run")
     changed = {"lr": 3e-3, "width": 8}
     assert {n: record["settings"][n] for n in changed} == changed
+    assert caplog.messages == []
+    monkeypatch.setattr(find, "source", lambda module: "edited since")
+    code, _, _ = call(capsys, *common, "--set=lr=3e-3,width=8")
+    assert code == 0
+    edited = f"{tmp_path / 'run'}: the file of seed_network has changed since"
+    assert [message[: len(edited)] for message in caplog.messages] == [edited]
     code, _, err = call(capsys, *common)
     assert code == 2
     assert "belongs to another run: settings was" in err

@@ -1,5 +1,7 @@
 """run: one program for all trials, a store that survives, trials that may diverge."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,6 +104,45 @@ def test_settings_tell_trials_apart_and_nothing_is_rewritten(batched, tmp_path):
     assert [r["settings"]["lr"] for r in second] == [float(np.float32(0.2))] * 3
     assert {r["mode"] for r in first} == {"vmap" if batched else "loop"}
     assert first[0]["made_with"]["versions"]["jax"] == jax.__version__
+
+
+def rated(rate):
+    return lambda weights, seed: {"m": weights["a"] * rate}
+
+
+def by(weights, seed, *, rate):
+    return {"m": weights["a"] * rate}
+
+
+@pytest.mark.parametrize(
+    ("first", "same", "other", "words"),
+    [
+        (rated(0.5), rated(0.5), rated(0.25), "rate was 0.5, is 0.25"),
+        (
+            functools.partial(by, rate=2),
+            jax.jit(functools.partial(by, rate=np.float64(2.0))),
+            functools.partial(by, rate=3),
+            "rate was 2, is 3",
+        ),
+        (
+            rated(0.5),
+            rated(0.5),
+            functools.partial(by, rate=0.5),
+            r"text of .*run_test",
+        ),
+    ],
+)
+def test_a_folder_is_of_one_train(first, same, other, words, tmp_path):
+    wide = {"a": [1.0, 2.0, 3.0, 1.0], "b": [0.5, 1.0, 1.0, 1.0]}
+    go = functools.partial(hw.sweeps.run, folder=tmp_path, progress=False)
+    before = go(first, DESIGN)
+    assert go(same, wide, (0, 1))[0] == before[0]
+    text = (tmp_path / "trials.jsonl").read_text()
+    with pytest.raises(ValueError, match=f"run by another train: .*{words}"):
+        go(other, wide)
+    assert (tmp_path / "trials.jsonl").read_text() == text
+    (trial,) = go(other, {"a": [1.0], "b": [0.5]}, settings={"version": 2})
+    assert trial["settings"] == {"version": 2}
 
 
 @pytest.mark.parametrize("batched", [False, True])

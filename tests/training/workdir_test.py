@@ -1,5 +1,6 @@
 """claim_workdir: a folder belongs to one configuration; nothing is half written."""
 
+import functools
 import json
 
 import pytest
@@ -38,7 +39,20 @@ def test_path_under_a_file_is_not_writable(tmp_path):
         hw.training.claim_workdir(tmp_path / "file" / "run", CONFIG)
 
 
-def test_damaged_record_is_named(tmp_path):
-    (tmp_path / "run.json").write_text("{")
+def test_what_is_told_is_no_error(tmp_path, caplog):
+    claim = functools.partial(hw.training.claim_workdir, tmp_path, CONFIG)
+    claim(told={"mine.py": "abc"})
+    claim(told={"mine.py": "abc"})
+    claim()
+    assert caplog.messages == []
+    claim(told={"mine.py": "xyz"})
+    assert caplog.messages == [f"{tmp_path}: mine.py has changed since it was made"]
+    with pytest.raises(hw.training.WorkdirError, match="seed was 0, is 1"):
+        hw.training.claim_workdir(tmp_path, CONFIG | {"seed": 1})
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "null", "\xff"])
+def test_damaged_record_is_named(text, tmp_path):
+    (tmp_path / "run.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(hw.training.WorkdirError, match=r"run\.json is damaged"):
         hw.training.claim_workdir(tmp_path, CONFIG)

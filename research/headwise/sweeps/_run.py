@@ -47,7 +47,9 @@ def run(
             rate, steps, ...): written into each record, and trials with others are
             other trials.
         folder: every finished trial is a line of `trials.jsonl` there, written at
-            once; trials found in it are not run again. None keeps nothing.
+            once; trials found in it are not run again, if it was this `train` that
+            ran them: its source, and the numbers that it takes from outside, are
+            kept in `made_with`. None keeps nothing.
         batched: one program for all trials, instead of one trial after the other.
         progress: show a bar (on a terminal).
 
@@ -58,7 +60,8 @@ def run(
 
     Raises:
         ValueError: seeds that are no distinct ints, a design whose heads differ in
-            length, or a metric that is not a scalar (it is named).
+            length, or a metric that is not a scalar (it is named); trials in the
+            folder were run by another `train` (what differs is named).
 
     Example:
         >>> def train(weights, seed):
@@ -83,6 +86,9 @@ def run(
     kept = [] if folder is None else _records.read(folder)
     done = {_records.identity(record): record for record in kept}
     open_trials = [trial for trial in trials if identity(*trial) not in done]
+    made_by = _provenance.function(train)
+    wanted = {identity(*trial) for trial in trials}
+    _check_train(folder, made_by, [done[name] for name in wanted & set(done)])
 
     def keep(*records: _records.Record) -> None:
         if folder is not None:
@@ -101,14 +107,14 @@ def run(
         before = len(trials) - len(open_trials)
         bar.update(task, completed=before)
         if batched and open_trials:
-            keep(*_together(train, open_trials, settings))
+            keep(*_together(train, open_trials, settings, made_by))
             bar.update(task, completed=len(trials))
         else:
             for i, (weights, seed) in enumerate(open_trials, start=before + 1):
                 shown = " ".join(f"{n}={w:g}" for n, w in weights.items())
                 shown = f"{shown} seed={seed}"
                 bar.update(task, description=shown)
-                record = _alone(train, weights, seed, settings)
+                record = _alone(train, weights, seed, settings, made_by)
                 keep(record)
                 bar.advance(task)
                 if progress and not bar.console.is_terminal:
@@ -135,8 +141,47 @@ def read_trials(path: str | os.PathLike) -> list[_records.Record]:
     return _records.read(path)
 
 
+def _check_train(
+    folder: str | os.PathLike | None,
+    now: Mapping[str, Any],
+    records: Sequence[_records.Record],
+) -> None:
+    """Raises ValueError if records that would be given back are of another `train`.
+
+    Where both texts are known they decide, and the name does not: it may have moved.
+    """
+    for record in records:
+        before = record["made_with"].get("train")
+        if before is None:  # an older record
+            continue
+        lines = []
+        if None in (before["source"], now["source"]):
+            if before["name"] != now["name"]:
+                lines.append(f"it was {before['name']}, is {now['name']}")
+        elif before["source"] != now["source"]:
+            lines.append(f"the text of {before['name']} is not that of {now['name']}")
+        for name in sorted({*before["uses"], *now["uses"]}):
+            was, is_ = (by["uses"].get(name, "not set") for by in (before, now))
+            if was != is_:
+                lines.append(f"{name} was {was}, is {is_}")
+        if lines:
+            raise ValueError(
+                f"folder {folder}: its trials were run by another train: "
+                f"{'; '.join(lines)} (give another folder, or other settings: trials "
+                "with others are other trials)"
+            )
+
+
+def _made_with(made_by: Mapping[str, Any]) -> dict[str, Any]:
+    return _provenance.made_with() | {"train": dict(made_by)}
+
+
 def _alone(
-    train: Train, weights: dict[str, float], seed: int, settings: Mapping[str, Any]
+    train: Train,
+    weights: dict[str, float],
+    seed: int,
+    settings: Mapping[str, Any],
+    made_by: Mapping[str, Any],
 ) -> _records.Record:
     """Runs one trial; one that raises `FloatingPointError` is recorded with its text.
 
@@ -158,6 +203,7 @@ def _alone(
         error=error,
         seconds=round(time.perf_counter() - start, 3),
         mode="loop",
+        made_with=_made_with(made_by),
     )
 
 
@@ -165,6 +211,7 @@ def _together(
     train: Train,
     trials: list[tuple[dict[str, float], int]],
     settings: Mapping[str, Any],
+    made_by: Mapping[str, Any],
 ) -> list[_records.Record]:
     """Runs all trials as one program; each is given an equal part of its time."""
     start = time.perf_counter()
@@ -176,7 +223,7 @@ def _together(
     seeds = jnp.asarray([seed for _, seed in trials], jnp.int32)
     metrics = jax.device_get(jax.jit(jax.vmap(train))(stacked, seeds))
     seconds = round((time.perf_counter() - start) / len(trials), 3)
-    made_with = _provenance.made_with()
+    made_with = _made_with(made_by)
 
     def row(k: int) -> Any:
         return jax.tree.map(lambda x: np.asarray(x)[k], metrics)

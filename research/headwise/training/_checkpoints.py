@@ -1,12 +1,18 @@
 """Checkpoints of a run, with orbax: atomic, asynchronous, the newest few kept."""
 
+import contextlib
 import os
 import pathlib
+from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from headwise import _checks
+from headwise.training import _described
+from headwise.training import _workdir
 from headwise.typing import PyTree
 
 
@@ -37,8 +43,9 @@ class Checkpoints:
         from orbax.checkpoint import v1 as ocp
 
         policy = ocp.training.preservation_policies.LatestN(keep)
+        self.folder = pathlib.Path(folder).absolute()
         self._checkpointer = ocp.training.Checkpointer(
-            pathlib.Path(folder).absolute(), preservation_policy=policy
+            self.folder, preservation_policy=policy
         )
         self._pending: Any = None
 
@@ -60,21 +67,21 @@ class Checkpoints:
 
         Args:
             step: of the state.
-            state: pytree of arrays; typed keys are fine.
+            state: pytree of arrays and numbers; typed keys are fine.
             note: kept beside it, anything that JSON can hold.
         """
         self.wait()
+        state = jax.tree.map(jnp.asarray, state)
+        kept = {"note": note, "state": _described.describe(state)}
+        named = _by_name(state, jax.tree.leaves(state))
         self._pending = self._checkpointer.save_async(
-            step, state, force=True, overwrite=True, custom_metadata={"note": note}
+            step, named, force=True, overwrite=True, custom_metadata=kept
         )
 
     @property
     def note(self) -> Any:
         """The note of the newest checkpoint, None if it has none."""
-        if self.latest is None:
-            return None
-        metadata = self._checkpointer.metadata(self.latest).custom_metadata
-        return (metadata or {}).get("note")
+        return self._kept().get("note")
 
     def wait(self) -> None:
         """Waits until the last `save` is on disk."""
@@ -82,21 +89,76 @@ class Checkpoints:
             self._pending.result()
         self._pending = None
 
-    def restore(self, like: PyTree) -> PyTree:
+    def restore(self, like: PyTree, others: Sequence[str] = ()) -> PyTree:
         """The newest checkpoint, with structure, dtypes and placement of `like`.
+
+        Its leaves are found by their names (`params/trunk/kernel`).
 
         Args:
             like: pytree of arrays, such as the first state.
+            others: what else is known to differ from the checkpoint, in words.
 
         Returns:
-            The state that was saved.
+            The state that was saved, as JAX arrays.
 
         Raises:
             FileNotFoundError: there is none.
+            WorkdirError: the checkpoint is of another state (names, shapes, dtypes and
+                types of states that differ are listed, and `others`), or damaged.
         """
         if self.latest is None:
             raise FileNotFoundError("no checkpoint to restore")
-        abstract = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like
-        )
-        return self._checkpointer.load(self.latest, abstract)
+        like = jax.tree.map(jnp.asarray, like)
+        saved, lines = self._kept().get("state"), list(others)
+        if saved is not None:
+            lines += _described.differences(saved, _described.describe(like))
+        if lines:
+            raise _workdir.WorkdirError(
+                f"{self.folder}: the checkpoint of step {self.latest} is of another "
+                "run:\n  "
+                + ";\n  ".join(_described.listing(lines))
+                + "\n(give another folder)"
+            )
+        leaves, structure = jax.tree.flatten(like)
+        wanted = [
+            jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for x in leaves
+        ]
+        if saved is None:  # an older one: the state as it was
+            return self._load(jax.tree.unflatten(structure, wanted))
+        found = self._load(_by_name(like, wanted))
+        named = zip(_described.names(like), leaves, strict=True)
+        return jax.tree.unflatten(structure, [found.get(n, x) for n, x in named])
+
+    def _load(self, wanted: PyTree) -> Any:
+        with self._reading():
+            return self._checkpointer.load(self.latest, wanted)
+
+    def _kept(self) -> dict[str, Any]:
+        if self.latest is None:
+            return {}
+        with self._reading():
+            return self._checkpointer.metadata(self.latest).custom_metadata or {}
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Says in one line which checkpoint cannot be read, why, and the way out."""
+        try:
+            yield
+        except Exception as error:
+            reason: BaseException = error
+            while reason.__cause__ is not None:
+                reason = reason.__cause__
+            steps = [found.step for found in self._checkpointer.checkpoints]
+            older = [step for step in steps if step < self.latest]
+            out = f"remove it to go on from step {max(older)}, or " if older else ""
+            raise _workdir.WorkdirError(
+                f"{self.folder / str(self.latest)}: is damaged, or of another state "
+                f"({type(reason).__name__}: {str(reason)[:200]}); {out}give another "
+                "folder"
+            ) from error
+
+
+def _by_name(tree: PyTree, leaves: Sequence[Any]) -> dict[str, Any]:
+    """{name: leaf}. What is empty is left out: the files could not hold it."""
+    named = zip(_described.names(tree), leaves, strict=True)
+    return {name: x for name, x in named if x.size}

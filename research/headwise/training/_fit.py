@@ -14,13 +14,18 @@ import numpy as np
 import rich.progress
 
 from headwise import _checks
+from headwise import _records
+from headwise import _trees
 from headwise.training import _batches
 from headwise.training import _bilevel
 from headwise.training import _checkpoints
+from headwise.training import _fingerprint
 from headwise.training import _first_batch
 from headwise.training import _metrics
 from headwise.training import _record
+from headwise.training import _resume
 from headwise.training import _step
+from headwise.training import _workdir
 
 StateT = TypeVar("StateT", _step.TrainState, _bilevel.BilevelState)
 
@@ -32,6 +37,7 @@ def fit(
     steps: int,
     *,
     workdir: str | os.PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
     validate: Callable[[Any, Any], Mapping[str, Any]] | None = None,
     validate_every: int | None = None,
     log_every: int = 10,
@@ -48,17 +54,27 @@ def fit(
     waits for it in between. An interrupted and resumed run ends with the same state
     and the same metrics file as an uninterrupted one.
 
+    What was learned comes from the checkpoint. What you set comes from `state`, the
+    weights of `constant` among it: a new weight acts, and a line says so (logger
+    `headwise`, and `changed` in the next record). So does a step that is another
+    program than before: another learning rate, optimiser or loss.
+
     Args:
         step: of `make_step` or `make_bilevel_step`. If it is not jitted, it is, and its
             state donated.
-        state: the first state (`init_state`, `init_bilevel_state`); replaced by the
-            newest checkpoint.
+        state: the first state (`init_state`, `init_bilevel_state`), of arrays and
+            numbers; replaced by the newest checkpoint.
         batches: `batches(t)` -> the batch of step t (best: resumes exactly, no
             state), or an iterable. On resume a grain iterator's own state is
-            restored; any other iterable is read forward to where it was.
+            restored, and any other iterable is read forward to where it was, but for
+            an iterator that cannot be restarted (a generator): one that `fit` has
+            read before, in this process, goes on where it stands.
         steps: the state's step at the end.
         workdir: folder for `metrics.jsonl`, `tensorboard/` (if tensorboardX is
             installed) and `checkpoints/`; None keeps nothing.
+        settings: {name: value} that JSON can hold, of all else that decides what comes
+            out (flags): kept in the workdir's `run.json`, where other ones are an
+            error, as in `claim_workdir`. None looks at none.
         validate: `(params, rest) -> {name: scalar}`, run at the end and when due.
         validate_every: every so many steps; None means at the end alone.
         log_every: a record a so many steps: means of values and weights over those in
@@ -87,8 +103,10 @@ def fit(
             is broken in a step, or a head in all steps (two or more) of a record in
             which it has data. It names step and heads. Nothing of that is checkpointed.
         ValueError: a period is no positive int, or `checkpoint_every` no multiple of
-            `log_every`; the batches end too early; values of the first batch make no
-            sense.
+            `log_every`; the batches end too early; more than `steps` are done; values
+            of the first batch make no sense.
+        WorkdirError: the workdir is of another run: other heads, parameters, shapes,
+            dtypes, optimiser, balancer, key or settings. All that differs is named.
 
     Example:
         >>> def values_fn(params, batch):
@@ -120,18 +138,28 @@ def fit(
         )
     step, state = _compiled(step, state)
     report = None if report is None else _compiled(report, state)[0]
-    checkpoints = writer = None
+    checkpoints = writer = program = None
+    ahead: list[Any] = []
+    changed: list[str] = []
+    given = int(state.step)
     try:
         if workdir is not None:
             path = pathlib.Path(workdir)
+            if settings is not None:
+                settings = _records.json_settings(settings)
+                _workdir.claim(path, settings, {}, alone=False)
             path.mkdir(parents=True, exist_ok=True)
             checkpoints = _checkpoints.Checkpoints(path / "checkpoints")
-            if checkpoints.latest is not None:
-                state = checkpoints.restore(state)
-            writer = _metrics.MetricsWriter(path, int(state.step))
+        first, position = _resume.start(checkpoints, given, steps)
+        batch_of = _batches.reader(batches, first, given, position)
+        if checkpoints is not None and first < steps:
+            ahead = [batch_of(first)]
+            always = report if report is not None and report_every == 1 else step
+            program = _fingerprint.program(always, state, ahead[0])
+        if checkpoints is not None:
+            state, changed = _resume.resume(checkpoints, state, program)
+            writer = _metrics.MetricsWriter(path, first)
         history = [] if writer is None else list(writer.history)
-        first = int(state.step)
-        batch_of = _batches.reader(batches, first, checkpoints)
         columns = (
             rich.progress.TextColumn("{task.description}"),
             rich.progress.BarColumn(),
@@ -146,7 +174,7 @@ def fit(
                 take = step
                 if report is not None and report_every and t % report_every == 0:
                     take = report
-                batch = batch_of(t)
+                batch = ahead.pop() if ahead else batch_of(t)
                 if check and t == first:
                     _first_batch.check_first_batch(step, state, batch)
                 state, info = take(state, batch)
@@ -157,6 +185,8 @@ def fit(
                     continue
                 record = _record.make_record(done, window)
                 window = []
+                if changed:
+                    record["changed"], changed = changed, []
                 if validate is not None and (
                     last or (validate_every and done % validate_every == 0)
                 ):
@@ -168,7 +198,8 @@ def fit(
                 if checkpoints is not None and (
                     last or (checkpoint_every and done % checkpoint_every == 0)
                 ):
-                    checkpoints.save(done, state, _batches.position(batches, batch_of))
+                    at = _batches.position(batches, batch_of)
+                    checkpoints.save(done, state, _resume.note(state, program, at))
                 shown = " ".join(
                     f"{n} {np.nan if v is None else v:.3g}"
                     for n, v in record["values"].items()
@@ -185,7 +216,8 @@ def fit(
 def _compiled(
     step: Callable[[StateT, Any], tuple[StateT, Any]], state: StateT
 ) -> tuple[Callable[[StateT, Any], tuple[StateT, Any]], StateT]:
+    state = jax.tree.map(_trees.strong, state)
     if hasattr(step, "lower"):
-        return step, state
+        return step, _trees.separate(state)
     # The caller keeps the state that was given: only the copies are donated.
     return jax.jit(step, donate_argnums=0), jax.tree.map(jnp.copy, state)

@@ -1,6 +1,7 @@
 """The folder of a run: made, checked and owned by one configuration."""
 
 import json
+import logging
 import os
 import pathlib
 import tempfile
@@ -14,8 +15,17 @@ class WorkdirError(ValueError):
     """The folder cannot be used: not writable, or it holds another run."""
 
 
+_LOG = logging.getLogger("headwise")
+
+_TOLD = "told, not compared"
+"""The key of `run.json` beside those of the configuration."""
+
+
 def claim_workdir(
-    workdir: str | os.PathLike, config: Mapping[str, Any]
+    workdir: str | os.PathLike,
+    config: Mapping[str, Any],
+    *,
+    told: Mapping[str, str] | None = None,
 ) -> pathlib.Path:
     """Makes the folder of a run, or takes it up again if it is this run's.
 
@@ -25,6 +35,8 @@ def claim_workdir(
     Args:
         workdir: path; parents are made too.
         config: what identifies the run; anything that JSON can hold.
+        told: {name: text}, such as a hash of the source: also kept; where it differs
+            from what the folder was made with, a line says so (logger `headwise`).
 
     Returns:
         The path.
@@ -44,6 +56,17 @@ def claim_workdir(
         ...     print(str(error).split(": ", 1)[1])
         belongs to another run: seed was 0, is 1 (give another folder)
     """
+    return claim(workdir, config, told or {}, alone=True)
+
+
+def claim(
+    workdir: str | os.PathLike,
+    config: Mapping[str, Any],
+    told: Mapping[str, str],
+    *,
+    alone: bool,
+) -> pathlib.Path:
+    """`claim_workdir`; unless `alone`, the folder may hold other files at first."""
     path = pathlib.Path(workdir)
     wanted = json.loads(json.dumps(dict(config), sort_keys=True))
     record = path / "run.json"
@@ -51,19 +74,26 @@ def claim_workdir(
         path.mkdir(parents=True, exist_ok=True)
         if record.exists():
             owner = json.loads(record.read_text())
+            if not isinstance(owner, dict):
+                raise WorkdirError(f"workdir {path}: run.json is damaged (no object)")
+            before = owner.pop(_TOLD, {})
             if owner != wanted:
                 raise WorkdirError(f"workdir {path}: {_difference(owner, wanted)}")
+            for name, text in told.items():
+                if before.get(name, text) != text:
+                    _LOG.warning("%s: %s has changed since it was made", path, name)
             with tempfile.TemporaryFile(dir=path):
                 return path
-        if any(not file.name.startswith(".") for file in path.iterdir()):
+        if alone and any(not file.name.startswith(".") for file in path.iterdir()):
             raise WorkdirError(
                 f"workdir {path}: holds files that are no run of Headwise; give an "
                 "empty or new folder"
             )
+        whole = wanted | ({_TOLD: dict(told)} if told else {})
         _files.write_atomically(
-            record, json.dumps(wanted, indent=2, sort_keys=True) + "\n"
+            record, json.dumps(whole, indent=2, sort_keys=True) + "\n"
         )
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise WorkdirError(f"workdir {path}: run.json is damaged ({error})") from error
     except OSError as error:
         raise WorkdirError(
