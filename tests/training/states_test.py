@@ -143,3 +143,24 @@ def test_first_bilevel_states_share_no_buffer(name):
     assert not set(pointers(state)) & set(pointers(params))
     assert state.names == _bilevel_cases.NAMES
     assert state.upper.names == _bilevel_cases.NAMES
+
+
+@pytest.mark.parametrize(
+    "name", ["go4align", "db_mtl", "gls", "uw_so", "famo", "uncertainty"]
+)
+def test_a_policy_loss_beside_a_regression_trains_both(name):
+    """Below 0 in all steps: weights were 1e8 and 1e30, or 0 for the other head."""
+
+    def values(params, batch):
+        policy = 0.01 * jnp.mean(jnp.tanh(params["trunk"])) - 0.02
+        return {"mse": values_fn(params, batch)["depth"], "policy": policy}
+
+    balancer, optimizer = getattr(B, name)(), optax.sgd(0.01)
+    step = T.make_step(values, optimizer, balancer)
+    state = T.init_state(["mse", "policy"], make_params(), optimizer, balancer)
+    batches = jnp.stack([BATCH] * 300)
+    state, info = jax.jit(lambda s: jax.lax.scan(step, s, batches))(state)
+    for weights in info.weights.values():
+        assert ((weights > 0.01) & (weights < 100)).all()
+    assert info.values["mse"][-1] < 0.5 * info.values["mse"][0]
+    assert np.isfinite(state.params["trunk"]).all()

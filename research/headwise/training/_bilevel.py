@@ -73,7 +73,7 @@ class BilevelMethod(NamedTuple):
 
 
 class BilevelState(NamedTuple):
-    """All that changes in bilevel training: arrays only."""
+    """All that changes in bilevel training, and the names of the heads."""
 
     step: Array
     """int32, number of steps done."""

@@ -22,7 +22,7 @@ from headwise.typing import ValuesFn
 
 
 class TrainState(NamedTuple):
-    """All that changes in training: arrays only, so it checkpoints, vmaps and scans."""
+    """All that changes in training, and the names: it checkpoints, vmaps and scans."""
 
     step: Array
     """int32, number of steps done."""
