@@ -169,10 +169,10 @@ def _by_shapes(
         where = align("where", where, preds.shape)
         if _keeps_positions(loss, preds, targets, where, shape):
             return jnp.any(where, -1) if len(shape) < preds.ndim else where
-        ndim = len(shape)
-        if 1 < ndim < preds.ndim - 1 and shape == preds.shape[:ndim] != where.shape:
-            if shape[-1] not in (preds.shape[-1], preds.shape[-1] - 1):
-                return jnp.any(where, tuple(range(ndim, where.ndim)))
+        ndim, classes = len(shape), preds.shape[-1]
+        leading = 1 < ndim < preds.ndim - 1 and shape == preds.shape[:ndim]
+        if leading and shape[-1] not in (classes, classes - 1):
+            return jnp.any(where, tuple(range(ndim, where.ndim)))
         if preds.ndim > 1 and len(shape) == 2 and shape[0] == preds.shape[0]:
             of_class = jnp.any(where, tuple(range(1, preds.ndim - 1)))
             if of_class.shape[1] == shape[1] + 1:  # the background is dropped
@@ -198,8 +198,8 @@ def _of_mark(
     if not shape or mask.shape[: len(shape)] == shape:
         return jnp.any(mask, tuple(range(len(shape), mask.ndim)))
     raise ValueError(
-        f"the loss leaves out what a mask of shape {mask.shape} inside of it says, from "
-        f"which nothing is known of its values, shape {shape}; let it take a "
+        f"the loss leaves out what a mask of shape {mask.shape} inside of it says, "
+        f"from which nothing is known of its values, shape {shape}; let it take a "
         "keyword-only `where`, or give the mask as `where`"
     )
 
@@ -328,13 +328,17 @@ def _values(
         values = jnp.asarray(loss(_hide(preds, seen), _hide(targets, seen)))
     if foreign:
         _shapes.check_values(values, preds, targets)
-    if seen is not None and not masks and seen.ndim <= values.ndim:
-        if _coupling.reaches(loss, preds, targets, seen, _hide):
-            raise ValueError(
-                f"head {name!r}: each value of its loss depends on other entries too, "
-                "and what a mask or a sample weight of 0 takes out would be zeros "
-                "there; such a loss must take a keyword-only argument `where`"
-            )
+    if (
+        seen is not None
+        and not masks
+        and seen.ndim <= values.ndim
+        and _coupling.reaches(loss, preds, targets, seen, _hide)
+    ):
+        raise ValueError(
+            f"head {name!r}: each value of its loss depends on other entries too, and "
+            "what a mask or a sample weight of 0 takes out would be zeros there; such "
+            "a loss must take a keyword-only argument `where`"
+        )
     return values.astype(_numerics.accumulator(values))
 
 
