@@ -121,16 +121,13 @@ def reaches(
         ndim -= 1
     if where.size < 2:
         return False
-    program = _traced.traced(loss, preds, targets)
-    if keeps_axes(program.program, ndim):
-        return False
-    if any(
-        isinstance(constant, jax.core.Tracer) for constant in program.program.consts
-    ):
-        return False
     try:
+        program = _traced.traced(loss, preds, targets)
+        traced = [isinstance(c, jax.core.Tracer) for c in program.program.consts]
+        if any(traced) or keeps_axes(program.program, ndim):
+            return False
         return _differs(program, (preds, targets), where.shape, hide)
-    except Exception:  # what it needs is there only when it runs (axes of a mesh)
+    except Exception:  # what it needs is there only when it runs: axes of a mesh, say
         return False
 
 

@@ -67,6 +67,7 @@ def made_of(
     def loss(preds: PyTree, targets: PyTree, *, where: Array | None = None) -> Array:
         return entries_of(preds, targets, where)[0]
 
+    loss.__name__ = entries_of.__qualname__.split(".")[0]
     loss.__dict__.update(entries_of=entries_of, remade=remade)
     return loss
 

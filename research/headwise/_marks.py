@@ -38,10 +38,16 @@ def mark(mask: Array) -> Array:
 def read(function: Callable[..., PyTree], *args: PyTree) -> list[Array]:
     """The masks that `function(*args)` marks, as arrays; nothing else is computed.
 
+    None of a function that cannot be traced: who calls it is told why.
+
     Raises:
         ValueError: one is inside of a loop or branch, where it has no value of its own.
     """
-    return _of_program(_traced.traced(function, *args).program, jax.tree.leaves(args))
+    try:
+        program = _traced.traced(function, *args).program
+    except Exception:
+        return []
+    return _of_program(program, jax.tree.leaves(args))
 
 
 def _of_program(program: core.ClosedJaxpr, args: Sequence[Any]) -> list[Array]:

@@ -36,11 +36,8 @@ def _masks_itself(loss: Loss, preds: PyTree, targets: PyTree, where: Array) -> b
         return True
     if layout_of(loss) is not None or not _declared.takes_any(loss):
         return False
-    masks = functools.partial(_marks.read, lambda p, t, w: loss(p, t, where=w))
-    try:
-        return bool(masks(preds, targets, where))
-    except TypeError:  # what is behind takes none
-        return False
+    # What is behind may take none, or another one.
+    return bool(_marks.read(lambda p, t: loss(p, t, where=where), preds, targets))
 
 
 def both(where: Array | None, other: Array) -> Array:
@@ -219,7 +216,8 @@ def _left_out(
     ignored, leaves = _declared.ignored_label(loss), jax.tree.leaves(targets)
     if not any(jnp.issubdtype(leaf.dtype, jnp.integer) for leaf in leaves):
         return None  # there are no labels
-    if ignored is not None and takes_where(loss):
+    of_array = isinstance(targets, jax.Array)
+    if ignored is not None and of_array and takes_where(loss):
         kept = both(where, targets != ignored)
         return _which_count(loss, preds, targets, kept, shape)
     if _declared.itself(loss) is not None:

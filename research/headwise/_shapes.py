@@ -55,8 +55,8 @@ def check_values(values: Array, preds: PyTree, targets: PyTree) -> None:
         expected = f"a leading axis of {sorted(lengths)}"
     if not fits:
         raise ValueError(
-            f"values of the loss: expected {expected}, got {values.shape}; where one is "
-            f"broadcast against the other, {_FIX}"
+            f"values of the loss: expected {expected}, got {values.shape}; where one "
+            f"is broadcast against the other, {_FIX}"
         )
 
 

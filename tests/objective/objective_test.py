@@ -347,3 +347,20 @@ def test_weights_and_repr():
     assert repr(objective) == "Objective(y1: 0.5, y2: 0.25)"
     objective.weights["y1"] = 7.0  # a copy
     assert float(objective.weights["y1"]) == 0.5
+
+
+def test_repr_has_the_digits_of_a_float32():
+    ramp = optax.linear_schedule(0.0, 0.3, 1000)
+    text = repr(
+        hw.Objective({"a": l2, "b": l2, "c": l2}, {"a": 0.3, "b": 1e-5, "c": ramp})
+    )
+    assert text.startswith("Objective(a: 0.3, b: 1e-05, c: ")
+
+
+def test_errors_hint_at_what_helps():
+    ramp = optax.linear_schedule(0.0, 0.3, 1000)
+    with pytest.raises(TypeError, match=r"weights\['a'\].*hw.balancers.scheduled"):
+        hw.balancers.constant({"a": ramp}).init(["a"])
+    with pytest.raises(TypeError, match=r"losses: expected a dict") as caught:
+        hw.losses.mix([(l2, 1.0)])
+    assert "hw.named" not in str(caught.value)

@@ -72,7 +72,7 @@ def test_errors_from_inside_keep_their_type_and_say_where():
     with pytest.raises(KeyError, match=r"(?s)mine.*in the loss of 'y', broken"):
         shape(broken, COLUMN, COLUMN)
     inside = hw.losses.mix({"l2": (optax.losses.squared_error, 1.0)})
-    with pytest.raises(ValueError, match=r"(?s)'l2', squared_error.*of 'y', loss"):
+    with pytest.raises(ValueError, match=r"(?s)'l2', squared_error.*of 'y', mix"):
         shape(inside, COLUMN, FLAT)
 
 

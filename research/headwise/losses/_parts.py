@@ -60,9 +60,9 @@ def entries(parts: Sequence[Part]) -> _reduction.Entries:
 
     An example counts if it does in a part that has a weight.
     """
-    totals, counts, masked = [], [], False
+    means, counts = [], []
     for part in parts:
-        weight = _checks.scalar(f"weight of {part.name!r}", part.weight)
+        _checks.scalar(f"weight of {part.name!r}", part.weight)
         preds = seen(part.weight, part.preds)
         values, valid = _reduction.entries(
             part.name, part.loss, preds, part.targets, part.where
@@ -73,10 +73,15 @@ def entries(parts: Sequence[Part]) -> _reduction.Entries:
                 "a scalar"
             )
         axes = tuple(range(1, values.ndim))
-        mean = _reduction.mean(values, valid, axes)
-        totals.append(_numerics.drop_zero_weight(weight, mean))
-        masked = masked or valid is not None
-        here = jnp.ones(values.shape, bool) if valid is None else valid
-        counts.append(jnp.any(here, axes) & (weight != 0))
-    total = functools.reduce(jnp.add, totals)
-    return total, functools.reduce(jnp.logical_or, counts) if masked else None
+        means.append((part.weight, _reduction.mean(values, valid, axes)))
+        counts.append(None if valid is None else jnp.any(valid, axes))
+    total = add(*means)
+    if all(valid is None for valid in counts):
+        return total, None
+    there = [
+        jnp.broadcast_to(jnp.asarray(weight) != 0, total.shape)
+        if valid is None
+        else valid & (jnp.asarray(weight) != 0)
+        for valid, (weight, _) in zip(counts, means, strict=True)
+    ]
+    return total, functools.reduce(jnp.logical_or, there)
