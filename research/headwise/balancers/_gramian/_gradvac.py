@@ -21,7 +21,7 @@ class GradVacState(NamedTuple):
     """The similarities that are usual so far."""
 
     similarity: Array
-    """[G, H, H] averages of cosines, one matrix a group of parameters; 0 at first."""
+    """[H, H, G] averages of cosines, one matrix a group of parameters; 0 at first."""
 
 
 def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balancer:
@@ -94,20 +94,21 @@ def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balance
                     f"gradvac: expected params in init for groups={groups!r}, got None"
                 )
             count = max(group_of_leaf(params)) + 1
-        return GradVacState(jnp.zeros((count, heads, heads), jnp.float32))
+        return GradVacState(jnp.zeros((heads, heads, count), jnp.float32))
 
     def update(
         signals: _types.Signals, state: GradVacState
     ) -> tuple[_types.Decision, GradVacState]:
         needed = "gram" if groups == "whole" else "grads"
         _signals.require("gradvac", signals, needed, "key")
-        _signals.check_heads("gradvac", state.similarity.shape[-1], signals)
+        _signals.check_heads("gradvac", state.similarity.shape[0], signals)
         assert signals.key is not None
         present = _signals.presence(signals)
         if groups == "whole":
             gram = _signals.present_gram(signals, present)
-            weights, seen = operate(gram, present, signals.key, state.similarity[0])
-            return _types.Decision(weights), GradVacState(seen[None])
+            usual = state.similarity[..., 0]
+            weights, seen = operate(gram, present, signals.key, usual)
+            return _types.Decision(weights), GradVacState(seen[..., None])
         assert signals.grads is not None
         names = sorted(signals.grads)
         first = signals.grads[names[0]]
@@ -129,11 +130,11 @@ def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balance
                         if group == g
                     )
                 )
-                for g in range(state.similarity.shape[0])
+                for g in range(state.similarity.shape[-1])
             ]
         )
         keys = jax.random.split(signals.key, grams.shape[0])
-        several = jax.vmap(operate, in_axes=(0, None, 0, 0))
+        several = jax.vmap(operate, in_axes=(0, None, 0, -1), out_axes=(0, -1))
         weights, seen = several(grams, present, keys, state.similarity)
         direction = [
             jnp.asarray(
