@@ -28,6 +28,9 @@ class Signals(NamedTuple):
     """A key of this step, for balancers that draw."""
     present: Array | None = None
     """[H] bool; False where a head has no data. None means that all are there."""
+    asked: Array | None = None
+    """[H] bool; False where a head shares no parameter with those that are asked about
+    and is a problem of its own: it is not `present` here. None means that all are."""
 
 
 class Decision(NamedTuple):
@@ -68,3 +71,6 @@ class Balancer(NamedTuple):
     """Independent parts of the batch that it wants: 2, and `gram` is between the
     gradients of two halves, those of the second being combined; 3, and the gradients of
     a third part are combined."""
+    alone: Callable[[Any], Array | float] | None = None
+    """`alone(state)` -> [H] or a number: the weight of a head that shares no parameter
+    with any other, where the balancer looks at gradients. None: 1, its own gradient."""
