@@ -5,16 +5,36 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from headwise import _checks
+from headwise import gradients
 from headwise.training import _bilevel
 from headwise.typing import Array
+from headwise.typing import PyTree
+from headwise.typing import ValuesFn
 
 
 def stacked(values: dict[str, Array]) -> Array:
     """[H] in the order of the dict."""
     return jnp.stack(list(values.values()))
+
+
+def graded(
+    values_fn: ValuesFn, params: PyTree
+) -> tuple[dict[str, Array], dict[str, PyTree], np.ndarray]:
+    """Values and gradients by head, and [H] which heads move a parameter at all.
+
+    One that moves none has a gradient of 0 wherever it is. To a method of least norm
+    that is the best combination there is, and nobody would be served.
+    """
+    plain = gradients.with_aux(values_fn, False)
+    values, _, backward = gradients.linearize(plain, params)
+    structure = jax.tree.structure(params)
+    rows = [jax.tree.unflatten(structure, row) for row in backward.rows()]
+    moves = np.array([any(flags) for flags in backward.reaches()])
+    return values, dict(zip(backward.names, rows, strict=True)), moves
 
 
 class Upper(NamedTuple):
