@@ -19,6 +19,7 @@ def marked():
         due=lambda state: state % 2 == 0,
         after=lambda values, state: state + 10 * jnp.sum(values),
         batches=2,
+        alone=lambda state: 0.5 + 0 * state,
     )
 
 
@@ -55,6 +56,7 @@ def test_all_fields_are_passed_on(name):
     else:
         assert dues == [True, False, True]
     assert state.inner == 3
+    assert np.all(outer.alone(state) == (1.0 if name == "rescaled" else 0.5))
     assert outer.after(jnp.array([1.0, 0.0]), state).inner == 13
 
 
@@ -63,6 +65,9 @@ def test_what_the_inner_one_has_not_stays_none(name):
     outer = AROUND[name](hw.balancers.mgda())
     assert outer.after is None
     assert (outer.due is not None) == (name == "every")
+    # What bounds, scales or weighs by itself does so to heads that share nothing.
+    own = ("clipped", "rescaled", "with_preferences")
+    assert (outer.alone is not None) == (name in own)
 
 
 WRAPPERS = {

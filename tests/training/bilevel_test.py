@@ -154,6 +154,25 @@ def test_a_head_that_is_not_finite_leaves_the_weights_alone():
             assert moved == (name != "forum")  # q falls without them there
 
 
+@pytest.mark.parametrize("name", ["moml", "forum"])
+def test_a_head_that_no_parameter_moves_has_no_say(name):
+    """Its hypergradient is 0, the least norm there is; the others would get nothing."""
+
+    def values_fn(params, batch):
+        constant = {"z": 3.0 + jnp.sum(batch["a"])}
+        return _bilevel_cases.quadratics(params, batch) | constant
+
+    optimizer, method = optax.sgd(0.1), _bilevel_cases.METHODS[name]
+    start = jnp.array([0.3, 1.0])
+    step = hw.training.make_bilevel_step(values_fn, optimizer, method)
+    state = hw.training.init_bilevel_state(["a", "b", "z"], start, optimizer, method)
+    _, info = jax.jit(step)(state, (TRAIN, VALID))
+    assert info.shares["z"] == 0
+    np.testing.assert_allclose(info.shares["a"] + info.shares["b"], 1.0, rtol=1e-6)
+    if name == "moml":  # else q, which is not the point here
+        assert abs(info.slopes["a"]) > 1e-3
+
+
 def test_stateful_model():
     def values_fn(params, rest, batch, key):
         drawn = jax.random.normal(key)

@@ -27,6 +27,14 @@ def test_all_where_nothing_is_shared():
     assert layout.over == [True] * 4
 
 
+def test_of_a_head_that_shares_nothing_its_own():
+    """B and C are the third's alone; D is nobody's, A is shared."""
+    reached = [[True, False, False, False]] * 2 + [[False, True, True, False]]
+    layout = _layout.make_layout(reached, None, PARAMS)
+    assert layout.shared == [True, False, False, False]
+    assert layout.over == [True, True, True, False]
+
+
 def test_what_the_user_says_goes():
     flags = [False, False, True, False]
     for wrt in (lambda path: path == "C", {n: n == "C" for n in PARAMS}):

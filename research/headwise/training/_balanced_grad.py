@@ -10,6 +10,7 @@ import jax
 from headwise import _checks
 from headwise import _trees
 from headwise import balancers
+from headwise.training import _components
 from headwise.training import _decide
 from headwise.training import _head_gradients
 from headwise.training import _info
@@ -50,6 +51,10 @@ def balanced_grad(
     A pass of a head goes through its own private part and the shared one; the private
     parts of all heads together cost one pass.
 
+    Heads that share no parameter are problems of their own: such a balancer is asked
+    about each group of heads that are linked as if the others were not there, and a
+    head alone keeps its own gradient, with weight 1.
+
     A balancer that wants several independent batches (`modo`, `sdmgrad`) gets as many
     equal parts of the first of `args` along the leading axis of its arrays: H passes
     through each of two parts, and one through the third if it wants three.
@@ -68,10 +73,10 @@ def balanced_grad(
         has_aux: `values_fn` returns (values, aux); aux is in `info`.
         head_grads: compute the head gradients in any case, for `info.grads`.
         wrt: what a gramian is taken over. None: the *shared* parameters, those that
-            two or more heads reach, found from the program (all if there are none), as
-            in MGDA and its successors. A predicate on paths or a prefix of flags, as
-            in `hw.head_grads`: GradNorm's last shared layer. "features": the arrays
-            between the shared and the private parts (MGDA-UB).
+            two or more heads reach, found from the program (and those of heads that
+            reach none), as in MGDA and its successors. A predicate on paths or a prefix
+            of flags, as in `hw.head_grads`: GradNorm's last shared layer. "features":
+            the arrays between the shared and the private parts (MGDA-UB).
         stored: for a balancer that needs a gramian: keep the head gradients and
             combine them (True), or drop them and run one more pass (False). None: keep
             them while they take less than 256 MiB or than what the forward pass keeps.
@@ -89,8 +94,7 @@ def balanced_grad(
         `f(params, state, *args, key=None, step=None, present=None)` -> (grads, info,
         state), where state is the balancer's, `step` an int scalar for schedules and
         `present` {name: bool} or [H] bool for heads that have no data. A head of weight
-        0 leaves no trace in the gradient, even where its loss or its private part is
-        NaN.
+        0 leaves no trace in the gradient, even if its loss or private part is NaN.
 
     Raises:
         ValueError: unknown `private` or `method`; `wrt` selects nothing; the state is
@@ -189,27 +193,25 @@ def balanced_grad_and_layout(
         def layout() -> _layout.Layout:
             return _layout.make_layout(look.reaches(), wrt, params)
 
+        each = _components.apart(balancer, names, layout, params)
         own = layout().private if private == "own" else None
         asked = head_grads or balancer.needs == "grads"
 
         def by_values(look: _look.Whole | _look.Several) -> _decide.Outcome:
             one_more = _head_gradients.OneMorePass(look.backward)
-            return _decide.by_values(balancer, signals, state, one_more, own)
+            return _decide.by_values(each, signals, state, one_more, own)
 
         def by_gradients() -> _decide.Outcome:
             kept = asked or look.keeps(False if features else stored)
             gram, made_of = look.gradients(layout(), kept, method)
             grads = made_of.trees(names, params)
-            return _decide.by_gradients(
-                balancer, signals, state, gram, made_of, grads, own
-            )
+            return _decide.by_gradients(each, signals, state, gram, made_of, grads, own)
 
-        if isinstance(look, _look.Accumulated) or asked:
+        always = asked or (balancer.needs != "values" and balancer.due is None)
+        if isinstance(look, _look.Accumulated) or always:
             outcome = by_gradients()
         elif balancer.needs == "values":
             outcome = by_values(look)
-        elif balancer.due is None:
-            outcome = by_gradients()
         else:
             outcome = _decide.when_due(
                 balancer.due(state),

@@ -56,7 +56,8 @@ def forum(
 
     Returns:
         A method for `hw.training.make_bilevel_step`. The weights sum to 1;
-        `info.shares` is the average of λ.
+        `info.shares` is the average of λ, which is 0 for a head whose gradient is not
+        finite, or whose value no parameter moves.
 
     Raises:
         ValueError: phi <= 0; smoothing outside (0, 1].
@@ -102,13 +103,13 @@ def forum(
         gap = (_bilevel_upper.stacked(problem.values) - later).astype(weights.dtype)
         of_logits_q = weights * (gap - jnp.sum(weights * gap))
         of_params_q = problem.grad(weights)
-        valid, rows = gradients.head_grads(problem.valid)(problem.params)
+        valid, rows, moves = _bilevel_upper.graded(problem.valid, problem.params)
         # Sorted: the heads, then ∇q.
         every = {f"head {name}": row for name, row in rows.items()} | {"q": of_params_q}
         gram = gradients.gramian(every)
         squared = gram[-1, -1] + jnp.sum(jnp.square(of_logits_q)).astype(gram.dtype)
         gram, cross = gram[:-1, :-1], gram[:-1, -1]
-        present = jnp.isfinite(jnp.diagonal(gram)) & jnp.isfinite(cross)
+        present = jnp.isfinite(jnp.diagonal(gram)) & jnp.isfinite(cross) & moves
         present = present & _bilevel_upper.with_data(valid)
         gram = jnp.where(present[:, None] & present[None, :], gram, 0.0)
         cross = jnp.where(present, cross, 0.0)

@@ -12,7 +12,6 @@ from headwise import _checks
 from headwise import _numerics
 from headwise import _products
 from headwise import balancers
-from headwise import gradients
 from headwise import solvers
 from headwise.training import _bilevel
 from headwise.training import _bilevel_upper
@@ -178,7 +177,8 @@ def moml(
 
     Returns:
         A method for `hw.training.make_bilevel_step`. The weights sum to 1;
-        `info.shares` is s, 0 for a head whose hypergradient is not finite.
+        `info.shares` is s, 0 for a head whose hypergradient is not finite, or whose
+        value no parameter moves.
 
     Raises:
         TypeError: `normalized` is no bool.
@@ -217,10 +217,11 @@ def moml(
         ahead, pull = jax.vjp(
             lambda logits: problem.ahead(jax.nn.softmax(logits)), upper.variables
         )
-        valid, grads = gradients.head_grads(problem.valid)(ahead)
+        valid, grads, moves = _bilevel_upper.graded(problem.valid, ahead)
         stack = jax.tree.map(lambda *heads: jnp.stack(heads), *grads.values())
         rows = lax.map(lambda grad: pull(grad)[0], stack)
-        present = _bilevel_upper.with_data(valid) & jnp.all(jnp.isfinite(rows), axis=1)
+        present = _bilevel_upper.with_data(valid) & moves
+        present = present & jnp.all(jnp.isfinite(rows), axis=1)
         rows = jnp.where(present[:, None], rows, 0.0)
         if normalized:
             lengths = jnp.linalg.norm(rows, axis=1, keepdims=True)

@@ -5,14 +5,18 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from headwise import _checks
 from headwise import _means
 from headwise import _numerics
 from headwise import balancers
+from headwise import gradients
 from headwise.training import _bilevel
 from headwise.typing import Array
+from headwise.typing import PyTree
+from headwise.typing import ValuesFn
 
 
 def stacked(values: dict[str, Array]) -> Array:
@@ -25,6 +29,23 @@ def with_data(values: dict[str, Array]) -> Array:
     """[H] bool, in the order of the dict: which heads have data in this batch."""
     here = _means.tally_of(values).here(values)
     return jnp.ones(len(values), bool) if here is None else here
+
+
+def graded(
+    values_fn: ValuesFn, params: PyTree
+) -> tuple[dict[str, Array], dict[str, PyTree], np.ndarray]:
+    """Values and gradients by head, and [H] which heads move a parameter at all.
+
+    One that moves none has a gradient of 0 wherever it is. To a method of least norm
+    that is the best combination there is, and nobody would be served.
+    """
+    plain = gradients.with_aux(_means.with_tally(values_fn, False), True)
+    values, (_, tally), backward = gradients.linearize(plain, params)
+    structure = jax.tree.structure(params)
+    rows = [jax.tree.unflatten(structure, row) for row in backward.rows()]
+    moves = np.array([any(flags) for flags in backward.reaches()])
+    values = _means.together(values, tally)
+    return values, dict(zip(backward.names, rows, strict=True)), moves
 
 
 class Upper(NamedTuple):

@@ -35,7 +35,15 @@ class Kept(NamedTuple):
 
     def gramian(self, over: Sequence[bool]) -> Array:
         """[H, H] over the flagged leaves."""
-        return gramian([_trees.chosen(row, over) for row in self.rows])
+        by_leaf = zip(
+            zip(*self.rows, strict=True), zip(*self.reached, strict=True), strict=True
+        )
+        return jnp.asarray(
+            sum(
+                _products.products(heads, _owner(flags))
+                for heads, flags in _trees.chosen(list(by_leaf), over)
+            )
+        )
 
     def trees(self, names: Sequence[str], params: PyTree) -> dict[str, PyTree]:
         """{name: gradient like the parameters}."""
@@ -88,6 +96,11 @@ class OneMorePass(NamedTuple):
 
 
 HeadGradients = Kept | OneMorePass
+
+
+def _owner(flags: Sequence[bool]) -> list[int] | None:
+    """The one head that moves a leaf, whose products alone are not 0; else None."""
+    return [h for h, on in enumerate(flags) if on] if sum(flags) == 1 else None
 
 
 def gramian(rows: Sequence[Sequence[Array]]) -> Array:

@@ -1,5 +1,6 @@
 """Layout: where the heads go in the leaves of the parameters."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 from typing import Literal
@@ -66,4 +67,9 @@ def make_layout(reached: list[Flags], wrt: Any, params: PyTree) -> Layout:
     if wrt is not None:
         return Layout(reached, _trees.selected("wrt", wrt, params))
     both = shared(reached)
-    return Layout(reached, both if any(both) else [True] * len(both))
+    if not any(both):
+        return Layout(reached, [True] * len(both))
+    # What a head that shares nothing moves: its length, and whether it is finite.
+    apart = [row for row in reached if not any(map(operator.and_, row, both))]
+    own = [any(row[i] for row in apart) for i in range(len(both))]
+    return Layout(reached, [on or mine for on, mine in zip(both, own, strict=True)])

@@ -110,6 +110,9 @@ class Signals(NamedTuple):
     """[H] bool; False where a head has no data. None means that all are there."""
     names: Names | None = None
     """Of the heads; a state of other heads is refused. None: only their number is."""
+    asked: Array | None = None
+    """[H] bool; False where a head shares no parameter with those that are asked about
+    and is a problem of its own: it is not `present` here. None means that all are."""
 
 
 class Decision(NamedTuple):
@@ -153,3 +156,6 @@ class Balancer(NamedTuple):
     static: bool = False
     """Weights do not depend on values or gradients: a head of weight 0 is left out by
     choice, and one that is not finite is never left out."""
+    alone: Callable[[Any], Array | float] | None = None
+    """`alone(state)` -> [H] or a number: the weight of a head that shares no parameter
+    with any other, where the balancer looks at gradients. None: 1, its own gradient."""

@@ -93,6 +93,8 @@ def config(
         _checks.below_one("momentum", momentum)
     _named.check("preferences", preferences, _checks.positive)
     plain = _from_gram.from_gram("config", solve, preferences)
+    # Relations between heads: for a head that shares nothing they say nothing.
+    plain = plain._replace(alone=None)
     if momentum is None:
         return plain
 

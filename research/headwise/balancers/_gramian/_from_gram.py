@@ -37,7 +37,7 @@ def from_gram(
         solve: (gram [H, H] with zeros for absent heads, present [H], preferences [H],
             signals) -> weights [H], whatever for absent heads.
         preferences: {name: scalar}, checked by the factory; None: 1 / number of present
-            heads.
+            heads. If given they are the weights of heads that share nothing.
         signals: other fields that must be there.
     """
 
@@ -63,7 +63,11 @@ def from_gram(
         kept = weights.astype(state.weights.dtype)
         return _types.Decision(weights), state._replace(weights=kept)
 
-    return _types.Balancer(init, update, "gramian")
+    def alone(state: GramState) -> Array:
+        return state.preferences
+
+    given = preferences is not None
+    return _types.Balancer(init, update, "gramian", alone=alone if given else None)
 
 
 def unit_rows(gram: Array) -> tuple[Array, Array, Array]:

@@ -23,7 +23,7 @@ class GradVacState(NamedTuple):
 
     names: _types.Names
     similarity: Array
-    """[G, H, H] averages of cosines, one matrix a group of parameters; 0 at first."""
+    """[H, H, G] averages of cosines, one matrix a group of parameters; 0 at first."""
 
 
 def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balancer:
@@ -97,7 +97,7 @@ def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balance
                     f"gradvac: expected params in init for groups={groups!r}, got None"
                 )
             count = max(group_of_leaf(params)) + 1
-        return GradVacState(names, jnp.zeros((count, heads, heads), jnp.float32))
+        return GradVacState(names, jnp.zeros((heads, heads, count), jnp.float32))
 
     def update(
         signals: _types.Signals, state: GradVacState
@@ -109,8 +109,10 @@ def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balance
         present = _signals.presence(signals)
         if groups == "whole":
             gram = _signals.present_gram(signals, present)
-            weights, seen = operate(gram, present, signals.key, state.similarity[0])
-            return _types.Decision(weights), state._replace(similarity=seen[None])
+            usual = state.similarity[..., 0]
+            weights, seen = operate(gram, present, signals.key, usual)
+            new = state._replace(similarity=seen[..., None])
+            return _types.Decision(weights), new
         assert signals.grads is not None
         names = state.names
         first = signals.grads[names[0]]
@@ -132,11 +134,11 @@ def gradvac(beta: float | Array = 0.01, groups: str = "whole") -> _types.Balance
                         if group == g
                     )
                 )
-                for g in range(state.similarity.shape[0])
+                for g in range(state.similarity.shape[-1])
             ]
         )
         keys = jax.random.split(signals.key, grams.shape[0])
-        several = jax.vmap(operate, in_axes=(0, None, 0, 0))
+        several = jax.vmap(operate, in_axes=(0, None, 0, -1), out_axes=(0, -1))
         weights, seen = several(grams, present, keys, state.similarity)
         direction = [
             _sum(weights[group], row) for row, group in zip(rows, of_leaf, strict=True)

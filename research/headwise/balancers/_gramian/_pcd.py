@@ -48,6 +48,7 @@ def pcd(
         A balancer that needs the gramian. The direction is as long as the primary
         head's gradient. Where the constraints cannot be met, and for one head: that
         gradient itself. Where the primary head is absent or its gradient is zero: 0.
+        Heads that share no parameter with it, not even through others, have weight 1.
 
     Raises:
         ValueError: `init` gets no head of that name; a number is out of its range.
@@ -122,6 +123,10 @@ def pcd(
         weights = mixed * factor * (least / size)
         sound = jnp.any(first & present) & (own > 0)
         weights = jnp.where(present & sound, weights, 0.0)
+        if signals.asked is not None:
+            # Of heads that share nothing with the primary one it has nothing to say.
+            related = jnp.any(first & signals.asked)
+            weights = jnp.where(related, weights, present.astype(weights.dtype))
         updates = _masked.counted_on(state.updates, present)
         new = state._replace(squared=squared, updates=updates)
         return _types.Decision(weights), new

@@ -73,4 +73,7 @@ def clipped(
         weights = _masked.zero_absent(weights, _signals.usable(signals))
         return _types.Decision(weights), state._replace(inner=inner)
 
-    return _wrapped.wrapped("clipped", balancer, init, update)
+    def alone(state: ClippedState) -> Array:
+        return jnp.clip(_wrapped.alone(balancer, state), lower, upper)
+
+    return _wrapped.wrapped("clipped", balancer, init, update, alone=alone)

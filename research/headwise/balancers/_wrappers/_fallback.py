@@ -91,7 +91,7 @@ def fallback(
     ) -> tuple[_types.Decision, FallbackState]:
         decision, inner = balancer.update(signals, state.inner)
         usable = _signals.usable(signals)
-        sound = jnp.all(usable)
+        sound = jnp.all(usable if signals.asked is None else usable | ~signals.asked)
         rest, moved = other.update(signals._replace(present=usable), state.otherwise)
         rest = rest._replace(weights=_masked.zero_absent(rest.weights, usable))
         weights = jnp.where(sound, decision.weights, rest.weights)

@@ -85,4 +85,8 @@ def rescaled(
         weights = jnp.where(good, unit * share, weights)
         return _types.Decision(weights, direction), state._replace(inner=inner)
 
-    return _wrapped.wrapped("rescaled", balancer, init, update)
+    def alone(state: RescaledState) -> Array | float:
+        del state
+        return 1.0 if isinstance(total, str) else total
+
+    return _wrapped.wrapped("rescaled", balancer, init, update, alone=alone)

@@ -97,6 +97,9 @@ def warm_up(
             fresh = _wrapped.chosen(state.updates > steps, fresh, state.inner)
         return state._replace(inner=fresh)
 
+    def alone(state: WarmUpState) -> Array:
+        return jnp.where(state.updates >= steps, _wrapped.alone(balancer, state), 1.0)
+
     return _wrapped.wrapped(
         "warm_up",
         balancer,
@@ -104,4 +107,5 @@ def warm_up(
         update,
         due=due if idle or balancer.due is not None else None,
         after=None if balancer.after is None else after,
+        alone=None if balancer.alone is None else alone,
     )

@@ -101,7 +101,10 @@ def with_preferences(
         inner = balancer.after(wide(values, state.preferences), state.inner)
         return state._replace(inner=inner)
 
+    def alone(state: WithPreferencesState) -> Array:
+        return state.preferences * _wrapped.alone(balancer, state)
+
     after_or_none = None if balancer.after is None else after
     return _wrapped.wrapped(
-        "with_preferences", balancer, init, update, after=after_or_none
+        "with_preferences", balancer, init, update, after=after_or_none, alone=alone
     )

@@ -21,9 +21,9 @@ def wrapped(
 ) -> _types.Balancer:
     """The inner balancer with other functions; what is not named is passed on.
 
-    The state of the wrapper must hold the inner one as `inner`: the inner `due` and
-    `after` act on that. It is looked at before anything else: whose it is, and of which
-    heads.
+    The state of the wrapper must hold the inner one as `inner`: the inner `due`,
+    `after` and `alone` act on that. It is looked at before anything else: whose it is,
+    and of which heads.
 
     Args:
         name: of the wrapper, for errors.
@@ -32,7 +32,7 @@ def wrapped(
         **changed: other fields of `Balancer` in which the wrapper differs, None among
             them.
     """
-    due, after = inner.due, inner.after
+    due, after, alone = inner.due, inner.after, inner.alone
     passed: dict[str, Any] = {}
     if due is not None:
         passed["due"] = lambda state: due(state.inner)
@@ -40,6 +40,8 @@ def wrapped(
         passed["after"] = lambda values, state: state._replace(
             inner=after(values, state.inner)
         )
+    if alone is not None:
+        passed["alone"] = lambda state: alone(state.inner)
     made = inner._replace(init=init, update=update, **{**passed, **changed})
 
     def checked_update(
@@ -57,6 +59,11 @@ def wrapped(
         return made.due(state)
 
     return made._replace(update=checked_update, due=checked_due)
+
+
+def alone(inner: _types.Balancer, state: Any) -> Array | float:
+    """The inner weight of heads that share nothing, from the wrapper's state."""
+    return 1.0 if inner.alone is None else inner.alone(state.inner)
 
 
 def check_balancer(argument: str, got: Any) -> None:
