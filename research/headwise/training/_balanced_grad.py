@@ -75,11 +75,10 @@ def balanced_grad(
     batches (`modo`, `sdmgrad`) gets as many equal parts of the first of `args` along
     the leading axis of its arrays: H passes through each of two parts, and one through
     the third if it wants three. For a balancer that looks at gradients a head whose
-    gradient is not finite counts as absent in that step; `info.present` says so.
-
-    Heads that share no parameter are problems of their own: such a balancer is asked
-    about each group of heads that are linked as if the others were not there, and a
-    head alone keeps its own gradient, with weight 1.
+    gradient is not finite counts as absent in that step; `info.present` says so. Heads
+    that share no parameter are problems of their own to it: it is asked about each
+    group of heads that are linked as if the others were not there, and a head alone
+    keeps its own gradient, with weight 1.
 
     Args:
         values_fn: `(params, *args) -> {name: scalar}`.
@@ -223,11 +222,12 @@ def balanced_grad_and_layout(
             grads = made_of.trees(names, params)
             return _decide.by_gradients(each, signals, state, gram, made_of, grads, own)
 
-        always = asked or (balancer.needs != "values" and balancer.due is None)
-        if isinstance(look, _look.Accumulated) or always:
+        if isinstance(look, _look.Accumulated) or asked:
             outcome = by_gradients()
         elif balancer.needs == "values":
             outcome = by_values(look)
+        elif balancer.due is None:
+            outcome = by_gradients()
         else:
             outcome = _decide.when_due(
                 balancer.due(state),
