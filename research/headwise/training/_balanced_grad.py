@@ -207,11 +207,12 @@ def balanced_grad_and_layout(
             grads = made_of.trees(names, params)
             return _decide.by_gradients(each, signals, state, gram, made_of, grads, own)
 
-        always = asked or (balancer.needs != "values" and balancer.due is None)
-        if isinstance(look, _look.Accumulated) or always:
+        if isinstance(look, _look.Accumulated) or asked:
             outcome = by_gradients()
         elif balancer.needs == "values":
             outcome = by_values(look)
+        elif balancer.due is None:
+            outcome = by_gradients()
         else:
             outcome = _decide.when_due(
                 balancer.due(state),

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from headwise import _products
+from headwise import _trees
 from headwise import balancers
 from headwise.training import _layout
 from headwise.typing import Array
@@ -87,10 +88,11 @@ def apart(
     ) -> tuple[balancers.Decision, Any]:
         here = balancers.presence(signals)
         answers = []
-        for mask in map(jnp.asarray, masks):
-            shown = signals._replace(present=here & mask, asked=mask)
+        for asked in map(jnp.asarray, masks):
+            shown = signals._replace(present=here & asked, asked=asked)
             answers.append(balancer.update(shown, state))
-        decisions, states = zip(*answers, strict=True)
+        decisions = [decision for decision, _ in answers]
+        states = [new for _, new in answers]
         alone = 1.0 if balancer.alone is None else balancer.alone(state)
         weights = jnp.where(here, alone, 0.0).astype(decisions[0].weights.dtype)
         for mask, decision in zip(masks, decisions, strict=True):
@@ -98,9 +100,10 @@ def apart(
         direction = None
         if decisions[0].direction is not None:
             direction = _direction(signals, weights, reached, groups, decisions)
+        new = states[0]
         if len(groups) > 1:
-            states = [_joined(names, groups, masks, params, states)]
-        return balancers.Decision(weights, direction), states[0]
+            new = _joined(names, groups, masks, params, states)
+        return balancers.Decision(weights, direction), new
 
     return balancer._replace(update=update)
 
@@ -152,12 +155,12 @@ def _joined(
     alone were absent in every answer.
     """
     shapes = [(len(names), *jnp.shape(p)) for p in jax.tree.leaves(params)]
-    structure = jax.tree.structure(params)
+    structure = _trees.structure(params)
     group_of = {names[h]: g for g, group in enumerate(groups) for h in group}
 
     def is_stacked(tree: Any) -> bool:
         """Like the parameters, with a leading axis of heads."""
-        alike = jax.tree.structure(tree) == structure
+        alike = _trees.structure(tree) == structure
         return alike and [jnp.shape(x) for x in jax.tree.leaves(tree)] == shapes
 
     def is_by_name(tree: Any) -> bool:
