@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from headwise import _trees
 from headwise import gradients
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -141,7 +140,7 @@ def init_bilevel_state(
         0 [0.1 0.1]
     """
     params = jax.tree.map(jnp.asarray, params)
-    state = BilevelState(
+    return BilevelState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         rest=rest,
@@ -149,4 +148,3 @@ def init_bilevel_state(
         upper=method.init(names),
         key=jax.random.key(0) if key is None else key,
     )
-    return _trees.separate(state)

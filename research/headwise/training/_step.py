@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
@@ -81,7 +80,7 @@ def init_state(
         0 [1.]
     """
     params = jax.tree.map(jnp.asarray, params)
-    state = TrainState(
+    return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         rest=rest,
@@ -89,7 +88,6 @@ def init_state(
         balancer=balancer.init(names, params),
         key=jax.random.key(0) if key is None else key,
     )
-    return _trees.separate(state)
 
 
 def make_step(
