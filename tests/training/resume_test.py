@@ -339,6 +339,23 @@ def test_a_generator_goes_on_where_it_stands(tmp_path, caplog):
     assert state.params["p"] == fit(None, 7, batches=np.float32)[0].params["p"]
 
 
+def test_checkpoints_of_version_0_2_go_on(tmp_path):
+    """They hold the tree of the state, and a note that is no dict of ours."""
+    from orbax.checkpoint import v1 as ocp
+
+    parts = {"optimizer": optax.adam(0.1), "rest": {"list": [jnp.ones(2), jnp.ones(1)]}}
+    state, _ = run(None, 4, **parts)
+    with ocp.training.Checkpointer(tmp_path / "checkpoints") as checkpointer:
+        checkpointer.save(4, state, custom_metadata={"note": None})
+    words = r"params/p: float32\[\] in the checkpoint, float32\[3\] now"
+    with pytest.raises(hw.training.WorkdirError, match=words):
+        run(tmp_path, 6, **parts | {"params": {"p": jnp.zeros(3)}})
+    resumed, whole = run(tmp_path, 6, **parts)[0], run(None, 6, **parts)[0]
+    assert jax.tree.structure(resumed) == jax.tree.structure(whole)
+    for one, other in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole)):
+        assert jnp.array_equal(one, other)
+
+
 def test_a_damaged_checkpoint_is_named_with_the_way_out(tmp_path):
     for steps in (1, 2):
         run(tmp_path, steps)

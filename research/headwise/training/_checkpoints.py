@@ -109,9 +109,16 @@ class Checkpoints:
         if self.latest is None:
             raise FileNotFoundError("no checkpoint to restore")
         like = jax.tree.map(jnp.asarray, like)
-        saved, lines = self._kept().get("state"), list(others)
-        if saved is not None:
-            lines += _described.differences(saved, _described.describe(like))
+        now, saved, tree = _described.describe(like), self._kept().get("state"), None
+        if saved is None:  # an older one: the tree itself, without types
+            with self._reading():
+                tree = self._checkpointer.metadata(self.latest).metadata
+                if not jax.tree.leaves(tree):
+                    raise ValueError("no names of arrays")
+            saved = now | {"leaves": _described.describe(tree)["leaves"]}
+            keys = {n: x for n, x in now["leaves"].items() if x.startswith("key<")}
+            saved["leaves"] |= {n: x for n, x in keys.items() if n in saved["leaves"]}
+        lines = [*others, *_described.differences(saved, now)]
         if lines:
             raise _workdir.WorkdirError(
                 f"{self.folder}: the checkpoint of step {self.latest} is of another "
@@ -120,18 +127,15 @@ class Checkpoints:
                 + "\n(give another folder)"
             )
         leaves, structure = jax.tree.flatten(like)
-        wanted = [
-            jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding) for x in leaves
-        ]
-        if saved is None:  # an older one: the state as it was
-            return self._load(jax.tree.unflatten(structure, wanted))
-        found = self._load(_by_name(like, wanted))
+        wanted: Any = _by_name(like, list(map(_abstract, leaves)))
+        if tree is not None:
+            rows = [wanted[name] for name in _described.names(tree)]
+            wanted = jax.tree.unflatten(jax.tree.structure(tree), rows)
+        with self._reading():
+            loaded = self._checkpointer.load(self.latest, wanted)
+        found = _by_name(loaded, jax.tree.leaves(loaded))
         named = zip(_described.names(like), leaves, strict=True)
         return jax.tree.unflatten(structure, [found.get(n, x) for n, x in named])
-
-    def _load(self, wanted: PyTree) -> Any:
-        with self._reading():
-            return self._checkpointer.load(self.latest, wanted)
 
     def _kept(self) -> dict[str, Any]:
         if self.latest is None:
@@ -162,3 +166,7 @@ def _by_name(tree: PyTree, leaves: Sequence[Any]) -> dict[str, Any]:
     """{name: leaf}. What is empty is left out: the files could not hold it."""
     named = zip(_described.names(tree), leaves, strict=True)
     return {name: x for name, x in named if x.size}
+
+
+def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
