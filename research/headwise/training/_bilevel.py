@@ -152,7 +152,7 @@ def init_bilevel_state(
         0 [0.1 0.1]
     """
     params = jax.tree.map(jnp.asarray, params)
-    return BilevelState(
+    state = BilevelState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         rest=rest,

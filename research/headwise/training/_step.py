@@ -92,7 +92,7 @@ def init_state(
         0 [1.]
     """
     params = jax.tree.map(jnp.asarray, params)
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         rest=rest,
