@@ -160,7 +160,9 @@ def test_a_policy_loss_beside_a_regression_trains_both(name):
     state = T.init_state(["mse", "policy"], make_params(), optimizer, balancer)
     batches = jnp.stack([BATCH] * 300)
     state, info = jax.jit(lambda s: jax.lax.scan(step, s, batches))(state)
+    # `db_mtl` makes gradients equally long: that of the policy is 1,000 times shorter.
+    largest = 1e5 if name == "db_mtl" else 100
     for weights in info.weights.values():
-        assert ((weights > 0.01) & (weights < 100)).all()
+        assert ((weights > 0.01) & (weights < largest)).all()
     assert info.values["mse"][-1] < 0.5 * info.values["mse"][0]
     assert np.isfinite(state.params["trunk"]).all()
