@@ -164,5 +164,11 @@ def test_a_policy_loss_beside_a_regression_trains_both(name):
     largest = 1e5 if name == "db_mtl" else 100
     for weights in info.weights.values():
         assert ((weights > 0.01) & (weights < largest)).all()
-    assert info.values["mse"][-1] < 0.5 * info.values["mse"][0]
+    mse, policy = info.values["mse"], info.values["policy"]
+    if name == "db_mtl":  # both fall, until two gradients of one length cancel
+        assert mse[-1] < mse[0]
+        assert policy[-1] < policy[0]
+        assert info.grad_norm[-1] < 0.01 * info.grad_norm[60]
+    else:
+        assert mse[-1] < 0.5 * mse[0]
     assert np.isfinite(state.params["trunk"]).all()
