@@ -19,6 +19,7 @@ def marked():
         due=lambda state: state % 2 == 0,
         after=lambda values, state: state + 10 * jnp.sum(values),
         batches=2,
+        static=True,
         alone=lambda state: 0.5 + 0 * state,
     )
 
@@ -45,7 +46,7 @@ def test_all_fields_are_passed_on(name):
         for field, default in hw.balancers.Balancer._field_defaults.items()
     )
     outer = AROUND[name](inner)
-    assert (outer.needs, outer.batches) == ("gramian", 2)
+    assert (outer.needs, outer.batches, outer.static) == ("gramian", 2, True)
     state = outer.init(_inner.NAMES)
     dues = []
     for _ in range(3):
