@@ -1,5 +1,6 @@
 """Static misuse of options that several transforms share is named."""
 
+import jax
 import jax.numpy as jnp
 import optax
 import pytest
@@ -49,3 +50,21 @@ def test_relative():
 def test_depth(report, depth):
     with pytest.raises(ValueError, match="depth: expected a positive int, got"):
         report(depth)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_arrays_written_in_place_are_refused(compiled):
+    """Taken apart, the equations around a reference gave 12 for 27; w^3 at 3."""
+
+    def in_place(p):
+        w = p["x"]["w"]
+        ref = jax.new_ref(1.0 * w)
+        ref[...] = ref[...] * w
+        return {"a": ref[...] * w, "b": w**2}
+
+    f = jax.jit(in_place) if compiled else in_place
+    for transform in (hw.head_grads, hw.head_gramian):
+        with pytest.raises(ValueError, match=r"written in place \(jax.new_ref\)"):
+            transform(f)(PARAMS)
+    assert hw.routing(f, PARAMS).reaches["a"] == {"x": {"w": True}}
+    assert jax.jacrev(f)(PARAMS)["a"] == {"x": {"w": 27.0}}

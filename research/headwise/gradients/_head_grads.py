@@ -124,7 +124,7 @@ def head_grads(
         TypeError: `values_fn` is no callable, or returns no dict or no floating value;
             params holds a leaf that is not floating (its path is named).
         ValueError: a value is not a scalar; params is empty; `wrt` selects nothing;
-            unknown `method`.
+            unknown `method`; the model writes an array in place (`jax.new_ref`).
 
     Example:
         >>> def values_fn(p):

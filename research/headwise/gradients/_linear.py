@@ -122,6 +122,17 @@ def linearize(
     return values, aux, _analysed(values, leaves, program)
 
 
+def _refuse_references(equations: Sequence[Any]) -> None:
+    """Raises where an equation tells others by what it writes, not by its results."""
+    for eqn in equations:
+        if any(hasattr(v.aval, "inner_aval") for v in (*eqn.invars, *eqn.outvars)):
+            raise ValueError(
+                "values_fn: expected new arrays on the way from the parameters to the "
+                "values, got one that is written in place (jax.new_ref); use "
+                "x.at[...].set(...), or jax.jacrev for such a model"
+            )
+
+
 def _analysed(
     values: dict[str, Array], leaves: Sequence[Array], program: Any
 ) -> Linear:
@@ -131,6 +142,7 @@ def _analysed(
     leads to is known when all that uses its results has been seen.
     """
     inputs, results, equations, constants = _equations.written_out(program)
+    _refuse_references(equations)
     linear = set(inputs)
     ours, other = [], []
     for eqn in equations:
