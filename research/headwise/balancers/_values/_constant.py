@@ -21,9 +21,6 @@ class ConstantState(NamedTuple):
     """[H]"""
 
 
-ConstantState.settings = ("weights",)  # type: ignore[attr-defined]
-
-
 def constant(weights: _named.Given = None) -> _types.Balancer:
     """Static weights: total = Σ w_h value_h.
 
