@@ -4,11 +4,14 @@ The model runs once on it, forward alone, in a program of its own: the step's is
 would be without. What is found there is listed in `headwise._look`.
 """
 
+import logging
 from typing import Any
 
 import jax
 
 from headwise import _look
+
+_LOG = logging.getLogger("headwise")
 
 
 def check_first_batch(step: Any, state: Any, batch: Any) -> None:
@@ -33,7 +36,9 @@ def check_first_batch(step: Any, state: Any, batch: Any) -> None:
     try:
         key = jax.random.fold_in(state.key, state.step)
         results = jax.device_get(jax.jit(run)(state.params, batch, state.rest, key))
-    except Exception:  # seen through jit, vmap or scan of the user's, or not at all
+    except Exception as error:  # a jit, vmap or scan of the user's may hide the losses
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        _LOG.info("the first batch was not looked at: %s", reason)
         return
     for (name, found), (ok, least, most) in zip(texts, results, strict=True):
         if not ok and found.always:
