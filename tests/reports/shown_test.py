@@ -1,5 +1,7 @@
 """How numbers, names and crowds look: digits, escapes, columns that line up, labels."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import pytest
 import rich.cells
@@ -84,9 +86,22 @@ def test_names_are_written_out_and_line_up(name):
     }
     assert len(ends) == 1
     assert max(map(rich.cells.cell_len, table.splitlines())) <= 100
-    ax = hw.reports.front_picture(records, name, "n", higher)
-    ax.figure.canvas.draw()  # warnings of glyphs and errors of mathematics come here
-    assert len(ax.get_legend().get_texts()) == 3
+
+
+@pytest.mark.parametrize("names", [NAMES[:6], NAMES[6:]])
+def test_names_are_drawn(names):
+    """What matplotlib cannot draw it says in warnings, and of mathematics in errors."""
+    records = [
+        record(1.0, **dict.fromkeys(names, i)) | {"settings": {"balancer": name}}
+        for i, name in enumerate(names[:6])
+    ]
+    higher = dict.fromkeys(names, True)
+    for x, y in itertools.pairwise(names[-2:] + names[:1]):
+        ax = hw.reports.front_picture(records, x, y, higher)
+        ax.figure.canvas.draw()
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert len(labels) == 2 + len(records)
+    assert len(set(labels)) == len(labels)
     hw.reports.weights_picture(records, higher).canvas.draw()
 
 
