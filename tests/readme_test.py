@@ -2,6 +2,8 @@
 
 import pathlib
 
+import headwise as hw
+from experiments.tasks import brain
 from tests import _pages
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -10,6 +12,16 @@ ROOT = pathlib.Path(__file__).parents[1]
 def test_example_runs_as_written():
     namespace = _pages.run_page(ROOT / "README.md")
     assert namespace["report"].names == ("y1", "y2")
+
+
+def test_the_demos_table_and_verdict_are_what_its_trials_say():
+    """`trials.jsonl` of `make demo`, without times and versions."""
+    records = hw.sweeps.read(ROOT / "tests/reports/brain_trials.jsonl")
+    title = "mean ± standard deviation over 3 seeds, held-out data"
+    table = hw.reports.sweep_table(records, brain.SPEC.metrics, title)
+    verdict = hw.reports.verdict(records, brain.SPEC.metrics)
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"```\n{table}\n\n{verdict}\n```" in text
 
 
 def test_links_and_folders_exist():

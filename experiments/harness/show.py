@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 import headwise as hw
+from experiments.harness import text
 from experiments.harness.spec import Experiment
 from experiments.harness.spec import Spec
 
@@ -49,11 +50,11 @@ def show_sweep(
     title = f"mean ± standard deviation over {seeds} seeds, held-out data"
     table = hw.reports.sweep_table(records, spec.metrics, title)
     verdict = hw.reports.verdict(records, spec.metrics)
-    text = f"{table}\n\n{verdict}\n"
+    lines = f"{table}\n\n{verdict}\n"
     if spec.remark:
-        text += f"\n{spec.remark}\n"
-    print(f"\n{text}")
-    (folder / "table.txt").write_text(text)
+        lines += f"\n{spec.remark}\n"
+    print(f"\n{lines}")
+    (folder / "table.txt").write_text(lines)
     x, y = spec.front
     front = hw.reports.front_picture(records, x, y, spec.metrics)
     front.figure.savefig(folder / "front.png", dpi=110)
@@ -68,4 +69,7 @@ def best_weights(spec: Spec, records: Sequence[hw.sweeps.Record]) -> dict[str, f
     rows = [row for row in hw.reports.summary(records) if row["mean"]]
     if not rows:
         raise FloatingPointError("every trial of the sweep diverged")
+    known = sorted({name for row in rows for name in row["mean"]})
+    text.known_names("SPEC.metrics", [metric], known)
+    rows = [row for row in rows if metric in row["mean"]]
     return (max if more else min)(rows, key=lambda row: row["mean"][metric])["weights"]

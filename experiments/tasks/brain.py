@@ -13,7 +13,7 @@ Expected:  Dice of the tissue classes 0.85 at bias=0.01 t1=0.1 tissue=1, and 0.7
            no better for it (R² 0.05 to 0.11 at any weight; that is not much).
 Caution:   the grid, the learning rate and strengths were chosen while looking at the
            held-out patches. Of three grids tried, one (bias 0.01 or 0.3, t1 0.1, 0.3
-           or 1) showed no difference in Dice beyond chance (p = 0.19).
+           or 1) showed no difference in Dice beyond chance (p = 0.20).
 """
 
 import functools

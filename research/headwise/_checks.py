@@ -4,6 +4,7 @@ Values are never inspected here, only names, shapes, dtypes and structure, so ev
 check costs nothing inside `jax.jit`.
 """
 
+import difflib
 import math
 import numbers
 import operator
@@ -36,11 +37,15 @@ def same_names(argument: str, expected: Iterable[str], got: Iterable[str]) -> No
 
 
 def known_names(argument: str, known: Iterable[str], got: Iterable[str]) -> None:
-    """Raises ValueError if `got` holds a name that is not in `known`."""
+    """Raises ValueError if a name of `got` is not in `known`; says what is near."""
+    known = [*known]
     unknown = set(got) - set(known)
     if unknown:
+        texts = [str(name) for name in known]
+        near = {n for u in unknown for n in difflib.get_close_matches(str(u), texts, 1)}
+        meant = f", did you mean {listing(near)}" if near else ""
         raise ValueError(
-            f"{argument}: unknown names {listing(unknown)}; expected some of "
+            f"{argument}: unknown names {listing(unknown)}{meant}; expected some of "
             f"{listing(known)}"
         )
 

@@ -1,5 +1,7 @@
 """Fronts against brute force, hypervolumes and drops by hand."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,36 @@ def test_front_against_brute_force(seed):
     )
 
 
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_front_of_more_than_a_block_against_all_pairs(objectives):
+    """Random, tied and all-on-the-front points, many times what is compared at once."""
+    rng = np.random.default_rng(objectives)
+    simplex = rng.dirichlet(np.ones(objectives), 700)  # nobody beats anybody
+    for points in (
+        rng.normal(size=(700, objectives)),
+        rng.integers(0, 6, (700, objectives)).astype(float),
+        np.round(np.concatenate([simplex[:350], simplex[:350]]), 3),
+        np.where(rng.random((700, objectives)) < 0.1, np.inf, simplex),
+    ):
+        points[rng.random(points.shape) < 0.01] = np.nan
+        points[rng.random(points.shape) < 0.01] = -0.0
+        whole = ~np.isnan(points).any(axis=1)
+        no_worse = (points[:, None] <= points).all(axis=2)
+        better = (points[:, None] < points).any(axis=2)
+        beaten = (no_worse & better & whole[:, None]).any(axis=0)
+        np.testing.assert_array_equal(hw.pareto.front(points), whole & ~beaten)
+
+
+def test_front_of_many_points_is_quick():
+    """20,000 points compared with one another took 22 s and N² memory."""
+    points = np.random.default_rng(0).dirichlet(np.ones(2), 20_000)
+    assert hw.pareto.front(points).all()
+    start = time.perf_counter()
+    points = np.random.default_rng(0).normal(size=(20_000, 4))
+    assert hw.pareto.front(points).sum() > 100
+    assert time.perf_counter() - start < 5.0
+
+
 def test_front_edges():
     assert hw.pareto.front([[2, 1], [2, 1], [3, 1]]).tolist() == [True, True, False]
     assert hw.pareto.front([[1, 4], [4, 1], [0, 0]], True).tolist() == [
@@ -46,6 +78,9 @@ def test_front_edges():
     assert hw.pareto.front([[np.nan, 0], [1, 1]]).tolist() == [False, True]
     assert hw.pareto.front(np.zeros((0, 3))).tolist() == []
     assert hw.pareto.front([[7.0]]).tolist() == [True]
+    assert hw.pareto.front(np.zeros((3, 0))).tolist() == [True] * 3
+    assert hw.pareto.front([[np.inf, np.inf]]).tolist() == [True]
+    assert hw.pareto.front(np.full((2, 3), np.nan)).tolist() == [False, False]
 
 
 @pytest.mark.parametrize("higher", [[True], [True, False], [[True, False, True]]])
@@ -129,3 +164,12 @@ def test_delta_m_does_not_depend_on_the_order():
 def test_delta_m_names_misuse(baseline, higher, words):
     with pytest.raises(ValueError, match=words):
         hw.pareto.delta_m({"a": 1.0, "b": 2.0}, baseline, higher)
+
+
+def test_delta_m_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="metrics: expected one or more, got none"):
+        hw.pareto.delta_m({}, {}, {})
+    with pytest.raises(TypeError, match="baseline: expected a dict by name of metric"):
+        hw.pareto.delta_m({"a": 1.0}, [1.0], {"a": True})
+    with pytest.raises(TypeError, match=r"higher.*a.*: expected True or False, got 1"):
+        hw.pareto.delta_m({"a": 1.0}, {"a": 1.0}, {"a": 1})

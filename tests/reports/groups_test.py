@@ -70,16 +70,21 @@ def test_rows_by_one_setting_say_what_they_pool(crossed):
 
 
 def test_pooled_trials_are_compared_with_those_of_the_same_settings(crossed):
-    """m differs by 10 for every rate and seed: a paired difference without spread."""
+    """m differs by 10 for every rate and seed: four pairs of one sign, p = 2 / 2^4."""
+    text = hw.reports.verdict(crossed, HIGHER, level=0.2, by=("balancer",))
+    assert text == (
+        "m: the balancer matters (p = 0.12): 12.000 at balancer=mgda, 2.000 at "
+        "balancer=equal, trials ± 0.816"
+    )
     text = hw.reports.verdict(crossed, HIGHER, by=("balancer",))
     assert text == (
-        "m: the balancer matters (p = 0.00): 12.000 at balancer=mgda, 2.000 at "
-        "balancer=equal, trials ± 0.816"
+        "m: too few trials to tell (the least possible p is 0.12; 6 could decide): "
+        "2.000 to 12.000, trials ± 0.816"
     )
     text = hw.reports.verdict(crossed[:4], HIGHER)
     assert text == (
-        "m: the lr matters (p = 0.00): 2.500 at lr=0.02, 1.500 at lr=0.01, "
-        "seeds ± 0.707"
+        "m: too few seeds to tell (the least possible p is 0.5; 6 could decide): "
+        "1.500 to 2.500, seeds ± 0.707"
     )
 
 
@@ -150,11 +155,6 @@ def test_names_that_are_not_there_are_named(show):
         show(["rate"])
     with pytest.raises(TypeError, match=r"by: expected a sequence of names.*'lr'"):
         show("lr")
-
-
-def test_level_is_a_probability():
-    with pytest.raises(ValueError, match="level: expected a number in"):
-        hw.reports.verdict([record(1.0)], HIGHER, level=5)
 
 
 def test_pictures_by_setting(crossed):

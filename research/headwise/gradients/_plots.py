@@ -9,10 +9,7 @@ from headwise import _figures
 
 def _colours(names: tuple[str, ...]) -> dict[str, Any]:
     """A colour for every head; no two alike up to 20."""
-    from matplotlib import colormaps
-
-    table = colormaps["tab10" if len(names) <= 10 else "tab20"]
-    return {name: table(i % table.N) for i, name in enumerate(names)}
+    return dict(zip(names, _figures.colours(len(names)), strict=True))
 
 
 def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:

@@ -8,6 +8,9 @@ import numpy as np
 
 from headwise import _checks
 
+_BLOCK = 256
+"""Points that are compared with the front at a time."""
+
 
 def _points(argument: str, points: Any) -> np.ndarray:
     table = np.asarray(points, np.float64)
@@ -24,7 +27,8 @@ def front(points: Any, higher: Sequence[bool] | bool = False) -> np.ndarray:
         higher: whether more is better, for all or one flag an objective.
 
     Returns:
-        [N] bool. Equal points are all on it or all off it.
+        [N] bool. Equal points are all on it or all off it. Two objectives take the
+        time of sorting, more that of comparing every point with the front.
 
     Raises:
         ValueError: `points` is not [N, M], or the number of flags is not M. TypeError:
@@ -43,11 +47,49 @@ def front(points: Any, higher: Sequence[bool] | bool = False) -> np.ndarray:
             f"higher: expected {table.shape[1]} flags, got shape {flags.shape}"
         )
     cost = np.where(flags, -table, table)
-    valid = ~np.any(np.isnan(cost), axis=1)
-    no_worse = np.all(cost[:, None, :] <= cost[None, :, :], axis=2)
-    better = np.any(cost[:, None, :] < cost[None, :, :], axis=2)
-    dominated = np.any(no_worse & better & valid[:, None], axis=0)
-    return np.asarray(valid & ~dominated)
+    on_front = ~np.any(np.isnan(cost), axis=1)
+    if cost.shape[1] and np.any(on_front):
+        distinct, which = _distinct(cost[on_front])
+        on_front[on_front] = _undominated(distinct)[which]
+    return on_front
+
+
+def _distinct(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct rows, by their first entry, then the second, ...; which is which."""
+    order = np.lexsort(rows.T[::-1])
+    rows = rows[order]
+    new = np.append(True, np.any(rows[1:] != rows[:-1], axis=1))
+    which = np.empty(len(rows), np.int64)
+    which[order] = np.cumsum(new) - 1
+    return rows[new], which
+
+
+def _undominated(rows: np.ndarray) -> np.ndarray:
+    """Which rows, as `_distinct` orders them, are no other's worse: only earlier ones.
+
+    Of two objectives the least second so far decides. Otherwise blocks are compared
+    with the front so far, then within: memory grows with the front, not with N².
+    """
+    if rows.shape[1] == 2:
+        least = np.minimum.accumulate(rows[:, 1])
+        return np.append(True, rows[1:, 1] < least[:-1])
+    on_front, front_so_far = [], rows[:0]
+    for start in range(0, len(rows), _BLOCK):
+        block = rows[start : start + _BLOCK]
+        good = ~np.any(_no_worse(front_so_far, block), axis=0)
+        rest = block[good]
+        good[good] = ~np.any(np.triu(_no_worse(rest, rest), 1), axis=0)
+        on_front.append(good)
+        front_so_far = np.concatenate([front_so_far, block[good]])
+    return np.concatenate(on_front)
+
+
+def _no_worse(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """[some, others] bool: the one is as good as the other in every objective."""
+    result = np.ones((len(some), len(others)), bool)
+    for a, b in zip(some.T, others.T, strict=True):
+        result &= a[:, None] <= b
+    return result
 
 
 def hypervolume(points: Any, reference: Sequence[float]) -> float:
@@ -101,7 +143,8 @@ def delta_m(
         higher: {name: whether more is better}.
 
     Raises:
-        ValueError: names differ, or a baseline is 0.
+        ValueError: no metrics, names differ, or a baseline is 0. TypeError: no dicts,
+            or a flag is neither True nor False.
 
     Example:
         >>> round(hw.pareto.delta_m(
@@ -113,10 +156,20 @@ def delta_m(
     References:
         Maninis et al., "Attentive single-tasking of multiple tasks", CVPR 2019.
     """
+    given = {"metrics": metrics, "baseline": baseline, "higher": higher}
+    for argument, got in given.items():
+        if not isinstance(got, Mapping):
+            raise TypeError(
+                f"{argument}: expected a dict by name of metric, got "
+                f"{type(got).__name__}"
+            )
+    if not metrics:
+        raise ValueError("metrics: expected one or more, got none")
     _checks.same_names("baseline", metrics, baseline)
     _checks.same_names("higher", metrics, higher)
     total = 0.0
     for name, value in metrics.items():
+        _checks.boolean(f"higher[{name!r}]", higher[name])
         if baseline[name] == 0:
             raise ValueError(f"baseline[{name!r}]: expected other than 0")
         sign = -1.0 if higher[name] else 1.0

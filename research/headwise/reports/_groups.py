@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from headwise import _checks
 from headwise import _records
+from headwise import _text
 
 Record = Mapping[str, Any]
 Column = tuple[str, str]
@@ -92,7 +93,7 @@ def labels(
     fixed = [column for column in chosen if column not in varied]
     notes = [f"{_label(rows[0], fixed)} throughout"] if varied and fixed else []
     over = dict.fromkeys(name for row in rows for name in row["pooled"])
-    notes += [f"pooled over {', '.join(over)}"] if over else []
+    notes += [_text.printable(f"pooled over {', '.join(over)}")] if over else []
     if not varied:
         return [_label(row, chosen) or "all trials" for row in rows], "; ".join(notes)
     names = _whole_names(rows, varied)
@@ -118,7 +119,7 @@ def _whole_names(
 ) -> list[str]:
     """The rows by what varies, with as few digits as tell them apart."""
     names: list[str] = []
-    for digits in (3, 6, 17):
+    for digits in (3, 6, None):
         names = [_label(row, varied, digits) for row in rows]
         if len(set(names)) == len(names):
             break
@@ -162,14 +163,23 @@ def _varies(records: Iterable[Record], column: Column) -> bool:
     return len({_text_of(_value(record, column)) for record in records}) > 1
 
 
-def _label(row: Mapping[str, Any], chosen: Iterable[Column], digits: int = 6) -> str:
-    """What a row has in the chosen columns: `balancer=constant a=1 b=0.3`."""
+def _label(
+    row: Mapping[str, Any], chosen: Iterable[Column], digits: int | None = 6
+) -> str:
+    """What a row has in the chosen columns: `balancer=constant a=1 b=0.3`.
+
+    Names stand as they can be printed; None are all digits.
+    """
     parts = []
     for column in chosen:
         value = _value(row, column)
         if isinstance(value, float):
-            parts.append(f"{column[1]}={value:.{digits}g}")
+            text = repr(float(value)) if digits is None else f"{value:.{digits}g}"
+        elif isinstance(value, str):
+            text = value
         elif value is not _MISSING:
-            text = value if isinstance(value, str) else json.dumps(value)
-            parts.append(f"{column[1]}={text}")
+            text = json.dumps(value)
+        else:
+            continue
+        parts.append(_text.printable(f"{column[1]}={text}"))
     return " ".join(parts)

@@ -1,24 +1,14 @@
 """Means and spreads over the seeds, as data."""
 
+import math
 from collections.abc import Iterable
-from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from headwise.reports import _given
 from headwise.reports import _groups
-
-
-def flat(metrics: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """Nested metrics as {"a/b": float}; what was not finite is NaN."""
-    columns: dict[str, float] = {}
-    for name, value in metrics.items():
-        if isinstance(value, Mapping):
-            columns |= flat(value, f"{prefix}{name}/")
-        else:
-            columns[prefix + name] = np.nan if value is None else float(value)
-    return columns
 
 
 def summary(
@@ -28,7 +18,8 @@ def summary(
 
     Args:
         records: of `hw.sweeps.run` or `read`. Trials that are not finite are left out
-            of the statistics and counted in `diverged`.
+            of the statistics and counted in `diverged`; so is, of one metric, a trial
+            that lacks it.
         by: what tells the rows apart: names of settings and heads, `"weights"` for
             all heads. None: the weights and every setting that varies.
 
@@ -36,10 +27,13 @@ def summary(
         One dict a row, in the order of the records: {"weights", "settings" (those in
         which all its records agree), "pooled" (names of those in which they differ),
         "count", "diverged", "mean" {metric: float}, "std" {metric: float}, "metrics"
-        {metric: list}}; std is that of a sample (divisor n - 1), NaN for one trial.
+        {metric: list}}; std is that of a sample (divisor n - 1), NaN for one value.
+        The lists have an entry for each of the `count` finite trials, NaN where it has
+        no value; a metric without any has no mean.
 
     Raises:
-        ValueError: `by` holds a name that is neither a head nor a setting.
+        ValueError, TypeError: something that is no record. ValueError: `by` holds a
+            name that is neither a head nor a setting.
 
     Example:
         >>> records = [
@@ -50,15 +44,17 @@ def summary(
         >>> print(row["mean"], row["std"]["m"] == 2**0.5)
         {'m': 2.0} True
     """
-    records = list(records)
+    records = _given.records(records)
     groups = _groups.grouped(records, _groups.columns(records, by))
     return [_row(group) for group in groups.values()]
 
 
 def _row(group: Sequence[_groups.Record]) -> dict[str, Any]:
-    finite = [flat(record["metrics"]) for record in group if record["finite"]]
-    names = list(finite[0]) if finite else []
-    columns = {name: [metrics[name] for metrics in finite] for name in names}
+    finite = [_given.flat(record["metrics"]) for record in group if record["finite"]]
+    names = dict.fromkeys(name for metrics in finite for name in metrics)
+    columns = {n: [metrics.get(n, math.nan) for metrics in finite] for n in names}
+    values = {n: [v for v in c if not math.isnan(v)] for n, c in columns.items()}
+    values = {n: c for n, c in values.items() if c}
     return {
         "weights": _groups.shared(group, "weights"),
         "settings": _groups.shared(group, "settings"),
@@ -66,9 +62,9 @@ def _row(group: Sequence[_groups.Record]) -> dict[str, Any]:
         "count": len(finite),
         "diverged": len(group) - len(finite),
         "metrics": columns,
-        "mean": {n: float(np.mean(c)) for n, c in columns.items()},
+        "mean": {n: float(np.mean(c)) for n, c in values.items()},
         "std": {
-            n: float(np.std(c, ddof=1)) if len(c) > 1 else float("nan")
-            for n, c in columns.items()
+            n: float(np.std(c, ddof=1)) if len(c) > 1 else math.nan
+            for n, c in values.items()
         },
     }

@@ -1,15 +1,17 @@
 """The table of a sweep, for a terminal."""
 
+import math
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from headwise import _text
-from headwise import pareto
+from headwise.reports import _fronts
+from headwise.reports import _given
 from headwise.reports import _groups
+from headwise.reports import _numbers
 from headwise.reports import _summary
 
 
@@ -21,8 +23,9 @@ def sweep_table(
 ) -> str:
     """A table: a weighting a row, mean ± spread over the seeds of each metric.
 
-    `*` marks the best mean of a metric, `front` the rows that no other beats in all
-    metrics.
+    `*` marks the best mean of a metric, and all that are written like it; `front` the
+    rows that no other beats in all metrics. A metric has three digits after the point,
+    or as many as tell small means apart.
 
     Args:
         records: of `hw.sweeps.run` or `read`.
@@ -32,10 +35,12 @@ def sweep_table(
             all heads. None: the weights and every setting that varies.
 
     Returns:
-        Lines of text; rows of settings that are too long to name are told below.
+        Lines of text; rows of settings that are too long to name are told below. A row
+        says how many of its trials diverged, and how many have a metric if not all.
 
     Raises:
-        ValueError: `by` holds a name that is neither a head nor a setting.
+        ValueError: no records; `higher` names a metric that they do not have; `by`
+            holds a name that is neither a head nor a setting.
 
     Example:
         >>> records = [
@@ -48,12 +53,13 @@ def sweep_table(
         a=1         1.000
         a=2       * 2.000   front
     """
-    records = list(records)
+    records = _given.records(records)
+    _given.metrics(records, higher)
     rows = _summary.summary(records, by)
     columns = _groups.columns(records, by)
-    best = {name: _best(rows, name, more) for name, more in higher.items()}
-    means = [[row["mean"].get(name, np.nan) for name in higher] for row in rows]
-    on_front = pareto.front(means, list(higher.values()))
+    best = {name: _numbers.best(rows, name, more) for name, more in higher.items()}
+    write = {name: _numbers.writer(rows, name) for name in higher}
+    on_front = _fronts.of_means(rows, higher)
     names, note = _groups.labels(rows, columns)
     if note:
         title = f"{title} ({note})".strip()
@@ -61,26 +67,31 @@ def sweep_table(
     for i, row in enumerate(rows):
         line = [names[i]]
         for name in higher:
-            line.append(("* " if best[name] == i else "") + _cell(row, name))
-        mark = "front" if on_front[i] else ""
+            star = "* " if i in best[name] else ""
+            line.append(star + _cell(row, name, write[name]))
+        marks = ["front"] if on_front[i] else []
         if row["diverged"]:
-            mark = f"{mark} {row['diverged']} diverged".strip()
-        cells.append([*line, mark])
+            marks.append(f"{row['diverged']} diverged")
+        cells.append([*line, ", ".join(marks + _partly(row, higher))])
     table = _text.table([_groups.words(rows, columns).title, *higher, ""], cells, title)
-    legend = _groups.legend(rows, columns)
-    return "\n".join([table, "", *legend]) if legend else table
+    below = _groups.legend(rows, columns)
+    if not any(row["count"] for row in rows):
+        below.append(f"no finite trial: all {len(records)} diverged")
+    return "\n".join([table, "", *below]) if below else table
 
 
-def _cell(row: Mapping[str, Any], name: str) -> str:
+def _cell(row: Mapping[str, Any], name: str, write: Callable[[float], str]) -> str:
     if name not in row["mean"]:
         return "-"
-    if row["count"] < 2:
-        return f"{row['mean'][name]:.3f}"
-    return f"{row['mean'][name]:.3f} ± {row['std'][name]:.3f}"
+    if math.isnan(row["std"][name]):
+        return write(row["mean"][name])
+    return f"{write(row['mean'][name])} ± {write(row['std'][name])}"
 
 
-def _best(rows: Sequence[Mapping[str, Any]], name: str, more: bool) -> int | None:
-    known = [i for i, row in enumerate(rows) if name in row["mean"]]
-    if not known:
-        return None
-    return (max if more else min)(known, key=lambda i: rows[i]["mean"][name])
+def _partly(row: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """The metrics that only some of the finite trials of a row have."""
+    counts = {
+        n: sum(not math.isnan(x) for x in row["metrics"].get(n, ())) for n in names
+    }
+    of = row["count"]
+    return [f"{n} of {count} in {of}" for n, count in counts.items() if 0 < count < of]

@@ -4,12 +4,28 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from headwise import _checks
+from headwise import _text
+from headwise.reports import _chance
+from headwise.reports import _given
 from headwise.reports import _groups
+from headwise.reports import _numbers
 from headwise.reports import _summary
+
+
+class _Pairs(NamedTuple):
+    """The trials of a metric that can be compared: a pair is a seed, as a rule."""
+
+    rows: list[int]
+    """Which rows of the summary have the metric, or diverged throughout."""
+    table: np.ndarray
+    """[rows, pairs]; infinitely bad where the trial diverged."""
+    left_out: int
+    """Pairs that not all of these rows have."""
 
 
 def verdict(
@@ -22,8 +38,15 @@ def verdict(
 
     The weightings are compared seed by seed, since a seed means the same start and
     the same batches for all: Friedman's rank test for three or more weightings (it
-    does not mind that some of them vary more than others), the paired t-test for two.
-    Seeds that diverged with any weighting are left out.
+    does not mind that some of them vary more than others), Wilcoxon's signed-rank test
+    for two. p is exact: the part of all orders within the seeds that differ as much.
+    So with k weightings and n seeds it is at least ::
+
+        (1 / k!)^(n - 1)      k = 2: 6 seeds for p < 0.05; 3: 3 seeds; 4 and more: 2
+
+    and with fewer seeds nothing is said of the weights but that. That no difference is
+    shown does not say that there is none. A trial that diverged is the worst of its
+    seed; seeds that not all weightings have are left out, and counted.
 
     Args:
         records: of `hw.sweeps.run` or `read`.
@@ -38,111 +61,137 @@ def verdict(
         the deviation between seeds.
 
     Raises:
-        ValueError: `level` is not in [0, 1], or `by` holds a name that is neither a
-            head nor a setting.
+        ValueError: no records; `higher` names a metric that they do not have; `level`
+            is not in (0, 1]; `by` holds a name that is neither a head nor a setting.
 
     Example:
         >>> records = [
         ...     {"weights": {"a": w}, "seed": s, "finite": True,
         ...      "metrics": {"dice": 0.5 + 0.1 * w + 0.001 * s, "mse": 0.1 + 0.01 * s}}
-        ...     for w in (1.0, 2.0) for s in range(3)
+        ...     for w in (1.0, 2.0, 3.0) for s in range(4)
         ... ]
-        >>> print(hw.reports.verdict(records, {"dice": True, "mse": False}))
-        dice: the weights matter (p = 0.00): 0.701 at a=2, 0.601 at a=1, seeds ± 0.001
-        mse: no weighting made a difference (p = 1.00): 0.110 to 0.110, seeds ± 0.010
+        >>> higher = {"dice": True, "mse": False}
+        >>> print(hw.reports.verdict(records, higher))
+        dice: the weights matter (p < 0.01): 0.801 at a=3, 0.601 at a=1, seeds ± 0.001
+        mse: no difference shown (p = 1.00): 0.115 to 0.115, seeds ± 0.013
+        >>> two_seeds = [record for record in records if record["seed"] < 2]
+        >>> print(hw.reports.verdict(two_seeds, {"dice": True}))  # doctest: +ELLIPSIS
+        dice: too few seeds to tell (the least possible p is 0.17; 3 could decide): ...
 
     References:
         Demsar, "Statistical comparisons of classifiers over multiple data sets",
-        JMLR 2006, section 3.2.
+        JMLR 2006, sections 3.1.3 and 3.2.2.
     """
-    _checks.fraction("level", level)
-    records = list(records)
+    _checks.in_range("level", level, "a number in (0, 1]", lambda x: 0 < x <= 1)
+    records = _given.records(records)
+    _given.metrics(records, higher)
     columns = _groups.columns(records, by)
     rows = _summary.summary(records, by)
     labels, _ = _groups.labels(rows, columns)
     rows = [row | {"label": label} for row, label in zip(rows, labels, strict=True)]
     words = _groups.words(rows, columns)
     return "\n".join(
-        _sentence(name, more, rows, _paired(records, columns, name), level, words)
+        f"{_text.printable(name)}: "
+        + _sentence(
+            name, more, rows, _paired(records, columns, name, more), level, words
+        )
         for name, more in higher.items()
     )
 
 
 def _paired(
-    records: list[_groups.Record], columns: Sequence[_groups.Column], metric: str
-) -> np.ndarray:
-    """[rows, pairs] of a metric: a column holds what agrees but in what is compared.
+    records: list[_groups.Record],
+    columns: Sequence[_groups.Column],
+    metric: str,
+    more: bool,
+) -> _Pairs:
+    """The trials of a metric by what agrees but in what is compared.
 
-    That is a seed, and where settings or weights are pooled a seed and their values;
-    only those that all rows have.
+    That is a seed, and where settings or weights are pooled a seed and their values.
     """
     groups = _groups.grouped(records, columns)
     pooled = _groups.pooled(groups.values())
-    table = []
-    for group in groups.values():
-        row = {}
+    worst = -np.inf if more else np.inf
+    rows, every = [], []
+    for i, group in enumerate(groups.values()):
+        row, whole = {}, False
         for record in group:
-            metrics = _summary.flat(record["metrics"]) if record["finite"] else {}
-            if metric in metrics:
-                pair = (record["seed"], *_groups.key(record, pooled))
-                row[pair] = metrics[metric]
-        table.append(row)
-    pairs = sorted(set.intersection(*(set(row) for row in table)))
-    return np.array([[row[pair] for pair in pairs] for row in table])
-
-
-def _chance(table: np.ndarray) -> float:
-    """Probability that rows which do not differ look as different as these."""
-    # Imported here: it costs every `import headwise` 0.8 s otherwise.
-    from scipy import stats
-
-    difference = table - table[:1]
-    if np.allclose(difference, 0.0, atol=1e-12):
-        return 1.0
-    if len(table) > 2:
-        return float(stats.friedmanchisquare(*table).pvalue)
-    if np.ptp(difference[1]) < 1e-9 * np.abs(difference[1]).max():
-        return 0.0  # the same difference for every pair: t would be infinite
-    return float(stats.ttest_rel(*table).pvalue)
+            pair = (record["seed"], *_groups.key(record, pooled))
+            metrics = _given.flat(record["metrics"]) if record["finite"] else {}
+            if metric in metrics or not record["finite"]:
+                value = metrics.get(metric, np.nan)
+                row[pair] = worst if np.isnan(value) else value
+            whole |= metric in metrics
+        if whole or not any(record["finite"] for record in group):
+            rows.append(i)
+            every.append(row)
+    anywhere = dict.fromkeys(pair for row in every for pair in row)
+    pairs = [p for p in anywhere if all(p in row for row in every)]
+    table = np.array([[row[pair] for pair in pairs] for row in every])
+    return _Pairs(rows, table, len(anywhere) - len(pairs))
 
 
 def _sentence(
     name: str,
     more: bool,
     rows: list[dict[str, Any]],
-    table: np.ndarray,
+    pairs: _Pairs,
     level: float,
     words: _groups.Words,
 ) -> str:
-    """What the trials say of one metric, in words.
-
-    Nothing is claimed of one row, or of rows that have fewer than two pairs.
-    """
-    rows = [row for row in rows if name in row["mean"]]
-    if not rows:
-        return f"{name}: no finite trial"
-    means = np.array([row["mean"][name] for row in rows])
-    between = f"{means.min():.3f} to {means.max():.3f}"
-    if len(rows) < 2:
-        return f"{name}: one {words.one}, nothing to compare"
-    if table.shape[1] < 2:
-        return (
-            f"{name}: {between}; without two seeds for every {words.one}, nobody can "
-            "say whether that is more than chance"
-        )
-    chance = _chance(table)
-    spread = np.nanmedian([row["std"][name] for row in rows])
+    """What the trials say of one metric, in words."""
+    write = _numbers.writer(rows, name)
+    means = {i: row["mean"][name] for i, row in enumerate(rows) if name in row["mean"]}
+    if not means:
+        diverged = sum(row["diverged"] for row in rows)
+        return f"no finite value; {diverged} of {_trials(rows)} trials diverged"
+    if len(pairs.rows) < 2:
+        return f"one {words.one}, nothing to compare"
+    order = sorted(means, key=means.__getitem__)
+    between = f"{write(means[order[0]])} to {write(means[order[-1]])}"
     within = "trials" if any(row["pooled"] for row in rows) else "seeds"
-    if chance >= level:
+    notes = _notes(name, rows, pairs, within)
+    smallest = _chance.least(*pairs.table.shape)
+    if smallest >= level:
+        needed = _chance.pairs_needed(len(pairs.rows), level)
         return (
-            f"{name}: no {words.one} made a difference (p = {chance:.2f}): {between}, "
-            f"{within} ± {spread:.3f}"
+            f"too few {within} to tell (the least possible p is {smallest:.2g}; "
+            f"{needed} could decide): {between}{notes}"
         )
-    best, worst = int(means.argmax()), int(means.argmin())
-    if not more:
-        best, worst = worst, best
-    return (
-        f"{name}: the {words.title} {words.verb} (p = {chance:.2f}): "
-        f"{means[best]:.3f} at {rows[best]['label']}, {means[worst]:.3f} at "
-        f"{rows[worst]['label']}, {within} ± {spread:.3f}"
-    )
+    chance = _chance.probability(pairs.table)
+    p = "p < 0.01" if chance < 0.01 else f"p = {chance:.2f}"
+    if chance >= level:
+        return f"no difference shown ({p}): {between}{notes}"
+
+    def place(i: int) -> str:
+        row, lost = rows[i], rows[i]["diverged"]
+        if i not in means:
+            return f"all diverged at {row['label']}"
+        of = f" ({lost} of {_trials([row])} diverged)" if lost else ""
+        return f"{write(means[i])} at {row['label']}{of}"
+
+    best, worst = (order[-1], order[0]) if more else (order[0], order[-1])
+    worst = next((i for i in pairs.rows if i not in means), worst)
+    return f"the {words.title} {words.verb} ({p}): {place(best)}, {place(worst)}{notes}"
+
+
+def _trials(rows: Iterable[Mapping[str, Any]]) -> int:
+    return sum(row["count"] + row["diverged"] for row in rows)
+
+
+def _notes(name: str, rows: list[dict[str, Any]], pairs: _Pairs, within: str) -> str:
+    """The spread within the rows, and what was not compared as it should be."""
+    spreads = [row["std"][name] for row in rows if name in row["std"]]
+    spreads = [spread for spread in spreads if not np.isnan(spread)]
+    notes = ""
+    if spreads:
+        write = _numbers.writer(rows, name)
+        notes += f", {within} ± {write(float(np.median(spreads)))}"
+    if worst := int(np.isinf(pairs.table).sum()):
+        notes += f"; {worst} diverged, counted as the worst"
+    if pairs.left_out:
+        of = pairs.table.shape[1] + pairs.left_out
+        notes += f"; {pairs.left_out} of {of} {within} left out, not all rows have them"
+    if missing := len(rows) - len(pairs.rows):
+        notes += f"; {missing} of {len(rows)} rows left out, they lack the metric"
+    return notes

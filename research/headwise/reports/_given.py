@@ -1,0 +1,74 @@
+"""What a report is given, checked: records, and the metrics that it shows of them."""
+
+import math
+import os
+import reprlib
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+
+from headwise import _checks
+from headwise.reports import _groups
+
+_KEYS = ("weights", "seed", "metrics", "finite")
+
+
+def records(given: Iterable[_groups.Record]) -> list[_groups.Record]:
+    """The records as a list; raises where something else came in their place."""
+    expected = "records: expected those of `hw.sweeps.run` or `read`"
+    if isinstance(given, str | os.PathLike):
+        raise TypeError(f"{expected}, got the path {str(given)!r}; `read` reads it")
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+        raise TypeError(f"{expected}, a list; got {type(given).__name__}")
+    every = list(given)
+    for i, one in enumerate(every):
+        if not isinstance(one, Mapping) or not all(key in one for key in _KEYS):
+            raise ValueError(
+                f"records[{i}]: expected a dict with {', '.join(_KEYS)}, as "
+                f"`hw.sweeps.run` and `read` give it; got {reprlib.repr(one)}"
+            )
+        if one["finite"] and not isinstance(one["metrics"], Mapping):
+            raise ValueError(
+                f"records[{i}]['metrics']: expected {{name: number}}, got "
+                f"{reprlib.repr(one['metrics'])}"
+            )
+    return every
+
+
+def metrics(every: Sequence[_groups.Record], higher: Mapping[str, bool]) -> None:
+    """Raises unless there are records, and `higher` has flags for metrics of theirs.
+
+    Where no trial has left a metric, any name may be right.
+    """
+    if not every:
+        raise ValueError("records: expected one or more, got none")
+    if not isinstance(higher, Mapping):
+        raise TypeError(
+            f"higher: expected {{metric: is more better?}}, got {type(higher).__name__}"
+        )
+    if not higher:
+        raise ValueError("higher: expected one or more metrics, got none")
+    for name, more in higher.items():
+        _checks.boolean(f"higher[{name!r}]", more)
+    known = {name for one in every for name in flat(one["metrics"] or {})}
+    if known:
+        _checks.known_names("higher", known, higher)
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    """Nested metrics as {"a/b": float}; what is not finite is NaN."""
+    columns: dict[str, float] = {}
+    for name, value in nested.items():
+        if isinstance(value, Mapping):
+            columns |= flat(value, f"{prefix}{name}/")
+            continue
+        try:
+            number = math.nan if value is None else float(value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"metrics[{prefix + name!r}]: expected a number, got "
+                f"{reprlib.repr(value)}"
+            ) from None
+        columns[prefix + name] = number if math.isfinite(number) else math.nan
+    return columns
