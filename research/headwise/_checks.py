@@ -7,6 +7,7 @@ check costs nothing inside `jax.jit`.
 import math
 import numbers
 import operator
+import types
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
@@ -15,11 +16,28 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+
+_LARGEST = float(np.finfo(np.float32).max)
+_INT32 = 2**31 - 1
 
 
 def listing(names: Iterable[Any]) -> str:
     """The names, sorted and quoted, for an error text."""
     return "[" + ", ".join(repr(name) for name in sorted(names, key=str)) + "]"
+
+
+def kind(got: Any) -> str:
+    """What something is, in the words of an error text: for what may be anything."""
+    if isinstance(got, jax.Array | np.ndarray | np.generic):
+        return f"an array of shape {got.shape}" if got.shape else "a scalar"
+    if isinstance(got, bool | int | float | complex | str) or got is None:
+        return repr(got)
+    if isinstance(got, type):
+        return f"the class {got.__name__}"
+    if isinstance(got, types.FunctionType):
+        return f"the function {got.__name__}"
+    return type(got).__name__
 
 
 def same_names(argument: str, expected: Iterable[str], got: Iterable[str]) -> None:
@@ -66,16 +84,14 @@ def head_names(argument: str, names: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted(names))
 
 
-def mapping(argument: str, got: Any) -> None:
+def mapping(argument: str, got: Any, hint: str = "") -> None:
     """Raises TypeError unless `got` is a mapping from names of heads."""
     if not hasattr(got, "keys"):
-        hint = ""
         one_each = isinstance(got, Sequence) and not isinstance(got, str)
-        if one_each and not any(isinstance(x, dict | tuple) for x in got):
+        if not hint and one_each and not any(isinstance(x, dict | tuple) for x in got):
             hint = "; nothing goes by position: hw.named(names, sequence) names it"
         raise TypeError(
-            f"{argument}: expected a dict by name of head, got "
-            f"{type(got).__name__}{hint}"
+            f"{argument}: expected a dict by name of head, got {kind(got)}{hint}"
         )
 
 
@@ -108,9 +124,9 @@ def positive_int(argument: str, got: Any) -> int:
     return _least_int(argument, got, 1, "a positive int")
 
 
-def nonnegative_int(argument: str, got: Any) -> int:
+def nonnegative_int(argument: str, got: Any, most: int = _INT32) -> int:
     """`got` as an int; raises ValueError unless it is one of at least 0."""
-    return _least_int(argument, got, 0, "an int >= 0")
+    return _least_int(argument, got, 0, "an int >= 0", most)
 
 
 def integer(argument: str, got: Any) -> int:
@@ -169,6 +185,45 @@ def function(argument: str, got: Any) -> None:
         raise TypeError(f"{argument}: expected a callable, got {type(got).__name__}")
 
 
+def balancer(argument: str, got: Any) -> None:
+    """Raises TypeError unless `got` is a balancer; a factory must be called."""
+    if all(hasattr(got, field) for field in ("init", "update", "needs")):
+        return
+    hint = ""
+    if isinstance(got, str):
+        hint = "; call its factory, such as hw.balancers.mgda()"
+    elif isinstance(got, types.FunctionType):
+        hint = f"; call it: {got.__name__}(...)"
+    elif _is_optimizer(got):
+        hint = ", which is an optimizer"
+    raise TypeError(
+        f"{argument}: expected a Balancer (of hw.balancers), got {kind(got)}{hint}"
+    )
+
+
+def optimizer(argument: str, got: Any, *, optional: bool = False) -> None:
+    """Raises TypeError unless `got` is an optimiser of optax; None may be one too."""
+    if _is_optimizer(got) or (optional and got is None):
+        return
+    hint = ""
+    if hasattr(got, "tx"):
+        hint = "; give the one that it was made of, its `tx`"
+    elif isinstance(got, types.FunctionType):
+        hint = f"; call it: {got.__name__}(...)"
+    elif hasattr(got, "needs"):
+        hint = " (the optimizer comes before the balancer)"
+    expected = "an optax.GradientTransformation" + (" or None" if optional else "")
+    raise TypeError(f"{argument}: expected {expected}, got {kind(got)}{hint}")
+
+
+def _is_optimizer(got: Any) -> bool:
+    """Of optax, or a class of its own like `optax.MultiSteps`: no tuple of ours."""
+    if isinstance(got, tuple):
+        return isinstance(got, optax.GradientTransformation)
+    functions = (getattr(got, field, None) for field in ("init", "update"))
+    return not isinstance(got, type) and all(map(callable, functions))
+
+
 def is_static(got: Any) -> bool:
     """Whether a number is one of Python or NumPy: arrays of JAX may be traced."""
     return isinstance(got, numbers.Real | np.number | np.bool_)
@@ -178,17 +233,35 @@ def in_range(
     argument: str, got: Any, expected: str, inside: Callable[[Any], bool]
 ) -> None:
     """Raises ValueError for a static number outside a range that has no check here."""
-    if isinstance(got, str | bool | np.bool_) or got is None:
-        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
-    if is_static(got) and not inside(got):
-        raise ValueError(f"{argument}: expected {expected}, got {got!r}")
+    fits = is_static(got) and not isinstance(got, bool | np.bool_)
+    fits = inside(_in_float32(got)) if fits else isinstance(got, jax.Array | np.ndarray)
+    if not fits:
+        raise ValueError(f"{argument}: expected {expected}, got {_short(got)}")
 
 
-def _least_int(argument: str, got: Any, least: float, expected: str) -> int:
+def _in_float32(number: Any) -> float:
+    """As a float, with inf where float32 has none so large; an int so large is NaN."""
+    try:
+        found = float(number)
+    except OverflowError:
+        return math.nan
+    return math.copysign(math.inf, found) if abs(found) > _LARGEST else found
+
+
+def _short(got: Any) -> str:
+    text = repr(got)
+    return text if len(text) < 80 else f"{text[:30]} ... of {len(text)} digits"
+
+
+def _least_int(
+    argument: str, got: Any, least: float, expected: str, most: int = _INT32
+) -> int:
     try:
         number = operator.index(got)
     except TypeError:
         number = None
     if number is None or number < least or isinstance(got, bool | np.bool_):
         raise ValueError(f"{argument}: expected {expected}, got {got!r}")
+    if abs(number) > most:
+        raise ValueError(f"{argument}: expected {expected} up to {most}, got {got!r}")
     return number

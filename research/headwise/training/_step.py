@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import _checks
 from headwise import _means
 from headwise import _products
 from headwise import balancers
@@ -91,6 +92,8 @@ def init_state(
         >>> print(state.step, state.balancer.weights)
         0 [1.]
     """
+    _checks.optimizer("optimizer", optimizer)
+    _checks.balancer("balancer", balancer)
     params = jax.tree.map(jnp.asarray, params)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -157,6 +160,7 @@ def make_step(
         >>> print(state.params["w"], info.values["a"], info.grad_norm)
         2.0 16.0 8.0
     """
+    _checks.optimizer("optimizer", optimizer)
     balancer = balancers.equal() if balancer is None else balancer
     with_rest = _model.with_rest(values_fn, stateful, microbatches)
     every = _model.period(contributions)
@@ -174,6 +178,7 @@ def make_step(
         monitor = gradients.monitor(with_rest, every, has_aux=True)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, StepInfo]:
+        _model.check_state(TrainState, "init_state", state)
         of_model, of_balancer = jax.random.split(
             jax.random.fold_in(state.key, state.step)
         )

@@ -10,12 +10,21 @@ from headwise import _numerics
 from headwise.balancers._core import _types
 from headwise.typing import Array
 
+_GIVEN_BY = {
+    "gram": "; a step and hw.balanced_grad compute it",
+    "grads": "; a step and hw.balanced_grad compute them",
+    "key": "; a step makes it, the function of hw.balanced_grad takes key=",
+    "step": "; a step counts it, the function of hw.balanced_grad takes step=",
+}
+
 
 def require(balancer: str, signals: _types.Signals, *fields: str) -> None:
     """Raises ValueError if a signal that the balancer needs is missing."""
     for field in fields:
         if getattr(signals, field) is None:
-            raise ValueError(f"{balancer}: expected signals.{field}, got None")
+            raise ValueError(
+                f"{balancer}: expected signals.{field}, got None{_GIVEN_BY[field]}"
+            )
 
 
 def check_heads(balancer: str, state: Any, signals: _types.Signals) -> None:
