@@ -40,9 +40,18 @@ def kind(got: Any) -> str:
     return type(got).__name__
 
 
+def _set(argument: str, names: Any) -> set[Any]:
+    try:
+        return set(names)
+    except TypeError as error:
+        raise TypeError(
+            f"{argument}: expected names of heads, got {kind(names)}"
+        ) from error
+
+
 def same_names(argument: str, expected: Iterable[str], got: Iterable[str]) -> None:
     """Raises ValueError unless both hold the same names; says which differ."""
-    expected, got = set(expected), set(got)
+    expected, got = set(expected), _set(argument, got)
     if expected == got:
         return
     parts = [f"{argument}: expected the names {listing(expected)}, got {listing(got)}"]
@@ -55,7 +64,7 @@ def same_names(argument: str, expected: Iterable[str], got: Iterable[str]) -> No
 
 def known_names(argument: str, known: Iterable[str], got: Iterable[str]) -> None:
     """Raises ValueError if `got` holds a name that is not in `known`."""
-    unknown = set(got) - set(known)
+    unknown = _set(argument, got) - set(known)
     if unknown:
         raise ValueError(
             f"{argument}: unknown names {listing(unknown)}; expected some of "
@@ -68,6 +77,10 @@ def head_names(argument: str, names: Iterable[Any]) -> tuple[str, ...]:
     if isinstance(names, str):
         raise TypeError(
             f"{argument}: expected a sequence of names of heads, got the str {names!r}"
+        )
+    if not isinstance(names, Iterable) or getattr(names, "shape", None) == ():
+        raise TypeError(
+            f"{argument}: expected a sequence of names of heads, got {kind(names)}"
         )
     names = list(names)
     for name in names:
@@ -95,11 +108,34 @@ def mapping(argument: str, got: Any, hint: str = "") -> None:
         )
 
 
+def array(argument: str, got: Any) -> jax.Array:
+    """`got` as an array of real numbers or bools; raises TypeError if it is none."""
+    try:
+        found = jnp.asarray(got)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise TypeError(f"{argument}: expected an array, got {kind(got)}") from error
+    if jnp.issubdtype(found.dtype, jnp.complexfloating):
+        raise TypeError(f"{argument}: expected real numbers, got {found.dtype}")
+    return found
+
+
+def key(argument: str, got: Any) -> None:
+    """Raises TypeError unless `got` is a key of `jax.random`, of either kind."""
+    dtype = getattr(got, "dtype", None)
+    if dtype is not None and (
+        jnp.issubdtype(dtype, jax.dtypes.prng_key) or dtype == jnp.uint32
+    ):
+        return
+    raise TypeError(
+        f"{argument}: expected a key, such as jax.random.key(0), got {kind(got)}"
+    )
+
+
 def scalar(argument: str, got: Any) -> jax.Array:
     """`got` as a floating scalar array; raises with its shape or dtype otherwise."""
     try:
         array = jnp.asarray(got)
-    except (TypeError, ValueError) as error:
+    except (OverflowError, TypeError, ValueError) as error:
         hint = "; hw.balancers.scheduled takes schedules" if callable(got) else ""
         raise TypeError(
             f"{argument}: expected a scalar, got {type(got).__name__}{hint}"
@@ -115,7 +151,7 @@ def scalar(argument: str, got: Any) -> jax.Array:
 
 def choice(argument: str, options: Sequence[Any], got: Any) -> None:
     """Raises ValueError unless `got` is one of the options."""
-    if got not in options:
+    if isinstance(got, jax.Array | np.ndarray) or got not in options:
         raise ValueError(f"{argument}: expected one of {list(options)}, got {got!r}")
 
 
@@ -134,6 +170,13 @@ def integer(argument: str, got: Any) -> int:
     return _least_int(argument, got, -math.inf, "an int")
 
 
+def positive_ints(argument: str, got: Iterable[Any]) -> tuple[int, ...]:
+    """`got` as ints of at least 1; raises unless it is a sequence of such."""
+    if not isinstance(got, Sequence | np.ndarray) or isinstance(got, str | bytes):
+        raise TypeError(f"{argument}: expected a sequence of ints, got {kind(got)}")
+    return tuple(positive_int(argument, number) for number in np.asarray(got, object))
+
+
 def distinct_ints(argument: str, got: Iterable[Any]) -> list[int]:
     """`got` as ints; raises ValueError unless it is one or more, all different."""
     ints = [integer(f"{argument}[{i}]", number) for i, number in enumerate(got)]
@@ -142,25 +185,27 @@ def distinct_ints(argument: str, got: Iterable[Any]) -> list[int]:
     return ints
 
 
-def positive(argument: str, got: Any) -> None:
+def positive(argument: str, got: Any, axes: bool = False) -> None:
     """Raises ValueError for a number that is not > 0 and finite; see `is_static`."""
-    in_range(argument, got, "a positive number", lambda x: 0 < x < math.inf)
+    in_range(argument, got, "a positive number", lambda x: 0 < x < math.inf, axes)
 
 
-def nonnegative(argument: str, got: Any) -> None:
+def nonnegative(argument: str, got: Any, axes: bool = False) -> None:
     """Raises ValueError for a number below 0, inf or NaN; see `is_static`."""
-    in_range(argument, got, "a number >= 0", lambda x: 0 <= x < math.inf)
+    in_range(argument, got, "a number >= 0", lambda x: 0 <= x < math.inf, axes)
 
 
-def between(argument: str, low: float, high: float, got: Any) -> None:
+def between(
+    argument: str, low: float, high: float, got: Any, axes: bool = False
+) -> None:
     """Raises ValueError for a number outside [low, high] or NaN; see `is_static`."""
     expected = f"a number in [{low}, {high}]"
-    in_range(argument, got, expected, lambda x: low <= x <= high)
+    in_range(argument, got, expected, lambda x: low <= x <= high, axes)
 
 
-def fraction(argument: str, got: Any) -> None:
+def fraction(argument: str, got: Any, axes: bool = False) -> None:
     """Raises ValueError for a number that is not in [0, 1]; see `is_static`."""
-    between(argument, 0, 1, got)
+    between(argument, 0, 1, got, axes)
 
 
 def number(argument: str, got: Any) -> None:
@@ -230,26 +275,37 @@ def is_static(got: Any) -> bool:
 
 
 def in_range(
-    argument: str, got: Any, expected: str, inside: Callable[[Any], bool]
+    argument: str,
+    got: Any,
+    expected: str,
+    inside: Callable[[Any], bool],
+    axes: bool = False,
 ) -> None:
-    """Raises ValueError for a static number outside a range that has no check here."""
-    fits = is_static(got) and not isinstance(got, bool | np.bool_)
-    fits = inside(_in_float32(got)) if fits else isinstance(got, jax.Array | np.ndarray)
+    """Raises ValueError for a static number outside a range that has no check here.
+
+    An array must be a scalar of real numbers, or any with `axes`.
+    """
+    if isinstance(got, jax.Array | np.ndarray):
+        kinds = (jnp.floating, jnp.integer)
+        fits = any(jnp.issubdtype(got.dtype, numbers) for numbers in kinds)
+        fits = fits and (axes or got.shape == ())
+    else:
+        fits = is_static(got) and not isinstance(got, bool | np.bool_)
+        fits = fits and inside(_in_float32(got))
     if not fits:
         raise ValueError(f"{argument}: expected {expected}, got {_short(got)}")
 
 
 def _in_float32(number: Any) -> float:
-    """As a float, with inf where float32 has none so large; an int so large is NaN."""
-    try:
-        found = float(number)
-    except OverflowError:
+    """As a float, with inf where float32 has none so large; NaN for an int of int64."""
+    if isinstance(number, numbers.Integral) and abs(number) > _INT32:
         return math.nan
+    found = float(number)
     return math.copysign(math.inf, found) if abs(found) > _LARGEST else found
 
 
 def _short(got: Any) -> str:
-    text = repr(got)
+    text = kind(got) if isinstance(got, jax.Array | np.ndarray) else repr(got)
     return text if len(text) < 80 else f"{text[:30]} ... of {len(text)} digits"
 
 

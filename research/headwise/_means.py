@@ -205,7 +205,7 @@ def flags(names: Iterable[str], present: Any) -> Array:
     if hasattr(present, "keys"):
         _checks.same_names("present", names, present)
         return jnp.stack([jnp.asarray(present[n], bool) for n in names])
-    here = jnp.asarray(present, bool)
+    here = _checks.array("present", present).astype(bool)
     if here.shape != (len(names),):
         raise ValueError(f"present: expected [{len(names)}], got shape {here.shape}")
     return here

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from headwise import _checks
+from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.typing import Array
@@ -163,6 +164,9 @@ def init_bilevel_state(
     """
     _checks.optimizer("optimizer", optimizer)
     check_method(method)
+    if key is not None:
+        _checks.key("key", key)
+    _trees.check_floating("params", params)
     params = jax.tree.map(jnp.asarray, params)
     state = BilevelState(
         step=jnp.zeros((), jnp.int32),

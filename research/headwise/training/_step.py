@@ -12,6 +12,7 @@ import optax
 from headwise import _checks
 from headwise import _means
 from headwise import _products
+from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
@@ -94,6 +95,9 @@ def init_state(
     """
     _checks.optimizer("optimizer", optimizer)
     _checks.balancer("balancer", balancer)
+    if key is not None:
+        _checks.key("key", key)
+    _trees.check_floating("params", params)
     params = jax.tree.map(jnp.asarray, params)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
