@@ -177,6 +177,14 @@ def positive_ints(argument: str, got: Iterable[Any]) -> tuple[int, ...]:
     return tuple(positive_int(argument, number) for number in np.asarray(got, object))
 
 
+def label(argument: str, got: Any) -> None:
+    """Raises unless `got` is an int, or an array of one, which may be traced."""
+    if not isinstance(got, jax.Array):
+        integer(argument, got)
+    elif got.shape != () or not jnp.issubdtype(got.dtype, jnp.integer):
+        raise ValueError(f"{argument}: expected an int, got {got.dtype} {got.shape}")
+
+
 def distinct_ints(argument: str, got: Iterable[Any]) -> list[int]:
     """`got` as ints; raises ValueError unless it is one or more, all different."""
     ints = [integer(f"{argument}[{i}]", number) for i, number in enumerate(got)]

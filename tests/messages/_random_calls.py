@@ -262,10 +262,16 @@ def one(number, seed, names=tuple(ROSTER)):
 
 def run(calls, seed, start=0, names=tuple(ROSTER)):
     """Calls from `start` on, of these names."""
+    before = logging.root.manager.disable
     logging.disable(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield from (one(number, seed, names) for number in range(start, start + calls))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield from (
+                one(number, seed, names) for number in range(start, start + calls)
+            )
+    finally:
+        logging.disable(before)
 
 
 def main(argv):

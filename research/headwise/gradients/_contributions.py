@@ -230,6 +230,7 @@ def _reached(
     names: Sequence[str], first: PyTree, reaches: Mapping[str, PyTree]
 ) -> list[list[int]]:
     """For every leaf the heads that reach it."""
+    _checks.mapping("reaches", reaches)
     _checks.same_names("reaches", names, reaches)
     for name in names:
         if _trees.structure(reaches[name]) != _trees.structure(first):

@@ -229,8 +229,7 @@ def _aligned(where: Array, preds: Array) -> Array:
 
 def _not_ignored(preds: Array, targets: Array, ignore: int) -> Array:
     """[B, *S, 1]: the positions whose label is another one (it may be traced)."""
-    if not isinstance(ignore, jax.Array):
-        _checks.integer("ignore", ignore)
+    _checks.label("ignore", ignore)
     if not are_labels(preds, targets):
         raise ValueError(
             f"ignore: expected integer labels {preds.shape[:-1]} as targets, got "

@@ -54,8 +54,7 @@ def valid(where: Array | None, shape: tuple[int, ...]) -> Array:
 
 def not_ignored(preds: Array, targets: Array, ignore: int) -> Array:
     """[B, *S]: the positions whose label is another one; targets must be labels."""
-    if not isinstance(ignore, jax.Array):  # it may be traced
-        _checks.integer("ignore", ignore)
+    _checks.label("ignore", ignore)
     if not are_labels(preds, targets):
         raise ValueError(
             f"ignore: expected integer labels {preds.shape[:-1]} as targets, got "
