@@ -28,7 +28,7 @@ def steps(spacing: Spacing, count: int, dtype: jnp.dtype) -> Array:
     if isinstance(spacing, tuple | list):
         for step in spacing:
             _checks.positive("spacing", step)
-    given = jnp.asarray(spacing, dtype)
+    given = _checks.array("spacing", spacing).astype(dtype)
     if given.shape != (count,):
         raise ValueError(
             f"spacing: expected one entry a spatial axis, shape ({count},), got "
@@ -123,7 +123,7 @@ def distance_transform(foreground: Array, *, spacing: Spacing = None) -> Array:
         Felzenszwalb and Huttenlocher, "Distance transforms of sampled functions",
         Theory of Computing 2012 (one axis after the other).
     """
-    foreground = jnp.asarray(foreground)
+    foreground = _checks.array("foreground", foreground)
     if foreground.dtype != bool:
         raise TypeError(f"foreground: expected bool, got {foreground.dtype}")
     if foreground.ndim < 2:

@@ -205,7 +205,7 @@ def flags(names: Iterable[str], present: Any) -> Array:
     if hasattr(present, "keys"):
         _checks.same_names("present", names, present)
         return jnp.stack([jnp.asarray(present[n], bool) for n in names])
-    here = jnp.asarray(present, bool)
+    here = _checks.array("present", present).astype(bool)
     if here.shape != (len(names),):
         raise ValueError(f"present: expected [{len(names)}], got shape {here.shape}")
     return here
@@ -247,7 +247,13 @@ def unpacked(result: Any, has_aux: bool) -> tuple[Any, Any]:
     if not (isinstance(result, tuple) and len(result) == 2):
         raise TypeError(
             "values_fn: expected (values, aux) with has_aux=True, got "
-            f"{type(result).__name__}"
+            f"{_checks.kind(result)}"
+        )
+    first, second = result
+    if isinstance(first, jax.Array | float) and isinstance(second, Mapping) and second:
+        raise TypeError(
+            "values_fn: expected ({name of head: scalar}, aux) with has_aux=True, got "
+            f"({_checks.kind(first)}, {_checks.kind(second)}): the values come first"
         )
     return result
 

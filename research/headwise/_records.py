@@ -83,6 +83,8 @@ def record(
         >>> print(record["metrics"], record["finite"], record["error"])
         {'m': None} False a metric is not finite
     """
+    _checks.mapping("weights", weights)
+    _checks.mapping("metrics", metrics, " (of names of metrics)")
     plain = _plain("metrics", metrics)
     if error is None and stopped is None and not _whole(plain):
         error = "a metric is not finite"
@@ -214,7 +216,12 @@ def _plain(path: str, tree: Any) -> Any:
         return {n: _plain(f"{path}[{n!r}]", value) for n, value in tree.items()}
     if np.shape(tree) != ():
         raise ValueError(f"{path}: expected a scalar, got shape {np.shape(tree)}")
-    value = math.nan if tree is None else float(tree)
+    try:
+        value = math.nan if tree is None else float(tree)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"{path}: expected a scalar, got {_checks.kind(tree)}"
+        ) from error
     return value if math.isfinite(value) else None
 
 

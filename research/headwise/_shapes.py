@@ -29,8 +29,15 @@ _FIX = "give preds and targets one shape"
 
 def of(tree: PyTree) -> str:
     """Types and shapes, for an error text."""
-    leaf = jax.tree.map(lambda x: f"{jnp.result_type(x)} {jnp.shape(x)}", tree)
+    leaf = jax.tree.map(_of_leaf, tree)
     return leaf if isinstance(leaf, str) else str(leaf).replace("'", "")
+
+
+def _of_leaf(x: Any) -> str:
+    try:
+        return f"{jnp.result_type(x)} {jnp.shape(x)}"
+    except (TypeError, ValueError):  # it is no array
+        return type(x).__name__
 
 
 def loss_name(loss: Loss) -> str:

@@ -128,6 +128,18 @@ def check_floating(argument: str, tree: PyTree) -> None:
             )
 
 
+def check_optimizer_state(
+    argument: str, optimizer: Any, state: Any, params: PyTree
+) -> None:
+    """Raises ValueError unless a state is the optimiser's, of these parameters."""
+    expected = structure(jax.eval_shape(optimizer.init, params))
+    if structure(state) != expected:
+        raise ValueError(
+            f"{argument}: expected what optimizer.init(params) returns ({expected}), "
+            f"got {structure(state)}"
+        )
+
+
 def mask_by(tree: PyTree, flags: PyTree) -> PyTree:
     """The tree with the leaves whose flag is False set to zero."""
     return jax.tree.map(lambda x, keep: x if keep else jnp.zeros_like(x), tree, flags)

@@ -86,7 +86,7 @@ def test_by_hand_in_a_loop_of_ones_own():
         got, new = held.update(grads, state, params, present=present, reaches=reaches)
         assert got["w"] == moved
         assert float(jax.tree.leaves(new)[0]) == (1.0 if a else 0.0)
-    with pytest.raises(TypeError, match=r"optimizer: expected .* got int"):
+    with pytest.raises(TypeError, match=r"optimizer: expected .* got 3"):
         hw.training.hold_absent(3)
 
 

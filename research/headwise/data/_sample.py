@@ -39,6 +39,7 @@ def sample(arrays: Any, key: jax.Array, batch_size: int) -> Any:
         ((3,), True)
     """
     batch_size = _checks.positive_int("batch_size", batch_size)
+    _checks.key("key", key)
     count = _arguments.leading_axis("arrays", arrays)
     rows = jax.random.randint(key, (batch_size,), 0, count)
     return jax.tree.map(lambda array: jnp.asarray(array)[rows], arrays)

@@ -36,6 +36,7 @@ def split(
         raise ValueError(f"count: expected at least 2 examples to split, got {count}")
     if not (_checks.is_static(held_out) and 0 < held_out < 1):
         raise ValueError(f"held_out: expected a share in (0, 1), got {held_out!r}")
+    _checks.key("key", key)
     order = np.asarray(jax.random.permutation(key, count), np.int32)
     test = min(max(round(held_out * count), 1), count - 1)
     return order[test:], order[:test]

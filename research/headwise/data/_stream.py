@@ -63,7 +63,7 @@ def stream(
         [4, 5, 0, 1]
     """
     batch_size = _checks.positive_int("batch_size", batch_size)
-    seed = _checks.nonnegative_int("seed", seed)
+    seed = _checks.nonnegative_int("seed", seed, 2**63 - 1)
     if seed >= 2**32:
         raise ValueError(f"seed: expected 0 <= seed < 2**32, got {seed}")
     _checks.boolean("shuffle", shuffle)

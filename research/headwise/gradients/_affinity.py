@@ -113,11 +113,7 @@ def affinity(
     """
     _checks.choice("method", ["measured", "predicted"], method)
     _checks.boolean("relative", relative)
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(
-            "optimizer: expected an optax.GradientTransformation, got "
-            f"{type(optimizer).__name__}"
-        )
+    _checks.optimizer("optimizer", optimizer)
     plain = _head_grads.with_tally(values_fn, has_aux)
     gradients = _head_grads.head_grads(plain, has_aux=True)
 
@@ -125,7 +121,9 @@ def affinity(
         params: PyTree, optimizer_state: Any, *args: Any, **kwargs: Any
     ) -> tuple[Any, Array]:
         (values, (aux, tally)), grads = gradients(params, *args, **kwargs)
-        _check_state(optimizer, optimizer_state, params)
+        _trees.check_optimizer_state(
+            "optimizer_state", optimizer, optimizer_state, params
+        )
         if shared is None:
             routing = _routing.routing(plain, params, *args, has_aux=True, **kwargs)
             none = not any(jax.tree.leaves(routing.shared))
@@ -182,14 +180,3 @@ def _along(grads: dict[str, PyTree], updates: dict[str, PyTree]) -> Array:
         )
     ]
     return jnp.asarray(sum(of_leaves))
-
-
-def _check_state(
-    optimizer: optax.GradientTransformation, state: Any, params: PyTree
-) -> None:
-    expected = _trees.structure(jax.eval_shape(optimizer.init, params))
-    if _trees.structure(state) != expected:
-        raise ValueError(
-            "optimizer_state: expected what optimizer.init(params) returns "
-            f"({expected}), got {_trees.structure(state)}"
-        )

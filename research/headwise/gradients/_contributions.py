@@ -167,6 +167,7 @@ def contributions(
         [[1.  0. ]
          [0.5 0.5]]
     """
+    _checks.mapping("grads", grads)
     names = _checks.head_names("grads", grads)
     w = _checked_weights(names, weights)
     if present is not None:
@@ -209,7 +210,7 @@ def _checked_weights(
     if hasattr(weights, "keys"):
         _checks.same_names("weights", names, weights)
         return jnp.stack([_checks.scalar(f"weights[{n!r}]", weights[n]) for n in names])
-    w = jnp.asarray(weights)
+    w = _checks.array("weights", weights)
     if w.shape != (len(names),):
         raise ValueError(f"weights: expected [{len(names)}], got shape {w.shape}")
     return w
@@ -229,6 +230,7 @@ def _reached(
     names: Sequence[str], first: PyTree, reaches: Mapping[str, PyTree]
 ) -> list[list[int]]:
     """For every leaf the heads that reach it."""
+    _checks.mapping("reaches", reaches)
     _checks.same_names("reaches", names, reaches)
     for name in names:
         if _trees.structure(reaches[name]) != _trees.structure(first):

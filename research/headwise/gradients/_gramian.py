@@ -16,6 +16,7 @@ from headwise.typing import PyTree
 
 def rows_by_leaf(grads: Mapping[str, PyTree]) -> list[list[Array]]:
     """The head gradients leaf by leaf, each a list over the sorted names."""
+    _checks.mapping("grads", grads)
     names = _checks.head_names("grads", grads)
     leaves = [jax.tree.leaves(grads[name]) for name in names]
     for name, mine in zip(names, leaves, strict=True):
@@ -76,7 +77,7 @@ def cosines(gram: Array) -> Array:
         [[ 1.  -0.6]
          [-0.6  1. ]]
     """
-    gram = jnp.asarray(gram)
+    gram = _checks.array("gram", gram)
     if gram.ndim < 2 or gram.shape[-1] != gram.shape[-2]:
         raise ValueError(f"gram: expected [..., H, H], got shape {gram.shape}")
     norms = jnp.sqrt(jnp.diagonal(gram, axis1=-2, axis2=-1))

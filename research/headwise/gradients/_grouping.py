@@ -94,8 +94,7 @@ def group_heads(
     heads = _checks.head_names("names", names)
     matrix = _checked_affinity(affinity, heads)
     budget = _checks.positive_int("budget", budget)
-    if not math.isfinite(alone):
-        raise ValueError(f"alone: expected a finite number, got {alone}")
+    _checks.number("alone", alone)
     onto = _grouping_search.affinity_onto(matrix, float(alone))
     group_of, value = _grouping_search.best_groups(onto)
     best: tuple[float, dict[int, int]] | None = None
@@ -124,7 +123,7 @@ def _checked_affinity(affinity: Any, heads: tuple[str, ...]) -> np.ndarray:
             f"names: expected at most {_MOST_HEADS} heads for the exact search, got "
             f"{number}; group the heads in parts, or drop some"
         )
-    matrix = np.array(affinity, np.float64)
+    matrix = np.array(_checks.array("affinity", affinity), np.float64)
     if matrix.shape != (number, number):
         raise ValueError(
             f"affinity: expected [{number}, {number}] for the heads "

@@ -23,7 +23,7 @@ def check_values(values: Any) -> None:
     if not isinstance(values, Mapping):
         raise TypeError(
             "values_fn: expected it to return {name of head: scalar}, got "
-            f"{type(values).__name__} (with an auxiliary result: has_aux=True)"
+            f"{_checks.kind(values)}{_way_out(values)}"
         )
     _checks.head_names("names of the heads that values_fn returns", values)
     for name, value in values.items():
@@ -36,6 +36,19 @@ def check_values(values: Any) -> None:
             raise TypeError(
                 f"values_fn: expected a floating value for head {name!r}, got {dtype}"
             )
+
+
+def _way_out(returned: Any) -> str:
+    """What a user may have meant who returned something else than a dict."""
+    if isinstance(returned, tuple) and len(returned) == 2:
+        if isinstance(returned[0], Mapping):
+            return " (with an auxiliary result: has_aux=True; in a step stateful=True)"
+        if isinstance(returned[1], Mapping):
+            return " whose second entry is a dict: return that alone, without a total"
+    if isinstance(returned, tuple | list):
+        return "; nothing goes by position: hw.named(names, values) names them"
+    scalar = isinstance(returned, jax.Array | float) and jnp.ndim(returned) == 0
+    return "; give it a name: {'loss': value}" if scalar else ""
 
 
 def in_order(values: Mapping[str, Array]) -> dict[str, Array]:

@@ -58,7 +58,7 @@ def binary_cross_entropy(
         >>> print(hw.losses.binary_cross_entropy(logits, t))      # -log 1/2, -log 1/4
         [[0.6931472 1.3862944]]
     """
-    _checks.nonnegative("positive_weight", positive_weight)
+    _checks.nonnegative("positive_weight", positive_weight, axes=True)
     inputs = _inputs.check(preds, targets, where, ignore)
     z, t, counts = _options.only_weighed(inputs, class_weights).arrays()
     t = smoothed(t, label_smoothing)

@@ -90,7 +90,7 @@ def deep_supervision(
             )
         parts = []
         for k, (output, weight) in enumerate(zip(preds, factors)):
-            output = jnp.asarray(output)
+            output = _checks.array(f"preds[{k}]", output)
             if output.ndim != jnp.ndim(preds[0]):
                 raise ValueError(
                     f"preds[{k}]: expected {jnp.ndim(preds[0])} axes as in preds[0], "

@@ -24,7 +24,7 @@ def _class_factors(
     weights = _options.class_weights_of(class_weights, channels)
     if alpha is None:
         return weights
-    _checks.fraction("alpha", alpha)
+    _checks.fraction("alpha", alpha, axes=True)
     alpha = jnp.asarray(alpha, jnp.result_type(float))
     if alpha.shape == ():
         others = jnp.broadcast_to(alpha, (channels - 1,))
@@ -155,7 +155,7 @@ def binary_focal(
     hit = _numerics.safe_power(jax.nn.sigmoid(-z), gamma) * jax.nn.softplus(-z)
     miss = _numerics.safe_power(jax.nn.sigmoid(z), gamma) * jax.nn.softplus(z)
     if alpha is not None:
-        _checks.fraction("alpha", alpha)
+        _checks.fraction("alpha", alpha, axes=True)
         alpha = _options.per_channel("alpha", alpha, z)
         hit, miss = alpha * hit, (1.0 - alpha) * miss
     values = _options.weigh_classes(t * hit + (1.0 - t) * miss, class_weights)

@@ -147,7 +147,7 @@ def check(
     Raises:
         ValueError, TypeError: they do not fit; names what was expected and what came.
     """
-    preds, targets = jnp.asarray(preds), jnp.asarray(targets)
+    preds, targets = _checks.array("preds", preds), _checks.array("targets", targets)
     _check_preds(preds, axes)
     _checks.boolean("background", background)
     if not background and preds.shape[-1] < 2:
@@ -181,7 +181,7 @@ def regression(
     Raises:
         ValueError, TypeError: they do not fit; names what was expected and what came.
     """
-    preds, targets = jnp.asarray(preds), jnp.asarray(targets)
+    preds, targets = _checks.array("preds", preds), _checks.array("targets", targets)
     _check_preds(preds, axes)
     if preds.shape != targets.shape:
         raise ValueError(
@@ -221,7 +221,7 @@ def _check_targets(preds: Array, targets: Array) -> None:
 
 def _aligned(where: Array, preds: Array) -> Array:
     """The mask, broadcastable to preds: [B, *S] gets a channel axis."""
-    where = jnp.asarray(where)
+    where = _checks.array("where", where)
     if where.dtype != bool:
         raise TypeError(f"where: expected bool, got {where.dtype}")
     return _reduction.align("where", where, preds.shape)
@@ -229,8 +229,7 @@ def _aligned(where: Array, preds: Array) -> Array:
 
 def _not_ignored(preds: Array, targets: Array, ignore: int) -> Array:
     """[B, *S, 1]: the positions whose label is another one (it may be traced)."""
-    if not isinstance(ignore, jax.Array):
-        _checks.integer("ignore", ignore)
+    _checks.label("ignore", ignore)
     if not are_labels(preds, targets):
         raise ValueError(
             f"ignore: expected integer labels {preds.shape[:-1]} as targets, got "

@@ -43,7 +43,7 @@ def mix(losses: Mapping[str, tuple[Loss, float | Array]]) -> Loss:
         >>> print(f"{both(p, t)[0]:.4f}")  # (1 - 1.5 / 2) + 0.5 * mean(0.25, 0)
         0.3125
     """
-    _checks.mapping("losses", losses)
+    _checks.mapping("losses", losses, "; give {name: (loss, weight)}")
     names = _checks.head_names("losses", losses)
     for name in names:
         entry = losses[name]

@@ -25,7 +25,7 @@ def smoothing(smooth: Smooth) -> tuple[float | Array, float | Array]:
             f"{len(pair)} entries"
         )
     for part in pair:
-        _checks.nonnegative("smooth", part)
+        _checks.nonnegative("smooth", part, axes=True)
     return pair
 
 
@@ -35,7 +35,7 @@ def class_weights_of(
     """The weights [C] of the channels that are left; the background has one too."""
     if class_weights is None:
         return None
-    class_weights = jnp.asarray(class_weights)
+    class_weights = _checks.array("class_weights", class_weights)
     if class_weights.shape != (channels,):
         raise ValueError(
             f"class_weights: expected one entry a channel, shape ({channels},) "
@@ -111,7 +111,7 @@ def unit_mean(class_weights: Array | None) -> Array | None:
 
 def per_channel(argument: str, option: float | Array, like: Array) -> Array:
     """An option that is a scalar or [C], in the shape of [B, *S, C]."""
-    option = jnp.asarray(option, like.dtype)
+    option = _checks.array(argument, option).astype(like.dtype)
     if option.shape not in ((), like.shape[-1:]):
         raise ValueError(
             f"{argument}: expected a scalar or one entry a channel, shape "

@@ -16,7 +16,8 @@ _WEIGHTINGS = ("default", "simple")
 
 def _unit_distances(distances: Array, preds: Array) -> Array:
     """[C, C] over its largest entry, of the dtype of preds."""
-    distances, channels = jnp.asarray(distances), jnp.shape(preds)[-1]
+    distances = _checks.array("distances", distances)
+    channels = jnp.shape(preds)[-1]
     if distances.shape != (channels, channels):
         raise ValueError(
             f"distances: expected one entry a pair of classes, shape ({channels}, "

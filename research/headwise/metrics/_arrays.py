@@ -21,6 +21,11 @@ def members(labels: Array, classes: int) -> Array:
     return labels[..., None] == numbers.reshape((1,) * labels.ndim + (classes,))
 
 
+def both(preds: Array, targets: Array) -> tuple[Array, Array]:
+    """Both as arrays; raises TypeError for what is none."""
+    return _checks.array("preds", preds), _checks.array("targets", targets)
+
+
 def check_floating(preds: Array, ndim: int, shape: str) -> None:
     """Raises unless preds are floating with at least so many axes."""
     if preds.ndim < ndim:
@@ -41,7 +46,7 @@ def valid(where: Array | None, shape: tuple[int, ...]) -> Array:
     """The mask, aligned from the batch on, in full; all True for None."""
     if where is None:
         return jnp.ones(shape, bool)
-    where = jnp.asarray(where)
+    where = _checks.array("where", where)
     if where.dtype != bool:
         raise TypeError(f"where: expected bool, got {where.dtype}")
     return jnp.broadcast_to(_reduction.align("where", where, shape), shape)
@@ -49,8 +54,7 @@ def valid(where: Array | None, shape: tuple[int, ...]) -> Array:
 
 def not_ignored(preds: Array, targets: Array, ignore: int) -> Array:
     """[B, *S]: the positions whose label is another one; targets must be labels."""
-    if not isinstance(ignore, jax.Array):  # it may be traced
-        _checks.integer("ignore", ignore)
+    _checks.label("ignore", ignore)
     if not are_labels(preds, targets):
         raise ValueError(
             f"ignore: expected integer labels {preds.shape[:-1]} as targets, got "

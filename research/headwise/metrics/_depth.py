@@ -71,7 +71,7 @@ def depth_errors(
         Eigen, Puhrsch and Fergus, "Depth map prediction from a single image using a
         multi-scale deep network", NeurIPS 2014.
     """
-    preds, targets = jnp.asarray(preds), jnp.asarray(targets)
+    preds, targets = _arrays.both(preds, targets)
     _arrays.check_floating(preds, 1, "[B, *S]")
     _arrays.check_same(preds, targets)
     dtype = _arrays.floating()

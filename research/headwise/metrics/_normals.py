@@ -120,7 +120,7 @@ def normal_angles(
         Fouhey, Gupta and Hebert, "Data-driven 3D primitives for single image
         understanding", ICCV 2013, for the measures.
     """
-    preds, targets = jnp.asarray(preds), jnp.asarray(targets)
+    preds, targets = _arrays.both(preds, targets)
     _arrays.check_floating(preds, 2, "[B, *S, D]")
     _arrays.check_same(preds, targets)
     known = _arrays.valid(where, preds.shape[:-1]) & jnp.any(targets != 0, -1)

@@ -6,6 +6,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise.typing import Array
 
 Sums = TypeVar("Sums")
@@ -76,4 +77,19 @@ def add(first: Sums, second: Sums) -> Sums:
         >>> print(seen.value, seen.mean)
         [0.75  nan] 0.75
     """
-    return jax.tree.map(jnp.add, first, second)
+    structures = jax.tree.structure(first), jax.tree.structure(second)
+    if structures[0] != structures[1]:
+        raise ValueError(
+            f"second: expected the structure of first, {structures[0]}, got "
+            f"{structures[1]}"
+        )
+    return jax.tree.map(_added, first, second)
+
+
+def _added(first: Array, second: Array) -> Array:
+    first, second = _checks.array("first", first), _checks.array("second", second)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"second: expected the shape of first, {first.shape}, got {second.shape}"
+        )
+    return first + second

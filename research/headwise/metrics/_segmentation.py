@@ -76,7 +76,7 @@ def _count(
 
     In integers, which are exact where float32 is not.
     """
-    preds, targets = jnp.asarray(preds), jnp.asarray(targets)
+    preds, targets = _arrays.both(preds, targets)
     _check(preds, targets)
     _arrays.check_background(background, preds.shape[-1])
     counted = _counted(preds, targets, where, ignore)
@@ -229,7 +229,7 @@ def pixel_accuracy(
         >>> print(hw.metrics.pixel_accuracy(p, jnp.array([[0, 1, 0, 0]])).value)
         0.75
     """
-    preds, targets = jnp.asarray(preds), jnp.asarray(targets)
+    preds, targets = _arrays.both(preds, targets)
     _arrays.check_floating(preds, 2, "[B, *S, C]")
     _check(preds, targets)
     counted = _arrays.valid(where, targets.shape)

@@ -79,7 +79,7 @@ def _surfaces(
 
     Positions become one axis: what follows are sums and percentiles over it.
     """
-    preds, labels = jnp.asarray(preds), jnp.asarray(targets)
+    preds, labels = _arrays.both(preds, targets)
     preds, targets = _masks(preds, labels, num_classes)
     counted = _arrays.valid(where, preds.shape)
     if ignore is not None:
@@ -219,7 +219,7 @@ def hausdorff_distance(
 
 def _tolerances(tolerance: float | Array, preds: Array, classes: int | None) -> Array:
     """[C] or [], with one entry a channel."""
-    _checks.nonnegative("tolerance", tolerance)
+    _checks.nonnegative("tolerance", tolerance, axes=True)
     tolerance = jnp.asarray(tolerance, _arrays.floating())
     channels = jnp.shape(preds)[-1] if classes is None else classes
     if tolerance.shape not in ((), (channels,)):

@@ -14,6 +14,8 @@ import jax
 from flax import nnx
 from jax import numpy as jnp
 
+from headwise import _checks
+
 Model = TypeVar("Model", bound=nnx.Module)
 
 
@@ -148,10 +150,25 @@ def unite(model: Model, params: Any, rest: Any = None) -> Model:
 
 def _split(model: Any) -> tuple[Any, dict[Any, Any], dict[Any, Any]]:
     if not isinstance(model, nnx.Module):
-        raise TypeError(f"model: expected an nnx.Module, got {type(model).__name__}")
+        raise TypeError(
+            f"model: expected an nnx.Module, got {_checks.kind(model)}{_way_out(model)}"
+        )
     graphdef, *states = nnx.split(model, nnx.Param, ...)
     params, rest = states
     return graphdef, nnx.to_pure_dict(params), nnx.to_pure_dict(rest)
+
+
+def _way_out(model: Any) -> str:
+    """What makes a function of a model of another library."""
+    if isinstance(model, type):
+        return "; make one of it first"
+    homes = {cls.__module__.split(".")[0:2][-1] for cls in type(model).__mro__}
+    if "linen" in homes:
+        return (
+            "; a Linen module is a pure function already: call "
+            "model.apply(params, inputs) in values_fn"
+        )
+    return ""
 
 
 def _shapes(tree: Any) -> Any:

@@ -51,7 +51,7 @@ class Mlp(nnx.Module):
         dtype: Any = None,
         rngs: nnx.Rngs,
     ):
-        sizes = tuple(_checks.positive_int("sizes", n) for n in sizes)
+        sizes = _checks.positive_ints("sizes", sizes)
         if len(sizes) < 2:
             raise ValueError(f"sizes: expected two or more, got {sizes}")
         _checks.function("activation", activation)

@@ -85,7 +85,7 @@ class UNet3D(nnx.Module):
         rngs: nnx.Rngs,
     ):
         in_features = _checks.positive_int("in_features", in_features)
-        features = tuple(_checks.positive_int("features", n) for n in features)
+        features = _checks.positive_ints("features", features)
         if not features:
             raise ValueError("features: expected at least one level, got none")
         _checks.boolean("norm", norm)

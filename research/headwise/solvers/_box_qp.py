@@ -50,8 +50,10 @@ def box_qp(
         strictly monotone linear complementarity problems", Comput. Oper. Res. 1994.
     """
     matrix, linear = _scaling.as_problem(matrix, linear)
-    lower = jnp.broadcast_to(jnp.asarray(lower, matrix.dtype), linear.shape)
-    upper = jnp.broadcast_to(jnp.asarray(upper, matrix.dtype), linear.shape)
+    lower, upper = (
+        _scaling.bound(name, bound, linear)
+        for name, bound in (("lower", lower), ("upper", upper))
+    )
     unit, lengths, active = _scaling.unit_diagonal(matrix)
     nearest = jnp.clip(0.0, lower, upper)
     idle = jnp.where(linear > 0, upper, jnp.where(linear < 0, lower, nearest))

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _checks
 from headwise.solvers import _active_set
 from headwise.solvers import _linear_system
 from headwise.solvers import _scaling
@@ -52,6 +53,7 @@ def conflict_averse(gram: Array, start: Array, radius: Array) -> Array:
     level = jnp.where(active, scale / lengths, 0.0)
     begin = jnp.where(active, start * (lengths / scale), 0.0)
     along = _linear_system.dot(unit, begin)
+    _checks.nonnegative("radius", radius)
     squared = jnp.square(jnp.asarray(radius, gram.dtype) / scale)
 
     def solve(

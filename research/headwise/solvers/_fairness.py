@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _checks
 from headwise import _numerics
 from headwise.solvers import _linear_system
 from headwise.solvers import _scaling
@@ -48,7 +49,7 @@ def fair(gram: Array, alpha: Array | float = 1.0) -> Array:
         equation 6; Navon et al., "Multi-task learning as a bargaining game", ICML 2022,
         claim 3.1 (α = 1).
     """
-    gram = jnp.asarray(gram)
+    gram = _checks.array("gram", gram)
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(f"gram: expected [H, H], got shape {gram.shape}")
     gram, _ = _scaling.as_problem(gram, gram[0])
@@ -56,6 +57,7 @@ def fair(gram: Array, alpha: Array | float = 1.0) -> Array:
     unit, lengths, active = _scaling.unit_diagonal(gram)
     identity = jnp.eye(heads, dtype=dtype)
     unit = unit + 25 * jnp.finfo(dtype).eps * identity
+    _checks.positive("alpha", alpha)
     power = 1.0 / jnp.asarray(alpha, dtype)
     # w = alone * u, where `alone` solves the problem of each head by itself. In u the
     # function is 1/2 uᵀKu - Σ K_hh Φ(u_h), K = pull pullᵀ * unit, Φ'(u) = u^-power.

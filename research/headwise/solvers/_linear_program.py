@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _checks
 from headwise import _numerics
 from headwise.solvers import _linear_system
 from headwise.typing import Array
@@ -52,8 +53,9 @@ def linear_program(
     References:
         Chvátal, "Linear programming", 1983, chapters 2, 3 and 8.
     """
-    matrix = jnp.asarray(matrix)
-    objective, bound = jnp.asarray(objective), jnp.asarray(bound)
+    matrix = _checks.array("matrix", matrix)
+    objective = _checks.array("objective", objective)
+    bound = _checks.array("bound", bound)
     if matrix.ndim != 2:
         raise ValueError(f"matrix: expected [M, N], got shape {matrix.shape}")
     if objective.shape != matrix.shape[1:]:

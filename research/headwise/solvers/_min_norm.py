@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise.solvers import _box_qp
 from headwise.solvers import _scaling
 from headwise.typing import Array
@@ -39,12 +40,11 @@ def min_norm(gram: Array, present: Array | None = None) -> Array:
         Désidéri, "Multiple-gradient descent algorithm", C. R. Math. 2012; the
         active set: Nocedal and Wright, "Numerical optimization", 2006, section 16.5.
     """
-    gram = jnp.asarray(gram)
+    gram = _checks.array("gram", gram)
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(f"gram: expected [H, H], got shape {gram.shape}")
     gram, _ = _scaling.as_problem(gram, gram[0])
-    if present is None:
-        present = jnp.ones(gram.shape[0], bool)
+    present = _scaling.flags(present, len(gram))
     gram = jnp.where(present[:, None] & present[None, :], gram, 0.0)
     unit, lengths, active = _scaling.unit_diagonal(gram)
     zero = present & ~active

@@ -2,6 +2,9 @@
 
 import jax.numpy as jnp
 
+from headwise import _checks
+from headwise import _numerics
+from headwise.solvers import _scaling
 from headwise.typing import Array
 
 
@@ -29,9 +32,11 @@ def project_simplex(point: Array, present: Array | None = None) -> Array:
         Duchi et al., "Efficient projections onto the l1-ball for learning in high
         dimensions", ICML 2008, figure 1.
     """
-    point = jnp.asarray(point)
-    if present is None:
-        present = jnp.ones(point.shape, bool)
+    point = _checks.array("point", point)
+    if point.ndim != 1 or not point.size:
+        raise ValueError(f"point: expected [H], got shape {point.shape}")
+    point = point.astype(_numerics.accumulator(point))
+    present = _scaling.flags(present, len(point))
     low = jnp.where(present, point, -jnp.inf)
     top = jnp.max(jnp.where(present, point, jnp.finfo(point.dtype).min))
     # Relative to the largest: nothing is lost where all are large.

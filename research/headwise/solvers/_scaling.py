@@ -2,6 +2,7 @@
 
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise import _numerics
 from headwise.solvers import _linear_system
 from headwise.typing import Array
@@ -11,8 +12,8 @@ def as_problem(
     matrix: Array, linear: Array, names: tuple[str, str] = ("matrix", "linear")
 ) -> tuple[Array, Array]:
     """Both in the dtype to solve in; raises ValueError for wrong shapes."""
-    matrix, linear = jnp.asarray(matrix), jnp.asarray(linear)
     first, second = names
+    matrix, linear = _checks.array(first, matrix), _checks.array(second, linear)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"{first}: expected [H, H], got shape {matrix.shape}")
     if linear.shape != matrix.shape[:1]:
@@ -21,6 +22,26 @@ def as_problem(
         )
     dtype = _numerics.accumulator(matrix)
     return matrix.astype(dtype), linear.astype(dtype)
+
+
+def bound(argument: str, given: Array | float, like: Array) -> Array:
+    """[H] of a scalar or [H]."""
+    given = _checks.array(argument, given)
+    if given.shape not in ((), like.shape):
+        raise ValueError(
+            f"{argument}: expected a scalar or shape {like.shape}, got {given.shape}"
+        )
+    return jnp.broadcast_to(given.astype(like.dtype), like.shape)
+
+
+def flags(present: Array | None, heads: int) -> Array:
+    """[H] bool of the heads that count; all of them for None."""
+    if present is None:
+        return jnp.ones(heads, bool)
+    present = _checks.array("present", present)
+    if present.shape != (heads,):
+        raise ValueError(f"present: expected shape ({heads},), got {present.shape}")
+    return present.astype(bool)
 
 
 def unit_diagonal(matrix: Array) -> tuple[Array, Array, Array]:

@@ -146,7 +146,7 @@ def dirichlet(
     """
     ordered = _checks.head_names("names", names)
     _checks.positive_int("count", count)
-    _checks.nonnegative_int("seed", seed)
+    _checks.nonnegative_int("seed", seed, 2**63 - 1)
     _checks.positive("concentration", concentration)
     draw = np.random.default_rng(seed).dirichlet
     return _columns(ordered, draw([concentration] * len(ordered), size=count))
@@ -180,7 +180,7 @@ def sobol(
     names = _checks.head_names("ranges", ranges)
     _check_positive(ranges)
     _checks.positive_int("count", count)
-    _checks.nonnegative_int("seed", seed)
+    _checks.nonnegative_int("seed", seed, 2**63 - 1)
     # Imported here: it costs every `import headwise` 0.8 s otherwise.
     from scipy.stats import qmc
 

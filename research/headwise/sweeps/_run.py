@@ -17,6 +17,11 @@ from headwise import _provenance
 from headwise import _records
 from headwise.sweeps import _designs
 
+_CONCRETE = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
 Train = Callable[[dict[str, jax.Array], jax.Array], Mapping[str, Any]]
 
 
@@ -207,6 +212,27 @@ def _alone(
     )
 
 
+def _traceable(train: Train) -> Callable[..., Mapping[str, Any]]:
+    """`train` over all trials in one program."""
+    many = jax.jit(jax.vmap(train))
+
+    def together(weights: Any, seeds: Any) -> Mapping[str, Any]:
+        try:
+            return many(weights, seeds)
+        except TypeError as error:
+            # NumPy's own words name the tracer that it was given.
+            if not isinstance(error, _CONCRETE) and "Tracer" not in str(error):
+                raise
+            raise TypeError(
+                "batched: expected a train that can be traced; this one makes a number "
+                "of Python or NumPy of a weight or the seed (float(w), if w > 0, "
+                "np.random.default_rng(seed)): keep them arrays (jnp, jnp.where, "
+                "jax.random.key(seed)), or give batched=False"
+            ) from error
+
+    return together
+
+
 def _together(
     train: Train,
     trials: list[tuple[dict[str, float], int]],
@@ -221,7 +247,7 @@ def _together(
         for name in names
     }
     seeds = jnp.asarray([seed for _, seed in trials], jnp.int32)
-    metrics = jax.device_get(jax.jit(jax.vmap(train))(stacked, seeds))
+    metrics = jax.device_get(_traceable(train)(stacked, seeds))
     seconds = round((time.perf_counter() - start) / len(trials), 3)
     made_with = _made_with(made_by)
 

@@ -152,6 +152,7 @@ def balanced_grad_and_layout(
 ) -> Callable[..., tuple[tuple[PyTree, _info.Info, Any], Callable[[], _layout.Layout]]]:
     """`balanced_grad`, and a call for the layout: one trace of the model knows both."""
     _checks.choice("private", ["weighted", "own"], private)
+    _checks.balancer("balancer", balancer)
     _checks.choice("balancer.needs", ["values", "gramian", "grads"], balancer.needs)
     _checks.choice("method", ["auto", "sequential", "batched"], method)
     microbatches = _checks.positive_int("microbatches", microbatches)

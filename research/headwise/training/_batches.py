@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from typing import Any
 
+from headwise import _checks
+
 _LOG = logging.getLogger("headwise")
 
 _STANDS_AT: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -50,6 +52,11 @@ def reader(
     """
     if callable(batches):
         return batches
+    if not isinstance(batches, Iterable):
+        raise TypeError(
+            "batches: expected a function of the step or an iterable, got "
+            f"{_checks.kind(batches)}"
+        )
     iterator = iter(batches)
     if first and saved is not None and hasattr(iterator, "set_state"):
         iterator.set_state(saved)

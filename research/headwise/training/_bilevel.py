@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import _checks
+from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.typing import Array
@@ -116,6 +118,15 @@ class BilevelInfo(NamedTuple):
     have."""
 
 
+def check_method(got: Any) -> None:
+    """Raises TypeError unless it is a method of bilevel training."""
+    if not isinstance(got, BilevelMethod):
+        raise TypeError(
+            "method: expected a BilevelMethod (auto_lambda(), moml() or forum() of "
+            f"hw.training), got {_checks.kind(got)}"
+        )
+
+
 def init_bilevel_state(
     names: Sequence[str],
     params: PyTree,
@@ -151,6 +162,11 @@ def init_bilevel_state(
         >>> print(state.step, state.upper.variables)
         0 [0.1 0.1]
     """
+    _checks.optimizer("optimizer", optimizer)
+    check_method(method)
+    if key is not None:
+        _checks.key("key", key)
+    _trees.check_floating("params", params)
     params = jax.tree.map(jnp.asarray, params)
     state = BilevelState(
         step=jnp.zeros((), jnp.int32),

@@ -82,6 +82,7 @@ def forum(
     if not callable(smoothing):
         _checks.positive("smoothing", smoothing)
         _checks.fraction("smoothing", smoothing)
+    _checks.optimizer("optimizer", optimizer, optional=True)
     of_logits = optax.adam(1e-3) if optimizer is None else optimizer
 
     def init(names: Sequence[str]) -> _bilevel_upper.Upper:

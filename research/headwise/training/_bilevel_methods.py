@@ -74,6 +74,7 @@ def auto_lambda(
     _checks.positive("epsilon", epsilon)
     if primary is not None:
         primary = _checks.head_names("primary", primary)
+    _checks.optimizer("optimizer", optimizer, optional=True)
     of_weights = optax.adam(1e-4) if optimizer is None else optimizer
 
     def init(names: Sequence[str]) -> _bilevel_upper.Upper:
@@ -197,6 +198,7 @@ def moml(
         Ye et al., "Multi-objective meta learning", NeurIPS 2021, algorithm 1.
     """
     _checks.boolean("normalized", normalized)
+    _checks.optimizer("optimizer", optimizer, optional=True)
     of_logits = optax.adam(1e-3) if optimizer is None else optimizer
 
     def init(names: Sequence[str]) -> _bilevel_upper.Upper:

@@ -111,6 +111,9 @@ def make_bilevel_step(
     """
     inner_steps = _checks.positive_int("inner_steps", inner_steps)
     _checks.boolean("remat", remat)
+    _checks.optimizer("optimizer", optimizer)
+    _checks.optimizer("inner_optimizer", inner_optimizer, optional=True)
+    _bilevel.check_method(method)
     model = _model.with_rest(values_fn, stateful, microbatches)
     model = _model.in_parts(model, microbatches)
     plain = _model.plain(model, True)
@@ -119,6 +122,7 @@ def make_bilevel_step(
     def step(
         state: _bilevel.BilevelState, batch: Any
     ) -> tuple[_bilevel.BilevelState, _bilevel.BilevelInfo]:
+        _model.check_state(_bilevel.BilevelState, "init_bilevel_state", state)
         train_batch, valid_batch = _pair(batch)
         of_train, of_valid = jax.random.split(jax.random.fold_in(state.key, state.step))
         _trees.check_floating("params", state.params)

@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import _checks
 from headwise import _numerics
+from headwise import _trees
 from headwise.training import _info
 from headwise.training import _layout
 from headwise.typing import Array
@@ -63,9 +65,14 @@ def update(
     extra: Callable[[], dict[str, Any]],
 ) -> tuple[PyTree, Any]:
     """`optimizer.update`, with the extra arguments for one that takes some."""
-    if isinstance(optimizer, optax.GradientTransformationExtraArgs):
-        return optimizer.update(grads, state, params, **extra())
-    return optimizer.update(grads, state, params)
+    try:
+        if isinstance(optimizer, optax.GradientTransformationExtraArgs):
+            return optimizer.update(grads, state, params, **extra())
+        return optimizer.update(grads, state, params)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        # Only now: it traces `init`.
+        _trees.check_optimizer_state("state.optimizer", optimizer, state, params)
+        raise
 
 
 def hold_absent(
@@ -107,11 +114,7 @@ def hold_absent(
         >>> print(updates["trunk"], updates["b"])           # momentum, and none
         -0.25 0.0
     """
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            "optimizer: expected an optax.GradientTransformation, got "
-            f"{type(optimizer).__name__}"
-        )
+    _checks.optimizer("optimizer", optimizer)
     inner = optax.with_extra_args_support(optimizer)
 
     def update(

@@ -4,14 +4,46 @@ The model runs once on it, forward alone, in a program of its own: the step's is
 would be without. What is found there is listed in `headwise._look`.
 """
 
+import functools
 import logging
 from typing import Any
 
 import jax
 
+from headwise import _checks
 from headwise import _look
 
 _LOG = logging.getLogger("headwise")
+
+
+def as_step(step: Any) -> Any:
+    """The step, which says so if it is none: what it is given, and must return.
+
+    One of `make_step` and `make_bilevel_step` comes back as it is.
+    """
+    _checks.function("step", step)
+    if hasattr(step, "values_fn"):
+        return step
+    name = getattr(step, "__name__", type(step).__name__)
+    expected = (
+        "step: expected step(state, batch) -> (state, info), as hw.training.make_step "
+        f"makes it of a values_fn; {name}(state, batch)"
+    )
+
+    @functools.wraps(step)
+    def told(state: Any, batch: Any) -> tuple[Any, Any]:
+        try:
+            returned = step(state, batch)
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            raise TypeError(f"{expected} raised {error!r}") from error
+        if not (isinstance(returned, tuple) and len(returned) == 2):
+            raise TypeError(f"{expected} returned {_checks.kind(returned)}")
+        return returned
+
+    for attribute in ("lower", "trace"):  # it is compiled already
+        if hasattr(step, attribute):
+            setattr(told, attribute, getattr(step, attribute))
+    return told
 
 
 def check_first_batch(step: Any, state: Any, batch: Any) -> None:

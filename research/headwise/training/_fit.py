@@ -216,6 +216,7 @@ def fit(
 def _compiled(
     step: Callable[[StateT, Any], tuple[StateT, Any]], state: StateT
 ) -> tuple[Callable[[StateT, Any], tuple[StateT, Any]], StateT]:
+    step = _first_batch.as_step(step)
     state = jax.tree.map(_trees.strong, state)
     if hasattr(step, "lower"):
         return step, _trees.separate(state)

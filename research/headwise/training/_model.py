@@ -1,6 +1,8 @@
 """What every kind of step does with its arguments: the model as one function."""
 
+import inspect
 from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from headwise import _checks
@@ -24,12 +26,70 @@ def with_rest(
             f"microbatches: expected 1 for a stateful model, got {microbatches}"
         )
 
+    _checks.function("values_fn", values_fn)
+    if hasattr(values_fn, "total") and hasattr(values_fn, "values"):
+        raise TypeError(
+            f"values_fn: expected a function, got {_checks.kind(values_fn)}: one that "
+            "runs the model and returns objective.values(outputs, targets)"
+        )
+
     def run(params: PyTree, batch: Any, rest: PyTree, key: Array) -> Any:
-        if stateful:
-            return values_fn(params, rest, batch, key)
-        return values_fn(params, batch), rest
+        args = (params, rest, batch, key) if stateful else (params, batch)
+        try:
+            returned = values_fn(*args)
+        except TypeError as error:
+            _check_arguments(values_fn, stateful, error)
+            raise
+        if not stateful:
+            _check_dict(returned)
+            return returned, rest
+        if not (isinstance(returned, tuple) and len(returned) == 2):
+            raise TypeError(
+                "values_fn: expected it to return ({name of head: scalar}, rest) with "
+                f"stateful=True, got {_checks.kind(returned)}"
+            )
+        _check_dict(returned[0])
+        return returned
 
     return run
+
+
+def _check_dict(returned: Any) -> None:
+    if not isinstance(returned, Mapping):
+        gradients.with_aux(lambda: returned, False)()  # says what is wrong
+
+
+_CALLS = {False: "(params, batch)", True: "(params, rest, batch, key)"}
+
+
+def _check_arguments(values_fn: ValuesFn, stateful: bool, error: TypeError) -> None:
+    """Raises TypeError if the function takes other arguments than a step gives it."""
+    try:
+        signature = inspect.signature(values_fn)
+    except (TypeError, ValueError):  # it does not tell
+        return
+    fits = {}
+    for kind, call in _CALLS.items():
+        try:
+            signature.bind(*call.split(","))
+            fits[kind] = True
+        except TypeError:
+            fits[kind] = False
+    if not fits[stateful]:
+        hint = f"; stateful={not stateful} calls it so" if fits[not stateful] else ""
+        raise TypeError(
+            f"values_fn: expected values_fn{_CALLS[stateful]} with "
+            f"stateful={stateful}, got values_fn{signature}{hint}"
+        ) from error
+
+
+def check_state(kind: type, made_by: str, got: Any) -> None:
+    """Raises TypeError unless a step is given a state of its kind."""
+    if not isinstance(got, kind):
+        raise TypeError(
+            f"state: expected a {kind.__name__} of hw.training.{made_by}, got "
+            f"{_checks.kind(got)}"
+        )
 
 
 def plain(values_fn: ValuesFn, has_aux: bool) -> _look.Plain:

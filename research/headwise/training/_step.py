@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import _checks
 from headwise import _means
 from headwise import _products
+from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
@@ -91,6 +93,11 @@ def init_state(
         >>> print(state.step, state.balancer.weights)
         0 [1.]
     """
+    _checks.optimizer("optimizer", optimizer)
+    _checks.balancer("balancer", balancer)
+    if key is not None:
+        _checks.key("key", key)
+    _trees.check_floating("params", params)
     params = jax.tree.map(jnp.asarray, params)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -157,6 +164,7 @@ def make_step(
         >>> print(state.params["w"], info.values["a"], info.grad_norm)
         2.0 16.0 8.0
     """
+    _checks.optimizer("optimizer", optimizer)
     balancer = balancers.equal() if balancer is None else balancer
     with_rest = _model.with_rest(values_fn, stateful, microbatches)
     every = _model.period(contributions)
@@ -174,6 +182,7 @@ def make_step(
         monitor = gradients.monitor(with_rest, every, has_aux=True)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, StepInfo]:
+        _model.check_state(TrainState, "init_state", state)
         of_model, of_balancer = jax.random.split(
             jax.random.fold_in(state.key, state.step)
         )

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import _checks
 from headwise.balancers._core import _masked
 from headwise.typing import Array
 
@@ -29,14 +30,8 @@ def given_or(
     default: optax.GradientTransformation,
 ) -> optax.GradientTransformation:
     """The optimiser that was given, if any; raises TypeError if it is none."""
-    if optimizer is None:
-        return default
-    if not callable(getattr(optimizer, "update", None)):
-        raise TypeError(
-            "optimizer: expected an optax.GradientTransformation or None, got "
-            f"{type(optimizer).__name__}"
-        )
-    return optimizer
+    _checks.optimizer("optimizer", optimizer, optional=True)
+    return default if optimizer is None else optimizer
 
 
 def descend(

@@ -10,16 +10,35 @@ from headwise import _numerics
 from headwise.balancers._core import _types
 from headwise.typing import Array
 
+_GIVEN_BY = {
+    "gram": "; a step and hw.balanced_grad compute it",
+    "grads": "; a step and hw.balanced_grad compute them",
+    "key": "; a step makes it, the function of hw.balanced_grad takes key=",
+    "step": "; a step counts it, the function of hw.balanced_grad takes step=",
+}
+
+
+def _check_kind(balancer: str, signals: Any) -> None:
+    if not isinstance(signals, _types.Signals):
+        raise TypeError(
+            f"{balancer}: expected hw.Signals(values=..., gram=...), got "
+            f"{_checks.kind(signals)}"
+        )
+
 
 def require(balancer: str, signals: _types.Signals, *fields: str) -> None:
     """Raises ValueError if a signal that the balancer needs is missing."""
+    _check_kind(balancer, signals)
     for field in fields:
         if getattr(signals, field) is None:
-            raise ValueError(f"{balancer}: expected signals.{field}, got None")
+            raise ValueError(
+                f"{balancer}: expected signals.{field}, got None{_GIVEN_BY[field]}"
+            )
 
 
 def check_heads(balancer: str, state: Any, signals: _types.Signals) -> None:
     """Raises unless the state is the balancer's and about the heads of the signals."""
+    _check_kind(balancer, signals)
     names = _types.Names.in_state(balancer, state)
     heads = len(names)
     if signals.names is not None:
@@ -61,6 +80,7 @@ def presence(signals: _types.Signals) -> Array:
         >>> print(hw.balancers.presence(hw.Signals(jnp.ones(2), gram)))
         [ True False]
     """
+    _check_kind("presence", signals)
     if signals.present is None:
         present = jnp.ones(jnp.shape(signals.values), bool)
     else:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise import _numerics
 from headwise.balancers._core import _signals
 from headwise.balancers._core import _types
@@ -62,9 +63,9 @@ def trimmed_mean(trim: int | str = 1) -> _types.Balancer:
         Yin et al., "Byzantine-robust distributed learning: towards optimal statistical
         rates", ICML 2018, definitions 1 and 2.
     """
-    if trim != "median" and (
-        isinstance(trim, str | bool) or not isinstance(trim, int) or trim < 0
-    ):
+    if not isinstance(trim, str):
+        trim = _checks.nonnegative_int("trim", trim)
+    elif trim != "median":
         raise ValueError(f"trim: expected an int >= 0 or 'median', got {trim!r}")
 
     def init(names: Sequence[str], params: PyTree = None) -> TrimmedMeanState:

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from headwise import _checks
 from headwise import _numerics
 from headwise import solvers
+from headwise.balancers._core import _masked
 from headwise.balancers._core import _types
 from headwise.balancers._gramian import _from_gram
 from headwise.typing import Array
@@ -25,7 +26,8 @@ def mgda(
 
     Args:
         normalization: n_h. "none": 1; "l2": |g_h|; "loss": the value; "loss+": value
-            times |g_h|. A head whose value is not positive has the largest n of all.
+            times |g_h|. A head whose value is not positive has the largest n of all; a
+            positive one counts as 1e-12 at least.
         normalized_update: the weights act on g_h / n_h (LibMTL), so that those of g_h
             are w_h / n_h and do not sum to 1; False: on g_h (Sener and Koltun).
 
@@ -60,7 +62,7 @@ def mgda(
             return solvers.min_norm(gram, present)
         lengths = jnp.sqrt(jnp.maximum(jnp.diagonal(gram), 0.0))
         values = jnp.where(present, signals.values, 1.0).astype(gram.dtype)
-        values = jnp.maximum(values, 0.0)
+        values = jnp.where(values > 0, jnp.maximum(values, _masked.LEAST), 0.0)
         size = {"l2": lengths, "loss": values, "loss+": values * lengths}[normalization]
         size = jnp.where(present & (size > 0), size, jnp.max(size))
         # In units of the least: only their relations matter.

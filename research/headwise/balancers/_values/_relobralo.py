@@ -102,7 +102,7 @@ def relobralo(
             ratio = values / reference / temperature
             return many * _masked.softmax(ratio, counted)
 
-        stay = jax.random.bernoulli(signals.key, rho)
+        stay = jax.random.bernoulli(signals.key, jnp.asarray(rho, float))
         history = jnp.where(stay, state.weights, balance(first))
         moved = alpha * history + (1.0 - alpha) * balance(last)
         moved = jnp.where(state.seen, moved, state.weights)

@@ -53,7 +53,7 @@ def clipped(
         >>> print(balancer.update(signals, balancer.init(["a", "b"]))[0].weights)
         [0.5 2. ]
     """
-    _wrapped.check_balancer("balancer", balancer)
+    _checks.balancer("balancer", balancer)
     _checks.in_range("lower", lower, "a number, not NaN", lambda x: x == x)
     least, expected = -math.inf, "a number, not NaN"
     if _checks.is_static(lower):

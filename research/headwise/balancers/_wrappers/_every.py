@@ -66,7 +66,7 @@ def every(k: int, balancer: _types.Balancer) -> _types.Balancer:
         updates weights every few steps; the trick is common with MGDA-like methods.
     """
     k = _checks.positive_int("k", k)
-    _wrapped.check_balancer("balancer", balancer)
+    _checks.balancer("balancer", balancer)
 
     def init(names: Sequence[str], params: PyTree = None) -> EveryState:
         names = _types.Names(names, "every")

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise.balancers._core import _directions
 from headwise.balancers._core import _masked
 from headwise.balancers._core import _signals
@@ -58,9 +59,9 @@ def fallback(
         [0.25 4.  ]
         [1. 0.]
     """
-    _wrapped.check_balancer("balancer", balancer)
+    _checks.balancer("balancer", balancer)
     if otherwise is not None:
-        _wrapped.check_balancer("otherwise", otherwise)
+        _checks.balancer("otherwise", otherwise)
     other = _equal.equal() if otherwise is None else otherwise
     needs = max(balancer.needs, other.needs, key=_types.NEEDS.index)
     demanding = [b for b in (balancer, other) if b.needs != "values"]

@@ -56,7 +56,7 @@ def rescaled(
         >>> print(np.asarray(decision.weights).round(4))  # MGDA: 3/4 and 1/4
         [1.5 0.5]
     """
-    _wrapped.check_balancer("balancer", balancer)
+    _checks.balancer("balancer", balancer)
     if not isinstance(total, str) or total != "heads":
         expected = "'heads' or a positive number"
         _checks.in_range("total", total, expected, lambda x: 0 < x < math.inf)

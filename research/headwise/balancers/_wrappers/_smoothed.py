@@ -71,7 +71,7 @@ def averaged(
     name: str, argument: str, balancer: _types.Balancer, decay: float | Array
 ) -> _types.Balancer:
     """`smoothed`, under the name of a factory and of its option."""
-    _wrapped.check_balancer("balancer", balancer)
+    _checks.balancer("balancer", balancer)
     _checks.below_one(argument, decay)
 
     def init(names: Sequence[str], params: PyTree = None) -> SmoothedState:

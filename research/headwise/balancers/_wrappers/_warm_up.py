@@ -55,7 +55,7 @@ def warm_up(
         [1. 1.]
         [0.5 2. ]
     """
-    _wrapped.check_balancer("balancer", balancer)
+    _checks.balancer("balancer", balancer)
     steps = _checks.nonnegative_int("steps", steps)
     _checks.boolean("observe", observe)
     idle = not observe and balancer.needs == "gramian" and steps > 0

@@ -65,7 +65,7 @@ def with_preferences(
         Momma, Dong and Liu, "A multi-objective / multi-task learning framework induced
         by Pareto stationarity", ICML 2022, does it to MGDA.
     """
-    _wrapped.check_balancer("balancer", balancer)
+    _checks.balancer("balancer", balancer)
     _checks.mapping("preferences", preferences)
     _named.check("preferences", preferences, _checks.positive)
 

@@ -66,12 +66,6 @@ def alone(inner: _types.Balancer, state: Any) -> Array | float:
     return 1.0 if inner.alone is None else inner.alone(state.inner)
 
 
-def check_balancer(argument: str, got: Any) -> None:
-    """Raises TypeError unless it is a balancer."""
-    if not isinstance(got, _types.Balancer):
-        raise TypeError(f"{argument}: expected a Balancer, got {type(got).__name__}")
-
-
 def weights_of(wrapper: str, decision: _types.Decision) -> Array:
     """The weights; raises ValueError if the inner balancer answers with a direction."""
     if decision.direction is not None:

@@ -1,0 +1,30 @@
+"""Two hundred calls at random; `_random_calls` makes as many as one likes."""
+
+import pytest
+
+from tests.messages import _random_calls
+
+# Of records and designs their own tests say what is no such thing.
+OTHERS = ("pareto.", "reports.", "sweeps.")
+NAMES = [name for name in _random_calls.ROSTER if not name.startswith(OTHERS)]
+
+
+@pytest.mark.parametrize("start", range(0, 200, 50))
+def test_calls_at_random(start):
+    calls = list(_random_calls.run(50, seed=0, start=start, names=NAMES))
+    assert [str(call) for call in calls if call.faults] == []
+    assert any(call.error is None for call in calls)
+
+
+def test_a_fault_is_seen(monkeypatch):
+    def bad(preds):
+        preds[0, 0] = float("nan")
+        return preds
+
+    monkeypatch.setitem(_random_calls.ROSTER, "losses.bad", bad)
+    seen = {
+        fault
+        for call in _random_calls.run(20, seed=0, names=["losses.bad"])
+        for fault in call.faults
+    }
+    assert seen >= {"NaN", "changed", "words"}
