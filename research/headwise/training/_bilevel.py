@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.typing import Array
@@ -141,7 +142,7 @@ def init_bilevel_state(
 
     Raises:
         TypeError, ValueError: `names` are no distinct names, or not those that the
-            method was made for.
+            method was made for; params holds a leaf that is not floating, or nothing.
 
     Example:
         >>> method = hw.training.auto_lambda()
@@ -151,6 +152,7 @@ def init_bilevel_state(
         >>> print(state.step, state.upper.variables)
         0 [0.1 0.1]
     """
+    _trees.check_floating("params", params)
     params = jax.tree.map(jnp.asarray, params)
     state = BilevelState(
         step=jnp.zeros((), jnp.int32),

@@ -11,6 +11,7 @@ import optax
 
 from headwise import _means
 from headwise import _products
+from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
@@ -84,6 +85,9 @@ def init_state(
     Returns:
         `TrainState`.
 
+    Raises:
+        TypeError, ValueError: params holds a leaf that is not floating, or nothing.
+
     Example:
         >>> state = hw.training.init_state(
         ...     ["a"], {"w": jnp.ones(2)}, optax.sgd(0.1), hw.balancers.equal()
@@ -91,6 +95,7 @@ def init_state(
         >>> print(state.step, state.balancer.weights)
         0 [1.]
     """
+    _trees.check_floating("params", params)
     params = jax.tree.map(jnp.asarray, params)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
