@@ -17,7 +17,7 @@ def table(
     """A plain-text table: first column left, the others right.
 
     It is as wide as it needs to be and never wider than the terminal (at least 80; a
-    file counts as 100).
+    file counts as 100). Control characters are shown, not sent.
     """
     grid = rich.table.Table(
         box=rich.box.SIMPLE_HEAD,
@@ -26,13 +26,13 @@ def table(
     )
     for i, column in enumerate(columns):
         grid.add_column(
-            rich.text.Text(column),
+            rich.text.Text(visible(column)),
             justify="left" if i == 0 else "right",
             overflow="fold",
             min_width=min(len(column), 12),
         )
     for row in rows:
-        grid.add_row(*(rich.text.Text(cell) for cell in row))
+        grid.add_row(*(rich.text.Text(visible(cell)) for cell in row))
     width = max(shutil.get_terminal_size(fallback=(100, 24)).columns, 80)
     text = io.StringIO()
     rich.console.Console(file=text, width=width, color_system=None).print(grid)
@@ -40,6 +40,42 @@ def table(
     if title:
         lines.insert(0, title)
     return "\n".join(line for line in lines if line)
+
+
+def visible(name: str) -> str:
+    r"""A name for a terminal, a picture or a graph: what cannot be seen is escaped.
+
+    Example:
+        >>> from headwise import _text
+        >>> print(_text.visible("a\x1b[2Jb\n"))
+        a\x1b[2Jb\n
+    """
+    shown = (c if c.isprintable() else repr(c)[1:-1] for c in name)
+    return "".join(shown)
+
+
+def some(names: Sequence[str], most: int = 8) -> str:
+    """The names in a row; of more than `most`, the first ones and how many are left.
+
+    Example:
+        >>> from headwise import _text
+        >>> print(_text.some("abcde", 3))
+        a, b, ... 3 more
+    """
+    if len(names) <= most:
+        return ", ".join(names)
+    return ", ".join([*names[: most - 1], f"... {len(names) - most + 1} more"])
+
+
+def fitting(late: Sequence[bool], most: int) -> list[int]:
+    """At most so many rows, in order; those that are late only where there is room.
+
+    Example:
+        >>> from headwise import _text
+        >>> _text.fitting([True, False, True, False], 3)
+        [0, 1, 3]
+    """
+    return sorted(sorted(range(len(late)), key=lambda i: late[i])[:most])
 
 
 def weight(given: Any) -> str:
