@@ -3,7 +3,6 @@
 A class is known by its name and its module: nothing is imported for it.
 """
 
-import functools
 from typing import Any
 
 import jax
@@ -27,7 +26,7 @@ def state(tree: PyTree) -> tuple[tuple, str] | None:
     In a tree without a module (of `nnx.split` with a filter) the user chose them.
     """
     for path, node in jax.tree_util.tree_leaves_with_path(tree, is_leaf=_is_variable):
-        if _is_variable(node) and not _is_a(type(node), "flax.nnx", "Param"):
+        if _is_variable(node) and not _is_a(node, "flax.nnx", "Param"):
             found = _holds(tree, "flax.nnx", "Module")
             return (path, type(node).__name__) if found else None
     return None
@@ -42,19 +41,18 @@ def way_out(tree: PyTree) -> str:
 
 
 def _is_variable(node: Any) -> bool:
-    return _is_a(type(node), "flax.nnx", "Variable")
+    return _is_a(node, "flax.nnx", "Variable")
 
 
 def _holds(tree: PyTree, package: str, name: str) -> bool:
     def found(node: Any) -> bool:
-        return _is_a(type(node), package, name)
+        return _is_a(node, package, name)
 
     return any(map(found, jax.tree.leaves(tree, is_leaf=found)))
 
 
-@functools.cache
-def _is_a(kind: type, package: str, name: str) -> bool:
+def _is_a(node: Any, package: str, name: str) -> bool:
     return any(
         base.__name__ == name and f"{base.__module__}.".startswith(f"{package}.")
-        for base in kind.__mro__
+        for base in type(node).__mro__
     )
