@@ -25,6 +25,7 @@ BASE = {
     "_declared",
     "_distance",
     "_files",
+    "_frameworks",
     "_linear_map",
     "_means",
     "_look",

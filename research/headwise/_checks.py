@@ -94,6 +94,13 @@ def head_names(argument: str, names: Iterable[Any]) -> tuple[str, ...]:
                 f"{argument}: expected names of heads (non-empty str), got {name!r} "
                 f"of type {type(name).__name__}"
             )
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"{argument}: expected names of heads that a file can hold (UTF-8), "
+                f"got {name!r}"
+            ) from error
     duplicates = {name for name in names if names.count(name) > 1}
     if duplicates:
         raise ValueError(f"{argument}: duplicate names {listing(duplicates)}")

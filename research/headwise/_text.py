@@ -57,6 +57,30 @@ def printable(text: str) -> str:
     )
 
 
+def some(names: Sequence[str], most: int = 8) -> str:
+    """The names in a row; of more than `most`, the first ones and how many are left.
+
+    Example:
+        >>> from headwise import _text
+        >>> print(_text.some("abcde", 3))
+        a, b, ... 3 more
+    """
+    if len(names) <= most:
+        return ", ".join(names)
+    return ", ".join([*names[: most - 1], f"... {len(names) - most + 1} more"])
+
+
+def fitting(late: Sequence[bool], most: int) -> list[int]:
+    """At most so many rows, in order; those that are late only where there is room.
+
+    Example:
+        >>> from headwise import _text
+        >>> _text.fitting([True, False, True, False], 3)
+        [0, 1, 3]
+    """
+    return sorted(sorted(range(len(late)), key=lambda i: late[i])[:most])
+
+
 def weight(given: Any) -> str:
     """A weight of a head with the digits of a float32, or a schedule by its name."""
     try:

@@ -1,5 +1,8 @@
 """Names for the leaves of a parameter pytree, and their grouping by module."""
 
+import collections
+from collections.abc import Hashable
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from headwise import _checks
+from headwise import _frameworks
 from headwise.typing import PyTree
 
 
@@ -22,15 +26,18 @@ def part(key: Any) -> str:
 def paths(tree: PyTree) -> list[tuple[str, ...]]:
     """The path of every leaf as a tuple of strings, in the order of its leaves.
 
-    A trailing `value` is dropped: it is how NNX and Linen box a parameter.
+    A trailing `value` that is all its node holds is dropped: it is how NNX and Linen
+    box a parameter.
     """
-    named = []
-    for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]:
-        parts = tuple(part(key) for key in path)
-        if len(parts) > 1 and parts[-1] == "value":
-            parts = parts[:-1]
-        named.append(parts)
-    return named
+    flat = jax.tree_util.tree_flatten_with_path(tree)[0]
+    named = [tuple(part(key) for key in path) for path, _ in flat]
+    children = collections.Counter(
+        parent for parent, _ in {(p[:i], p[i]) for p in named for i in range(len(p))}
+    )
+    return [
+        p[:-1] if len(p) > 1 and p[-1] == "value" and children[p[:-1]] == 1 else p
+        for p in named
+    ]
 
 
 def common_prefix(paths: list[tuple[str, ...]]) -> int:
@@ -89,11 +96,31 @@ def structure(tree: PyTree) -> Any:
     return jax.tree.structure(tree)
 
 
-def modules(tree: PyTree, depth: int | None = None) -> list[str]:
+def joined(paths: Sequence[tuple[str, ...]]) -> list[str]:
+    """Paths as text: their parts joined by "/", so that no two paths are alike.
+
+    Where parts that hold a "/" would make two of them the same, it is written as "%2F".
+    """
+    texts = ["/".join(path) for path in paths]
+    if len(set(texts)) < len(set(paths)):
+        safe = [[p.replace("%", "%25").replace("/", "%2F") for p in q] for q in paths]
+        texts = ["/".join(path) for path in safe]
+    return texts
+
+
+def modules(
+    tree: PyTree, depth: int | None = None, kinds: Sequence[Hashable] | None = None
+) -> list[str]:
     """The module that each leaf belongs to, in the order of the leaves.
 
     It is the leaf's path without its last part (`trunk/0` for `trunk/0/kernel`), cut
     to the first `depth` parts if given. A leaf at the top is its own module.
+
+    Args:
+        tree: the parameters.
+        depth: None or a positive int.
+        kinds: of the leaves. A module whose leaves are of several kinds is split into
+            its parts, until each is of one kind. None: all are alike.
 
     Raises:
         ValueError: `depth` is no positive int.
@@ -102,30 +129,65 @@ def modules(tree: PyTree, depth: int | None = None) -> list[str]:
         depth = _checks.positive_int("depth", depth)
     of_leaves = paths(tree)
     start = common_prefix(of_leaves)
-    names = []
-    for path in of_leaves:
-        module = path[start:-1] or path[-1:]
-        names.append("/".join(module[:depth] if depth else module) or "params")
-    return names
+    of_leaves = [path[start:] for path in of_leaves]
+    groups = [(path[:-1] or path)[:depth] for path in of_leaves]
+    if kinds is not None:
+        groups = _split(groups, of_leaves, kinds)
+    return [name or "params" for name in joined(groups)]
+
+
+def _split(
+    groups: list[tuple[str, ...]],
+    paths: list[tuple[str, ...]],
+    kinds: Sequence[Hashable],
+) -> list[tuple[str, ...]]:
+    """Groups of leaves, beginnings of their paths: longer ones where kinds differ."""
+    while True:
+        pairs = set(zip(groups, kinds, strict=True))
+        number = collections.Counter(group for group, _ in pairs)
+        finer = [
+            path[: len(group) + 1] if number[group] > 1 else group
+            for group, path in zip(groups, paths, strict=True)
+        ]
+        if finer == groups:
+            return groups
+        groups = finer
 
 
 def check_floating(argument: str, tree: PyTree) -> None:
-    """Raises unless the tree has leaves and all are floating or complex arrays."""
+    """Raises unless the tree has leaves and all are floating or complex arrays.
+
+    A module of NNX must hold parameters alone: running statistics would be trained.
+    """
     leaves = jax.tree.leaves(tree)
     if not leaves:
         raise ValueError(f"{argument}: expected parameters, got a tree without leaves")
+    state = _frameworks.state(tree)
+    if state is not None:
+        path, kind = state
+        _refuse(f"{argument}: expected parameters alone", kind, map(part, path), tree)
     for path, leaf in zip(paths(tree), leaves, strict=True):
-        if not hasattr(leaf, "dtype") and not isinstance(leaf, float | int | complex):
-            raise TypeError(
-                f"{argument}: expected arrays, got {type(leaf).__name__} at "
-                f"'{'/'.join(path)}'"
-            )
-        dtype = jnp.result_type(leaf)
-        if not jnp.issubdtype(dtype, jnp.inexact):
-            raise TypeError(
-                f"{argument}: expected floating arrays, got {dtype} at "
-                f"'{'/'.join(path)}'; keep what is not trained out of the parameters"
-            )
+        dtype = _dtype(leaf)
+        if dtype is None:
+            _refuse(f"{argument}: expected arrays", type(leaf).__name__, path, tree)
+        elif not jnp.issubdtype(dtype, jnp.inexact):
+            _refuse(f"{argument}: expected floating arrays", dtype, path, tree)
+
+
+def _dtype(leaf: Any) -> Any:
+    """The type of a number or an array; None for all else, arrays of others too."""
+    if not hasattr(leaf, "dtype") and not isinstance(leaf, float | int | complex):
+        return None
+    try:
+        return jnp.result_type(leaf)
+    except (TypeError, ValueError):
+        return None
+
+
+def _refuse(expected: str, got: Any, path: Iterable[str], tree: PyTree) -> None:
+    where = "/".join(path)
+    at = f" at '{where}'" if where else ""
+    raise TypeError(f"{expected}, got {got}{at}; {_frameworks.way_out(tree)}")
 
 
 def check_optimizer_state(
@@ -160,7 +222,7 @@ def selected(argument: str, choice: Any, tree: PyTree) -> list[bool]:
     named = ["/".join(path) for path in paths(tree)]
     if choice is None:
         return [True] * len(named)
-    if callable(choice):
+    if callable(choice) and not _holds_flags(choice):
         flags = [bool(choice(name)) for name in named]
     else:
         try:
@@ -182,6 +244,12 @@ def selected(argument: str, choice: Any, tree: PyTree) -> list[bool]:
             + (" and more" if len(named) > 8 else "")
         )
     return [bool(flag) for flag in flags]
+
+
+def _holds_flags(choice: Any) -> bool:
+    """Whether it is a tree of bool, even if it can be called (a module of Equinox)."""
+    leaves = jax.tree.leaves(choice)
+    return bool(leaves) and all(isinstance(leaf, bool | np.bool_) for leaf in leaves)
 
 
 def chosen(leaves: Sequence[Any], flags: Sequence[bool]) -> list[Any]:

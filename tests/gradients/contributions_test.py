@@ -111,6 +111,43 @@ def test_a_module_of_one_head_is_all_its_own_if_it_moves():
     np.testing.assert_array_equal(c.share[0], [0.0, 0.0, 0.0])
 
 
+@pytest.mark.parametrize("depth", [None, 1])
+def test_a_module_is_split_where_other_heads_reach_its_parts(depth):
+    """At any depth, if it is known who reaches what; each part is as a module alone."""
+    grads = {
+        "a": {"m": {"p": jnp.array([3.0]), "q": jnp.array([4.0])}, "n": [jnp.ones(2)]},
+        "b": {"m": {"p": jnp.array([0.0]), "q": jnp.array([-1.0])}, "n": [jnp.ones(2)]},
+    }
+    reaches = {
+        "a": {"m": {"p": True, "q": True}, "n": [True]},
+        "b": {"m": {"p": False, "q": True}, "n": [True]},
+    }
+    for update in (None, jax.tree.map(jnp.add, grads["a"], grads["b"])):
+        c = hw.contributions(grads, update=update, depth=depth, reaches=reaches)
+        assert c.modules[:2] == ("m/p", "m/q")
+        np.testing.assert_array_equal(c.norm[:2], [[3.0, 0.0], [4.0, 1.0]])
+        # m/q: u = 3, <a, u> = 12, <b, u> = -3.
+        np.testing.assert_allclose(c.share[:2], [[1, 0], [12 / 9, -3 / 9]], rtol=1e-6)
+        np.testing.assert_allclose(c.pull[1:], [[12.0, -3.0], [4.0, 4.0]], rtol=1e-6)
+        np.testing.assert_allclose(c.conflict, [0.0, -1.0, 0.0], rtol=1e-6)
+        assert str(c).splitlines()[3].split()[-2:] == ["-", "-"]
+    assert hw.contributions(grads, depth=depth).modules[0] == "m"
+
+
+def test_many_heads_fit_a_screen():
+    """The first of each module, how many more and their share; shared modules first."""
+    names, modules = [f"y{i:02}" for i in range(20)], [f"m{i:02}" for i in range(40)]
+    norm = np.vstack([np.eye(20), np.ones((19, 20)), np.zeros((1, 20))])
+    share = norm / np.maximum(norm.sum(1, keepdims=True), 1)
+    cosine = np.ones((40, 20, 20))
+    c = hw.gradients.Contributions(tuple(names), tuple(modules), norm, share, cosine)
+    lines = str(c).splitlines()
+    assert lines[3].split() == ["m20", "y00", "1.0e+00", "5", "%", "+1.00"]
+    assert lines[11].split() == ["...", "12", "more", "60", "%"]
+    assert lines[-1] == "... 24 more: the arrays have all"
+    assert len(lines) == 3 + 16 * 9 + 1
+
+
 @pytest.mark.parametrize("scale", [1e-10, 1e10])
 def test_shares_do_not_depend_on_the_scale(scale):
     c = contributions(make_grads(scale=scale), WEIGHTS)

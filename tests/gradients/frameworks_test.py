@@ -17,6 +17,7 @@ TARGETS = {
     "loss1": jnp.array([0, 1, 1, 0, 1, 0]),
     "loss2": jnp.linspace(-1.0, 1.0, 6)[:, None],
 }
+RNGS = nnx.Rngs(0)
 OBJECTIVE = hw.Objective(
     {
         "loss1": optax.losses.softmax_cross_entropy_with_integer_labels,
@@ -110,6 +111,89 @@ def model(request):
         return OBJECTIVE.values(apply(params, x), TARGETS)
 
     return values_fn, params, jax.jit(hw.head_grads(values_fn))(params, X)
+
+
+class Inner(nnx.Module):
+    """What a call of BatchNorm writes, with no parameter beside it."""
+
+    def __init__(self):
+        self.mean, self.w = nnx.BatchStat(jnp.zeros(2)), nnx.Param(jnp.ones(2))
+
+
+class KerasVariable:
+    """As Keras has it: no array of JAX, and a page of numbers if it is printed."""
+
+    __module__ = "keras.src.backend.common.variables"
+    dtype = "float32"
+
+    def __repr__(self):
+        return "1.0 " * 10_000
+
+
+LINEAR = eqx.nn.Linear(3, 2, key=jax.random.key(0))
+NOT_PARAMETERS = {
+    "dropout": (NnxNetwork(nnx.Rngs(0)), "alone, got Rng.* at 'drop/.*nn.functional"),
+    "rngs": (
+        {"m": nnx.Dropout(0.1, rngs=nnx.Rngs(0))},
+        "Rng.* at 'm/rngs/.*functional",
+    ),
+    "statistics": ([Inner()], r"parameters alone, got BatchStat at '0/mean'; apply"),
+    "linen": (LinenNetwork(), r"arrays, got LinenNetwork; params = model.init"),
+    "equinox": (
+        {"m": [LINEAR, eqx.nn.Lambda(jax.nn.relu)]},
+        r"arrays, got custom_jvp at 'm/1/fn'; .*eqx.partition",
+    ),
+    "keras": ({"w": KerasVariable()}, r"got KerasVariable at 'w'; take its .value"),
+    "function": ({"w": jnp.sin}, r"at 'w'; keep what is not trained out"),
+    "int": ({"w": jnp.ones(2, int)}, r"floating arrays, got int32 at 'w'; keep what"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_PARAMETERS)
+def test_what_is_no_parameter_names_the_way_out(kind):
+    """Statistics that were taken for parameters would decay with them, unmoved."""
+    params, words = NOT_PARAMETERS[kind]
+
+    def values_fn(params):
+        raise AssertionError("not called")
+
+    for refused in (
+        lambda: hw.head_grads(values_fn)(params),
+        lambda: hw.head_gramian(values_fn)(params),
+        lambda: hw.routing(values_fn, params),
+        lambda: hw.training.init_state(
+            ["a"], params, optax.sgd(0.1), hw.balancers.equal()
+        ),
+    ):
+        with pytest.raises(TypeError, match=f"params: expected .*{words}") as raised:
+            refused()
+        assert len(str(raised.value)) < 200
+
+
+def test_modules_of_parameters_alone_are_parameters():
+    """And what `nnx.split` chose is taken as it is, whatever its type."""
+    grads = hw.head_grads(lambda m: {"a": jnp.sum(m(X))})(nnx.Linear(3, 1, rngs=RNGS))
+    np.testing.assert_allclose(grads[1]["a"].bias[...], [6.0])
+    statistics = nnx.state(Inner(), nnx.BatchStat)
+    grads = hw.head_grads(lambda s: {"a": jnp.sum(3 * s["mean"][...])})(statistics)[1]
+    np.testing.assert_allclose(jax.tree.leaves(grads["a"]), [[3.0, 3.0]])
+
+
+def test_flags_that_can_be_called_are_flags():
+    """A module of Equinox is a tree of its leaves, and has a `__call__`."""
+
+    def values_fn(m):
+        return {"a": jnp.sum(jax.vmap(m)(X))}
+
+    flags = eqx.tree_at(lambda m: m.bias, jax.tree.map(lambda _: True, LINEAR), False)
+    grads = hw.head_grads(values_fn, wrt=flags)(LINEAR)[1]
+    assert grads["a"].bias is None
+    np.testing.assert_allclose(grads["a"].weight, [X.sum(0)] * 2, rtol=1e-5)
+    gram = hw.head_gramian(values_fn, wrt=flags)(LINEAR)[1]
+    np.testing.assert_allclose(gram, [[2 * np.sum(X.sum(0) ** 2)]], rtol=1e-5)
+    by_path = jax.tree_util.Partial(lambda end, path: path.endswith(end), "bias")
+    grads = hw.head_grads(values_fn, wrt=by_path)(LINEAR)[1]
+    assert grads["a"].weight is None
 
 
 def assert_close(got, expected):

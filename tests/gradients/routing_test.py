@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
+import optax
 import pytest
 
 import headwise as hw
@@ -105,14 +106,90 @@ def test_by_module_and_depth():
         return {"u": h * p["out"]["w"], "v": p["trunk"][0]["b"]}
 
     r = hw.routing(program, params)
-    assert r.by_module() == {"out": ("u",), "trunk/0": ("u", "v"), "trunk/1": ("u",)}
-    assert r.by_module(depth=1) == {"out": ("u",), "trunk": ("u", "v")}
-    assert r.moves("v", depth=1) == ("trunk",)
+    # What different heads move is split, down to the parameters if need be.
+    split = {"trunk/0/b": ("v",), "trunk/0/w": ("u",), "trunk/1": ("u",)}
+    assert r.by_module() == r.by_module(depth=1) == {"out": ("u",)} | split
+    assert r.moves("v", depth=1) == ("trunk/0/b",)
     assert r.private("v")["trunk"] == [{"w": False, "b": True}, {"w": False}]
     with pytest.raises(ValueError, match=r"'w'.*'u', 'v'"):
         r.private("w")
     with pytest.raises(ValueError, match=r"'w'.*'u', 'v'"):
         r.moves("w")
+
+
+PARAMS = {"trunk": jnp.ones((3, 2)), "heads": {"y1": jnp.ones(2), "y2": jnp.ones(2)}}
+
+
+class TestParametersOfOneModuleWithDifferentHeads:
+    """Nothing is said of a module that holds of none of its parameters."""
+
+    def program(self, p, x):
+        h = x @ p["trunk"]
+        one, two = h @ p["heads"]["y1"], h @ p["heads"]["y2"]
+        return {"y1": jnp.mean(one), "y2": jnp.mean(two**2)}
+
+    def test_routing(self):
+        r = hw.routing(self.program, PARAMS, jnp.ones((4, 3)))
+        lines = str(r).splitlines()
+        assert [line.split() for line in lines if "─" not in line] == [
+            ["module", "y1", "y2"],
+            ["heads/y1", "moves", "-", "private", "to", "y1"],
+            ["heads/y2", "-", "moves", "private", "to", "y2"],
+            ["trunk", "moves", "moves", "shared"],
+            ["y1", "moves", "heads/y1,", "trunk"],
+            ["y2", "moves", "heads/y2,", "trunk"],
+        ]
+        assert r.by_module(1) == r.by_module(9) == r.by_module()
+        assert r.moves("y1", 1) == ("heads/y1", "trunk")
+        assert 'm1["heads/y2<br/>private to y2"]\n  h1 --> m1' in r.mermaid()
+        words = [text.get_text() for text in r.plot().texts]
+        assert "heads/y1  (y1)" in words
+        assert "trunk  (shared)" in words
+        plt.close("all")
+
+    def test_metrics_of_a_run(self):
+        """As `fit` records them; by hand: no head is ever named in the other's row."""
+        optimizer, balancer = optax.sgd(0.1), hw.balancers.equal()
+        make_step = hw.training.make_step
+        step = make_step(self.program, optimizer, balancer, contributions=True)
+        state = hw.training.init_state(["y1", "y2"], PARAMS, optimizer, balancer)
+        x = jnp.ones((4, 3))
+        _, history = hw.training.fit(step, state, lambda t: x, 1, progress=False)
+        found = history[0]["contributions"]
+        assert list(found) == ["heads/y1", "heads/y2", "trunk"]
+        for mine, other in (("y1", "y2"), ("y2", "y1")):
+            row = found[f"heads/{mine}"]
+            assert (row[mine]["share"], row[other]["norm"]) == (1.0, 0.0)
+            assert row["cosine"] == {}
+        # h = (3, 3); the trunk's gradients are six entries of 1 and of 2 * 6.
+        assert found["trunk"]["y1"]["cosine"] == {"y2": pytest.approx(1.0)}
+        norms = [found["trunk"][n]["norm"] for n in ("y1", "y2")]
+        np.testing.assert_allclose(norms, [6**0.5, 12 * 6**0.5], rtol=1e-6)
+        shares = [found["trunk"][n]["share"] for n in ("y1", "y2")]
+        np.testing.assert_allclose(shares, [1 / 13, 12 / 13], rtol=1e-5)
+
+
+def test_a_hundred_decoders_fit_a_screen():
+    """Rows of a single head give way, and are counted; the data are complete."""
+    names = [f"y{i:03}" for i in range(128)]
+
+    def reaches(i):
+        trunk = {"in": True, "out": i < 100}
+        return {"heads": [i == k for k in range(128)], "rest": False, "trunk": trunk}
+
+    r = hw.gradients.Routing({name: reaches(i) for i, name in enumerate(names)})
+    lines = str(r).splitlines()
+    assert lines[2].split() == ["heads/0", "y000", "private", "to", "y000"]
+    assert lines[-4].split() == ["rest", "-", "not", "trained"]
+    assert lines[-3].split() == ["trunk/in", "all", "128", "heads", "shared"]
+    assert lines[-2].split()[-4:] == ["...", "93", "more", "shared"]
+    assert lines[-1] == "... 115 more: by_module() has all"
+    assert len(lines) == 2 + 16 + 1
+    assert len(r.by_module()) == 131
+    # Alike modules share a row, and a row names some of them.
+    deep = {"t": [{"w": True}] * 100, "z": False}
+    text = str(hw.gradients.Routing(dict.fromkeys(names, deep)))
+    assert "t/6, ... 93 more" in " ".join(text.split())
 
 
 def test_a_hundred_layers_in_seconds():

@@ -78,8 +78,52 @@ def test_mean_contributions_average_over_the_run():
         }
         return {"step": step, "contributions": {"trunk": trunk}}
 
+    # As 0.2.0 wrote them.
     c = hw.reports.mean_contributions([one(1, 0.2), {"step": 2}, one(3, 0.6)])
     np.testing.assert_allclose(c.share, [[0.4, 0.6]])
     np.testing.assert_allclose(c.cosine, [[[1, -0.4], [-0.4, 1]]])
     with pytest.raises(ValueError, match="expected records with contributions"):
         hw.reports.mean_contributions([{"step": 1}])
+
+
+def reported(module="trunk", cosine=0.0, **pulls):
+    """A record of heads whose gradients have length 2, or 0 where they pull nothing."""
+    total = sum(pulls.values())
+    row = {
+        name: {"norm": 2.0 * (pull != 0), "share": pull / total, "pull": pull}
+        for name, pull in pulls.items()
+    }
+    first, second = pulls
+    row[first]["cosine"] = {second: cosine} if all(pulls.values()) else {}
+    return {"contributions": {module: row}}
+
+
+def test_a_step_whose_pulls_cancel_does_not_decide_a_run():
+    """Nine steps half and half, and one of -490 and 491 times a thousandth."""
+    history = [reported(a=0.5, b=0.5)] * 9 + [reported(a=-0.49, b=0.491)]
+    last = history[-1]["contributions"]["trunk"]
+    np.testing.assert_allclose([last["a"]["share"], last["b"]["share"]], [-490, 491])
+    c = hw.reports.mean_contributions(history)
+    # (9 * 0.5 - 0.49) / 9.001 and (9 * 0.5 + 0.491) / 9.001
+    np.testing.assert_allclose(c.share, [[4.01 / 9.001, 4.991 / 9.001]], rtol=1e-6)
+    # Records of 0.2.0 say no more than the ratios: their median.
+    for record in (history[0], history[-1]):
+        for head in record["contributions"]["trunk"].values():
+            del head["pull"]
+    median = hw.reports.mean_contributions(history)
+    np.testing.assert_allclose(median.share, [[0.5, 0.5]])
+
+
+def test_means_are_over_the_records_in_which_a_head_moves_the_module():
+    """As values are: 0 stands for no data, None for what is not finite."""
+    broken = reported(a=1.0, b=1.0, cosine=-1.0)
+    broken["contributions"]["trunk"]["b"] |= {"norm": None, "share": None, "pull": None}
+    history = [reported(a=3.0, b=1.0, cosine=0.5), reported(a=2.0, b=0.0), broken]
+    c = hw.reports.mean_contributions(history)
+    np.testing.assert_allclose(c.norm, [[2.0, 2.0]])
+    np.testing.assert_allclose(c.share, [[5 / 6, 1 / 6]], rtol=1e-6)
+    np.testing.assert_allclose(c.cosine, [[[1, 0.5], [0.5, 1]]])
+    # A module that newer records split is told as they tell it.
+    c = hw.reports.mean_contributions([*history, reported("trunk/w", a=1.0, b=3.0)])
+    assert c.modules == ("trunk/w",)
+    np.testing.assert_allclose(c.share, [[0.25, 0.75]])

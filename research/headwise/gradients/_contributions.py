@@ -7,21 +7,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from headwise import _checks
 from headwise import _means
 from headwise import _numerics
 from headwise import _products
-from headwise import _text
 from headwise import _trees
 from headwise.gradients import _gramian
 from headwise.gradients import _shares
+from headwise.gradients import _tables
 from headwise.typing import Array
 from headwise.typing import PyTree
-
-_COLUMNS = 4
-"""Heads that a table shows side by side; with more, each has a row of its own."""
 
 
 @jax.tree_util.register_dataclass
@@ -44,6 +40,10 @@ class Contributions:
     heads (to 0 where nothing moves); negative where a head is moved against."""
     cosine: Array
     """[M, H, H] cosines between the head gradients."""
+    pull: Array | None = None
+    """[M, H] w <g, u>, which the shares are in parts of their sum: add these up to have
+    shares over several steps. Where one head alone reaches a module, the head's weight,
+    or 0 if nothing moves. None: not known."""
 
     @property
     def conflict(self) -> Array:
@@ -51,40 +51,7 @@ class Contributions:
         return jnp.minimum(jnp.min(self.cosine, axis=(-2, -1)), 0.0)
 
     def __str__(self) -> str:
-        norm, share = np.asarray(self.norm), np.asarray(self.share)
-        least = _least_cosine(np.asarray(self.cosine), norm)
-
-        def cell(m: int, h: int) -> str:
-            if norm[m, h] == 0:
-                return "-"
-            return f"{norm[m, h]:.1e} {100 * share[m, h]:4.0f} %"
-
-        def cosine(m: int) -> str:
-            return "-" if np.isnan(least[m]) else f"{least[m]:+.2f}"
-
-        title = "norm of each head's gradient, its share of the update, least cosine"
-        if len(self.names) <= _COLUMNS:
-            rows = [
-                [module, *(cell(m, h) for h in range(len(self.names))), cosine(m)]
-                for m, module in enumerate(self.modules)
-            ]
-            return _text.table(["module", *self.names, "cosine"], rows, title)
-        rows = []
-        for m, module in enumerate(self.modules):
-            heads = np.argsort(-share[m], kind="stable")
-            shown = [h for h in heads if norm[m, h] != 0]
-            for i, h in enumerate(shown):
-                first = i == 0
-                rows.append(
-                    [
-                        module if first else "",
-                        self.names[h],
-                        cell(m, h),
-                        cosine(m) if first else "",
-                    ]
-                )
-        columns = ["module", "head", "norm, share", "cosine"]
-        return _text.table(columns, rows, title)
+        return _tables.contributions(self)
 
     def plot(self, ax: Any = None) -> Any:
         """Bars of every head's share of the update, a module a row.
@@ -98,17 +65,6 @@ class Contributions:
         from headwise.gradients import _plots
 
         return _plots.contributions(self, ax)
-
-
-def _least_cosine(cosine: np.ndarray, norm: np.ndarray) -> np.ndarray:
-    """[M] the smallest cosine between two heads that reach the module, or NaN."""
-    least = np.full(len(cosine), np.nan)
-    for m in range(len(cosine)):
-        heads = np.flatnonzero(norm[m])
-        if len(heads) > 1:
-            pairs = cosine[m][np.ix_(heads, heads)]
-            least[m] = pairs[~np.eye(len(heads), dtype=bool)].min()
-    return least
 
 
 def contributions(
@@ -132,7 +88,8 @@ def contributions(
     the shares of the update that was applied (Adam rescales every parameter).
     A head of weight 0 has share 0 and changes no other share, even if its gradient
     is NaN. A module that one head alone reaches is that head's share, 1, if both its
-    gradient and the update are not 0.
+    gradient and the update are not 0. In a module that the update leaves as it is
+    (`optax.set_to_zero`) all shares are 0.
 
     Args:
         grads: {name: pytree like the parameters}, as `hw.head_grads` returns.
@@ -142,7 +99,10 @@ def contributions(
             groups by all but the last part (`trunk/0` for `trunk/0/kernel`).
         reaches: {name: pytree of bool}, `hw.routing(...).reaches`; gradients of
             parameters that a head does not reach are known to be 0 then and not read,
-            which saves most of the work where decoders are large. None reads all.
+            which saves most of the work where decoders are large. A module whose
+            parameters are reached by different heads is split into its parts, as in
+            the table of `hw.routing`. None reads all and splits none: a gradient that
+            is 0 in this batch is no missing path.
         present: {name: bool} or [H] bool: a head that has no data has norm and share 0,
             whatever its gradient holds. None: all have.
 
@@ -178,7 +138,8 @@ def contributions(
     if reaches is not None:
         reached = _reached(names, first, reaches)
     updates = None if update is None else _checked_update(update, first)
-    of_leaf = _trees.modules(first, depth)
+    kinds = None if reaches is None else [tuple(heads) for heads in reached]
+    of_leaf = _trees.modules(first, depth, kinds)
     modules = tuple(dict.fromkeys(of_leaf))
     leaves = [[i for i, name in enumerate(of_leaf) if name == m] for m in modules]
     grams = [
@@ -198,6 +159,7 @@ def contributions(
         norm=jnp.sqrt(jnp.diagonal(gram, axis1=1, axis2=2)),
         share=_numerics.safe_divide(weighted, total, 0.0),
         cosine=_gramian.cosines(gram),
+        pull=weighted,
     )
 
 

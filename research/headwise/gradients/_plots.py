@@ -37,11 +37,12 @@ def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
                 },
             )
         kind = "shared" if len(heads) > 1 else (heads[0] if heads else "not trained")
+        words = f"{_figures.text(module)}  ({_figures.text(kind)})"
         face = "0.9" if len(heads) != 1 else colours[heads[0]]
         ax.text(
             1.02,
             right[module],
-            f"{module}  ({kind})",
+            words,
             va="center",
             ha="left",
             bbox=box | {"facecolor": face, "alpha": 0.35},
@@ -50,7 +51,7 @@ def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
         ax.text(
             -0.04,
             y,
-            name,
+            _figures.text(name),
             va="center",
             ha="right",
             bbox=box | {"facecolor": colours[name], "alpha": 0.6},
@@ -73,7 +74,8 @@ def contributions(c: Any, ax: Any = None) -> Any:
     for h, name in enumerate(c.names):
         width = share[:, h]
         start = np.where(width >= 0, ahead, behind)
-        ax.barh(y, width, left=start, color=colours[name], alpha=0.75, label=name)
+        label = _figures.text(name)
+        ax.barh(y, width, left=start, color=colours[name], alpha=0.75, label=label)
         for m in np.flatnonzero(np.abs(width) > 0.18):
             ax.text(
                 start[m] + width[m] / 2,
@@ -86,7 +88,7 @@ def contributions(c: Any, ax: Any = None) -> Any:
         ahead += np.maximum(width, 0)
         behind += np.minimum(width, 0)
     ax.axvline(0, color="0.3", lw=0.8)
-    ax.set_yticks(y, c.modules)
+    ax.set_yticks(y, [_figures.text(module) for module in c.modules])
     ax.set_xlabel("share of the update (numbers: gradient norm)")
     ax.set_title("what each head contributes to every module")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

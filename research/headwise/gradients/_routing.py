@@ -1,6 +1,7 @@
 """Which head moves which parameter: read off the program, not off numbers."""
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -12,11 +13,9 @@ from headwise import _trees
 from headwise.gradients import _dependence
 from headwise.gradients import _head_grads
 from headwise.gradients import _head_sets
+from headwise.gradients import _tables
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
-
-_COLUMNS = 6
-"""Heads that a table shows side by side, and modules that it also puts in words."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +55,18 @@ class Routing:
         return jax.tree.map(lambda count: count == 0, self._count())
 
     def by_module(self, depth: int | None = None) -> dict[str, tuple[str, ...]]:
-        """{module: names of the heads that reach any parameter of it}."""
-        movers: dict[str, dict[str, None]] = {}
-        for name in self.names:
-            tree = self.reaches[name]
-            flags = jax.tree.leaves(tree)
-            for module, flag in zip(_trees.modules(tree, depth), flags, strict=True):
-                heads = movers.setdefault(module, {})
-                if flag:
-                    heads[name] = None
-        return {module: tuple(heads) for module, heads in movers.items()}
+        """{module: names of the heads that reach each parameter of it}.
+
+        A module whose parameters are reached by different heads is split into its
+        parts, whatever the depth.
+        """
+        flags = [jax.tree.leaves(self.reaches[name]) for name in self.names]
+        movers = [
+            tuple(itertools.compress(self.names, of_leaf))
+            for of_leaf in zip(*flags, strict=True)
+        ]
+        modules = _trees.modules(self.reaches[self.names[0]], depth, movers)
+        return dict(zip(modules, movers, strict=True))
 
     def moves(self, name: str, depth: int | None = None) -> tuple[str, ...]:
         """The modules that the loss of a head moves.
@@ -77,35 +78,16 @@ class Routing:
         return tuple(m for m, heads in self.by_module(depth).items() if name in heads)
 
     def __str__(self) -> str:
-        modules = self.by_module()
-        if len(self.names) > _COLUMNS:
-            # Too many for a column each: modules with the same movers share a row.
-            groups: dict[tuple[str, ...], list[str]] = {}
-            for module, heads in modules.items():
-                groups.setdefault(heads, []).append(module)
-            rows = []
-            for heads, members in groups.items():
-                everyone = len(heads) == len(self.names)
-                movers = f"all {len(heads)} heads" if everyone else ", ".join(heads)
-                rows.append([", ".join(members), movers or "-", _kind(heads)])
-            return _text.table(["modules", "moved by", ""], rows)
-        rows = []
-        for module, heads in modules.items():
-            cells = ["moves" if name in heads else "-" for name in self.names]
-            rows.append([module, *cells, _kind(heads)])
-        table = _text.table(["module", *self.names, ""], rows)
-        if len(modules) > _COLUMNS:
-            return table
-        lines = [f"{n} moves {', '.join(self.moves(n)) or '-'}" for n in self.names]
-        return table + "\n" + "\n".join(lines)
+        return _tables.routing(self)
 
     def mermaid(self, depth: int | None = None) -> str:
         """Text of a Mermaid graph: an arrow from each loss to what it moves."""
         lines = ["graph LR"]
         heads = {name: f"h{i}" for i, name in enumerate(self.names)}
-        lines += [f'  {label}(["{name}"])' for name, label in heads.items()]
+        lines += [f'  {label}(["{_entities(name)}"])' for name, label in heads.items()]
         for i, (module, movers) in enumerate(self.by_module(depth).items()):
-            lines.append(f'  m{i}["{module}<br/>{_kind(movers)}"]')
+            words = f"{_entities(module)}<br/>{_entities(_tables.kind(movers))}"
+            lines.append(f'  m{i}["{words}"]')
             lines += [f"  {heads[name]} --> m{i}" for name in movers]
         return "\n".join(lines)
 
@@ -124,10 +106,12 @@ class Routing:
         return _plots.routing(self, ax, depth)
 
 
-def _kind(heads: tuple[str, ...]) -> str:
-    if len(heads) > 1:
-        return "shared"
-    return f"private to {heads[0]}" if heads else "not trained"
+def _entities(name: str) -> str:
+    """A name inside the quotes of a Mermaid graph, where #34; is a quote."""
+    plain = " _-./"
+    return "".join(
+        c if c.isalnum() or c in plain else f"#{ord(c)};" for c in _text.printable(name)
+    )
 
 
 def routing(

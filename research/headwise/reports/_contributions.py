@@ -1,7 +1,9 @@
 """The contributions of a whole run, from its metrics."""
 
+import itertools
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -11,52 +13,92 @@ from headwise import gradients
 
 
 def mean_contributions(history: Iterable[Mapping[str, Any]]) -> gradients.Contributions:
-    """Mean over a run of what each head contributed to every module.
+    """What each head contributed to every module over a whole run.
+
+    The share is that of all updates together. A mean of shares would be decided by a
+    single step in which they nearly cancel. With p_h = w_h <g_h, u>, the `pull`::
+
+        share_h = Σ_records p_h / Σ_records Σ_k p_k
+
+    Norms and cosines are means over the records in which a head moves the module.
 
     Args:
         history: records of `hw.training.fit` or `read_metrics`; those without
             contributions are passed over.
 
     Returns:
-        `hw.gradients.Contributions`: means of norms, shares and cosines; `print` and
-        `.plot()` show them.
+        `hw.gradients.Contributions` of the modules of the newest record; `print` and
+        `.plot()` show them. Of records that hold no `pull`, those of 0.2.0, the median
+        of the shares.
 
     Raises:
         ValueError: no record holds contributions.
 
     Example:
-        >>> trunk = {
-        ...     "a": {"norm": 2.0, "share": 0.75},
-        ...     "b": {"norm": 1.0, "share": 0.25},
-        ...     "cosine": {"a|b": -0.5},
-        ... }
-        >>> c = mean_contributions([{"step": 1, "contributions": {"trunk": trunk}}])
-        >>> print(c.modules, c.share, c.conflict)
-        ('trunk',) [[0.75 0.25]] [-0.5]
+        >>> def record(a, b, cosine):
+        ...     trunk = {
+        ...         "a": {"norm": 2.0, "share": a / (a + b), "pull": a},
+        ...         "b": {"norm": 1.0, "share": b / (a + b), "pull": b},
+        ...     }
+        ...     trunk["a"]["cosine"] = {"b": cosine}
+        ...     return {"contributions": {"trunk": trunk}}
+        >>> c = mean_contributions([record(4.0, 1.0, 0.5), record(-1.0, 1.0625, -1.0)])
+        >>> print(c.modules, c.share.round(2), c.conflict)    # 3 and 2.0625 of 5.0625
+        ('trunk',) [[0.59 0.41]] [-0.25]
     """
     known = [r["contributions"] for r in history if r.get("contributions")]
     if not known:
         raise ValueError("history: expected records with contributions, got none")
-    modules = tuple(known[0])
-    names = tuple(name for name in known[0][modules[0]] if name != "cosine")
-
-    def mean(*path: str) -> float:
-        values = []
-        for contributions in known:
-            value: Any = contributions
-            for part in path:
-                value = value[part]
-            values.append(np.nan if value is None else value)
-        return float(np.mean(values))
-
-    norm = np.array([[mean(m, n, "norm") for n in names] for m in modules])
-    share = np.array([[mean(m, n, "share") for n in names] for m in modules])
-    cosine = np.zeros((len(modules), len(names), len(names)))
-    for k, module in enumerate(modules):
-        for i, a in enumerate(names):
-            cosine[k, i, i] = float(norm[k, i] > 0)
-            for j in range(i + 1, len(names)):
-                both = mean(module, "cosine", f"{a}|{names[j]}")
-                cosine[k, i, j] = cosine[k, j, i] = both
+    modules = tuple(known[-1])
+    # Beside the heads a module of 0.2.0 holds the cosines of all pairs.
+    first = known[-1][modules[0]]
+    names = tuple(name for name, entry in first.items() if "norm" in entry)
+    norm = np.zeros((len(modules), len(names)))
+    share = np.zeros_like(norm)
+    cosine = np.zeros((*norm.shape, len(names)))
+    for m, module in enumerate(modules):
+        rows = [
+            contributions[module] for contributions in known if module in contributions
+        ]
+        for h, name in enumerate(names):
+            lengths = [row[name]["norm"] for row in rows]
+            norm[m, h] = _mean(length for length in lengths if length != 0)
+        share[m] = _share(rows, names)
+        moving = [h for h in range(len(names)) if norm[m, h] != 0]
+        cosine[m, moving, moving] = 1.0
+        for i, j in itertools.combinations(moving, 2):
+            a, b = names[i], names[j]
+            both = [row for row in rows if row[a]["norm"] and row[b]["norm"]]
+            mean = _mean(_cosine(row, a, b) for row in both)
+            cosine[m, i, j] = cosine[m, j, i] = mean
     arrays = (jnp.asarray(x, jnp.float32) for x in (norm, share, cosine))
     return gradients.Contributions(names, modules, *arrays)
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    """Of what is finite (None is not); 0 of no values at all."""
+    values = list(values)
+    finite = [value for value in values if value is not None]
+    return float(np.mean(finite or [np.nan])) if values else 0.0
+
+
+def _share(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray:
+    """[H], of the records that are finite."""
+
+    def table(key: str) -> np.ndarray:
+        lines = [[row[name].get(key) for name in names] for row in rows]
+        return np.array([line for line in lines if None not in line], np.float64)
+
+    pulls = table("pull")
+    if len(pulls):
+        parts = pulls.sum(axis=0)
+        return parts / parts.sum() if parts.sum() else np.zeros(len(names))
+    shares = table("share")
+    return np.median(shares, axis=0) if len(shares) else np.full(len(names), np.nan)
+
+
+def _cosine(row: Mapping[str, Any], a: str, b: str) -> float | None:
+    """Of two heads that both move a module, in one record."""
+    if "cosine" in row[a]:
+        return row[a]["cosine"][b]
+    return row["cosine"][f"{a}|{b}"]

@@ -152,7 +152,7 @@ def init_bilevel_state(
 
     Raises:
         TypeError, ValueError: `names` are no distinct names, or not those that the
-            method was made for.
+            method was made for; params holds a leaf that is not floating, or nothing.
 
     Example:
         >>> method = hw.training.auto_lambda()

@@ -29,12 +29,7 @@ def names(tree: PyTree) -> list[str]:
     The parts of its path, joined by "/". Where keys that hold a "/" would make two of
     them the same, it is written as "%2F".
     """
-    paths = [node.path for node in _nodes(tree) if node.leaf]
-    joined = ["/".join(path) for path in paths]
-    if len(set(joined)) < len(joined):
-        safe = [[p.replace("%", "%25").replace("/", "%2F") for p in q] for q in paths]
-        joined = ["/".join(path) for path in safe]
-    return joined
+    return _trees.joined([node.path for node in _nodes(tree) if node.leaf])
 
 
 def describe(tree: PyTree) -> Description:

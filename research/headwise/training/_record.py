@@ -167,17 +167,30 @@ def _mean_weight(name: str, infos: Sequence[Any]) -> float | None:
 
 
 def _by_module(c: Any) -> dict[str, Any]:
-    """{module: {head: {norm, share}, "cosine": {"a|b": cosine}}}."""
+    """{module: {head: {norm, share, pull, "cosine": {a head after it: cosine}}}}.
+
+    Cosines are of heads that both move the module.
+    """
     modules: dict[str, Any] = {}
     for m, module in enumerate(c.modules):
-        modules[module] = {
-            name: {"norm": plain(c.norm[m, h]), "share": plain(c.share[m, h])}
-            for h, name in enumerate(c.names)
-        }
-        modules[module]["cosine"] = {
-            f"{a}|{b}": plain(c.cosine[m, i, j])
-            for i, a in enumerate(c.names)
-            for j, b in enumerate(c.names)
-            if i < j
-        }
+        moving = [h for h in range(len(c.names)) if c.norm[m, h] != 0]
+        row: dict[str, Any] = {}
+        for h, name in enumerate(c.names):
+            later = [k for k in moving if k > h] if c.norm[m, h] != 0 else []
+            row[name] = {
+                "norm": plain(c.norm[m, h]),
+                "share": plain(c.share[m, h]),
+                "pull": None if c.pull is None else plain(c.pull[m, h]),
+                "cosine": {c.names[k]: plain(c.cosine[m, h, k]) for k in later},
+            }
+        modules[module] = row | _pairs(row)
     return modules
+
+
+def _pairs(row: Mapping[str, Any]) -> dict[str, Any]:
+    """{"cosine": {"a|b": cosine}}, as in 0.2.0, unless a head has that name.
+
+    Deprecated: names may hold a "|".
+    """
+    pairs = {f"{a}|{b}": x for a in row for b, x in row[a]["cosine"].items()}
+    return {} if "cosine" in row else {"cosine": pairs}

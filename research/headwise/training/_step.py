@@ -86,6 +86,9 @@ def init_state(
     Returns:
         `TrainState`.
 
+    Raises:
+        TypeError, ValueError: params holds a leaf that is not floating, or nothing.
+
     Example:
         >>> state = hw.training.init_state(
         ...     ["a"], {"w": jnp.ones(2)}, optax.sgd(0.1), hw.balancers.equal()
