@@ -42,6 +42,17 @@ def table(
     return "\n".join(line for line in lines if line)
 
 
+def printable(text: Any) -> str:
+    """A name in one line that no terminal takes for a command.
+
+    Example:
+        >>> from headwise import _text
+        >>> print(_text.printable("depth\\n\\x1b[2J"))
+        depth\\n\\x1b[2J
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
+
+
 def weight(given: Any) -> str:
     """A weight of a head with the digits of a float32, or a schedule by its name."""
     try:

@@ -251,7 +251,10 @@ def test_tensorboard_events_hold_the_raw_values(tmp_path):
     [
         ({"log_every": 0}, "log_every: expected a positive int, got 0"),
         ({"validate_every": 2.5}, "validate_every: expected a positive int, got 2.5"),
-        ({"log_every": 5, "checkpoint_every": 7}, "multiple of log_every=5, got 7"),
+        ({"log_every": 2.5}, "log_every: expected a positive int, got 2.5"),
+        ({"log_every": float("nan")}, "log_every: expected a positive int, got nan"),
+        ({"log_every": None}, "log_every: expected a positive int, got None"),
+        ({"checkpoint_every": True}, "checkpoint_every: .*positive int, got True"),
     ],
 )
 def test_bad_periods_are_refused(options, text):
