@@ -39,6 +39,7 @@ BASE = {
     "_traced",
     "_trees",
     "_version",
+    "_weights",
     "_xla",
 }
 

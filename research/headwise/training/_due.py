@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
-FREE, SHARE = 1.0, 0.05
+FREE, SHARE = 0.5, 0.05
 """Seconds, and the part of all that pass, that checkpoints may take unasked."""
 
 

@@ -1,5 +1,6 @@
 """A training loop: progress, metrics, checkpoints, exact resume, stop on NaN."""
 
+import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from headwise import _trees
 from headwise.training import _batches
 from headwise.training import _bilevel
 from headwise.training import _checkpoints
+from headwise.training import _default
 from headwise.training import _due
 from headwise.training import _fingerprint
 from headwise.training import _first_batch
@@ -28,6 +30,9 @@ from headwise.training import _step
 from headwise.training import _validation
 from headwise.training import _window
 from headwise.training import _workdir
+
+_LOG = logging.getLogger("headwise")
+_IDLE = "step %d: nothing is trained, all weights and gradients are 0"
 
 StateT = TypeVar("StateT", _step.TrainState, _bilevel.BilevelState)
 
@@ -86,7 +91,7 @@ def fit(
             in which a head has data, of values Σ count * value / Σ count (`hw.Means`);
             None if it has none.
         checkpoint_every: every so many steps. None: with each record, as long as that
-            takes no more than a second and a twentieth of the time.
+            takes no more than half a second and a twentieth of the time.
         report: like `step`, made with `contributions=True`: takes the place of `step`
             every so many steps, so that the metrics say what each head contributed to
             every module.
@@ -145,6 +150,8 @@ def fit(
     checkpoints = writer = program = None
     ahead: list[Any] = []
     given, window = int(state.step), _window.empty()
+    for line in _default.overruled(step, state):
+        _LOG.warning("weights of the step -> of the state, which act: %s", line)
     try:
         if workdir is not None:
             path = pathlib.Path(workdir)
@@ -165,8 +172,14 @@ def fit(
             window["changed"] += changed
             writer = _metrics.MetricsWriter(path, first)
         history = [] if writer is None else list(writer.history)
-        saving, done = _due.Budget(), first
+        saving, done, idle = _due.Budget(), first, False
         stops = _due.stops(first, steps, log_every, validate_every, checkpoint_every)
+        if first == steps and writer is not None and validate is not None:
+            if not any("validation" in r for r in history if r["step"] == steps):
+                _LOG.warning("%s: the end was not validated, which is done now", path)
+                metrics = _validation.validation(validate, state)
+                history.append({"step": steps, "validation": metrics})
+                writer.write(history[-1])
         with _progress.progress(label, first, steps, progress) as show:
             for stop in stops:
                 infos: list[_record.Info] = []
@@ -185,6 +198,9 @@ def fit(
                 if stop.record:
                     _window.refuse_broken(window)
                     record = _record.make_record(done, window)
+                    if _record.is_idle(record) and not idle:
+                        _LOG.warning(_IDLE, done)
+                    idle = True
                     window = _window.told(window, stop.whole)
                 if validate is not None and stop.validation:
                     record["validation"] = _validation.validation(validate, state)

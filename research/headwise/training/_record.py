@@ -90,6 +90,11 @@ def make_record(done: int, window: Mapping[str, Any]) -> dict[str, Any]:
     return record
 
 
+def is_idle(record: Mapping[str, Any]) -> bool:
+    """Whether all weights and gradients of the window were 0: nothing was trained."""
+    return record["grad_norm"] == 0 and not any(record["weights"].values())
+
+
 def contributions(report: gradients.Contributions | None) -> dict[str, Any] | None:
     """What a step reported, by module; None between two samples and without any."""
     if report is None or np.isnan(report.norm).all():
