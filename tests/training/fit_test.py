@@ -263,6 +263,21 @@ def test_bad_periods_are_refused(options, text):
         hw.training.fit(make(balancer), first_state(balancer), batch_at, 5, **options)
 
 
+def test_a_finished_run_without_its_metrics_is_validated(tmp_path, caplog):
+    def validate(params, rest):
+        return {"calls": rest["calls"]}
+
+    fit(10, tmp_path, validate=validate)
+    (tmp_path / "metrics.jsonl").write_text("")
+    _, history = fit(10, tmp_path, validate=validate)
+    assert history == [{"step": 10, "validation": {"calls": 10.0}}]
+    assert [m.partition(": ")[2] for m in caplog.messages] == [
+        "the end was not validated, which is done now"
+    ]
+    assert fit(10, tmp_path, validate=validate)[1] == history
+    assert hw.training.read_metrics(tmp_path) == history
+
+
 def test_checkpoints_keep_the_newest_and_typed_keys(tmp_path):
     # NNX lists have int keys; ten and more of them do not sort as text does.
     numbered = {i: jnp.full(1, i) for i in range(12)}

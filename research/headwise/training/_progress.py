@@ -41,8 +41,9 @@ def progress(label: str, first: int, steps: int, on: bool) -> Iterator[Show]:
     )
     console = rich.get_console()
     moves = console.is_interactive or console.is_jupyter
+    bar = rich.progress.Progress(*columns, console=console, disable=not (on and moves))
     start = time.monotonic()
-    with rich.progress.Progress(*columns, disable=not (on and moves)) as bar:
+    with bar:
         task = bar.add_task(label, total=steps, completed=first, shown="")
 
         def show(record: Mapping[str, Any]) -> None:
