@@ -40,6 +40,7 @@ BASE = {
     "_traced",
     "_trees",
     "_version",
+    "_weights",
     "_xla",
 }
 

@@ -27,6 +27,9 @@ def show_heads(
     )
     print("\nWhich loss moves which module (read off the program):\n")
     print(routing)
+    if not any(record.get("contributions") for record in history):
+        print(f"\nHow much is not known: {folder}/metrics.jsonl does not say it")
+        return
     print("\nHow much (mean over the run):\n")
     contributions = hw.reports.mean_contributions(history)
     print(contributions)

@@ -19,6 +19,7 @@ from jax import lax
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import _weights
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -37,6 +38,10 @@ class Tally:
     present: dict[str, Array]
     """Of the same heads: not 0 where the head has data; float."""
     coupled: Coupled = dataclasses.field(default=(), metadata={"static": True})
+    weights: _weights.Weights | None = dataclasses.field(
+        default=None, metadata={"static": True}
+    )
+    """Those of the Objective that made the values, for a step without a balancer."""
 
     def __bool__(self) -> bool:
         return bool(self.counts or self.coupled)
@@ -118,6 +123,7 @@ class Means(dict[str, Array]):
     counts: dict[str, Array]
     present: dict[str, Array]
     coupled: dict[str, str]
+    weights: _weights.Weights | None = None
 
     def __init__(
         self,
@@ -150,7 +156,12 @@ class Means(dict[str, Array]):
 
     def copy(self) -> "Means":
         """The same, as `dict.copy`."""
-        return together(self, tally_of(self), always=True)
+        return together(self, tally_of(self), always=True).with_weights(self.weights)
+
+    def with_weights(self, weights: _weights.Weights | None) -> "Means":
+        """Itself, with the weights of the Objective that made it."""
+        self.weights = weights
+        return self
 
     def tree_flatten_with_keys(self) -> tuple[tuple, tuple]:
         """Leaves: the values in sorted order of names, then counts and presence."""
@@ -160,17 +171,18 @@ class Means(dict[str, Array]):
             (jax.tree_util.GetAttrKey(field), getattr(self, field))
             for field in ("counts", "present")
         ]
-        return (*values, *beside), (names, tuple(sorted(self.coupled.items())))
+        coupled = tuple(sorted(self.coupled.items()))
+        return (*values, *beside), (names, coupled, self.weights)
 
     @classmethod
     def tree_unflatten(cls, static: tuple, leaves: Iterable[Any]) -> "Means":
         """From what `tree_flatten_with_keys` gives."""
-        names, coupled = static
+        names, coupled, weights = static
         *values, counts, present = leaves
         means = cls.__new__(cls)
         means.update(zip(names, values, strict=True))
         means.counts, means.present, means.coupled = counts, present, dict(coupled)
-        return means
+        return means.with_weights(weights)
 
 
 def _data(number: Any) -> Array:
@@ -186,7 +198,8 @@ def tally_of(values: Mapping[str, Any]) -> Tally:
     if not isinstance(values, Means):
         return Tally({}, {})
     coupled = tuple(sorted(values.coupled.items()))
-    return Tally(dict(values.counts), dict(values.present), coupled).of(values)
+    told = Tally(dict(values.counts), dict(values.present), coupled).of(values)
+    return dataclasses.replace(told, weights=values.weights)
 
 
 def together(values: Mapping[str, Any], tally: Tally, always: bool = False) -> Any:
@@ -237,7 +250,9 @@ def _merged(values: Mapping[str, Any], others: Mapping[str, Any]) -> Means:
         kept.present | new.present,
         tuple(sorted(kept.coupled + new.coupled)),
     )
-    return together({**values, **others}, tally, always=True)
+    whole: Means = together({**values, **others}, tally, always=True)
+    old = tally_of(values).weights
+    return whole.with_weights(_weights.merged(old, new.weights, others))
 
 
 def unpacked(result: Any, has_aux: bool) -> tuple[Any, Any]:
@@ -327,7 +342,7 @@ def added(parts: Sequence[tuple[Mapping[str, Array], Tally]]) -> tuple[dict, Tal
         n: math.prod((t.present[n] for _, t in parts[1:]), start=here)
         for n, here in first.present.items()
     }
-    tally = Tally(counts, present)
+    tally = Tally(counts, present, weights=first.weights)
     values = {
         n: sum((s[n] for s in sums[1:]), sums[0][n])
         if n in counts
@@ -380,4 +395,5 @@ def pmean(values: Mapping[str, Array], axis_name: Any) -> dict[str, Array]:
         n: lax.psum(x, axis_name) if n in counts else lax.pmean(x, axis_name)
         for n, x in weighed(like, tally).items()
     }
-    return together(divided(sums, whole, like), whole)
+    means: Means = together(divided(sums, whole, like), whole, tally.weights is not None)
+    return means.with_weights(tally.weights) if tally.weights else means

@@ -42,7 +42,7 @@ def table(
     return "\n".join(line for line in lines if line)
 
 
-def printable(text: str) -> str:
+def printable(text: Any) -> str:
     r"""The text on one line, without what moves the cursor or cannot be encoded.
 
     Line ends, ESC, marks of direction and lone surrogates are written out.
@@ -53,7 +53,7 @@ def printable(text: str) -> str:
         a\nb\x1b[31m é 日本
     """
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)
     )
 
 

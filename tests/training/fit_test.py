@@ -251,13 +251,31 @@ def test_tensorboard_events_hold_the_raw_values(tmp_path):
     [
         ({"log_every": 0}, "log_every: expected a positive int, got 0"),
         ({"validate_every": 2.5}, "validate_every: expected a positive int, got 2.5"),
-        ({"log_every": 5, "checkpoint_every": 7}, "multiple of log_every=5, got 7"),
+        ({"log_every": 2.5}, "log_every: expected a positive int, got 2.5"),
+        ({"log_every": float("nan")}, "log_every: expected a positive int, got nan"),
+        ({"log_every": None}, "log_every: expected a positive int, got None"),
+        ({"checkpoint_every": True}, "checkpoint_every: .*positive int, got True"),
     ],
 )
 def test_bad_periods_are_refused(options, text):
     balancer = hw.balancers.equal()
     with pytest.raises(ValueError, match=text):
         hw.training.fit(make(balancer), first_state(balancer), batch_at, 5, **options)
+
+
+def test_a_finished_run_without_its_metrics_is_validated(tmp_path, caplog):
+    def validate(params, rest):
+        return {"calls": rest["calls"]}
+
+    fit(10, tmp_path, validate=validate)
+    (tmp_path / "metrics.jsonl").write_text("")
+    _, history = fit(10, tmp_path, validate=validate)
+    assert history == [{"step": 10, "validation": {"calls": 10.0}}]
+    assert [m.partition(": ")[2] for m in caplog.messages] == [
+        "the end was not validated, which is done now"
+    ]
+    assert fit(10, tmp_path, validate=validate)[1] == history
+    assert hw.training.read_metrics(tmp_path) == history
 
 
 def test_checkpoints_keep_the_newest_and_typed_keys(tmp_path):

@@ -46,6 +46,7 @@ def run(folder, steps=4, *, batches=lambda t: 0.0, settings=None, **parts):
         workdir=folder,
         settings=settings,
         log_every=1,
+        checkpoint_every=1000,
         progress=False,
     )
 

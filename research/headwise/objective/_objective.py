@@ -6,6 +6,7 @@ from typing import Any
 from headwise import _checks
 from headwise import _numerics
 from headwise import _text
+from headwise import _weights
 from headwise.objective import _value
 from headwise.typing import Array
 from headwise.typing import Loss
@@ -42,7 +43,8 @@ class Objective:
             exactly 0 drops its head from total and gradient even if the value is
             NaN. (Up to the head's output: what the model does before it is not seen
             from here, so that a decoder with NaN parameters still spoils its trunk.)
-            A training step has a balancer's: `hw.balancers.constant(these)`.
+            They travel with `values`: a training step without a balancer minimises
+            `total`. One with a balancer has the balancer's weights, not these.
 
     Raises:
         ValueError: names missing, unknown or duplicate; no head has a loss.
@@ -84,6 +86,7 @@ class Objective:
         self._weights: dict[str, Any] = dict.fromkeys(self._names, 1.0)
         if weights is not None:
             self._weights = self._checked_weights(weights)
+        self._own = _weights.of_objective(self._weights)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -150,7 +153,8 @@ class Objective:
             {name: float32 scalar} in sorted order, float64 if the loss is. With a mask,
             an ignored label, weights of examples or an empty batch it is `hw.Means`,
             which tells of how many entries each value is the mean: a head without data
-            is absent in a step then, and parts of a batch add up to the whole.
+            is absent in a step then, and parts of a batch add up to the whole. Also
+            where the objective has weights, which it tells a step.
 
         Raises:
             ValueError: names or shapes do not fit; a loss returned more values than it
@@ -183,7 +187,8 @@ class Objective:
                     where.get(name),
                 )
                 for name in self._names
-            }
+            },
+            self._own,
         )
 
     def _by_head(self, argument: str, given: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from headwise import _coupling
 from headwise import _look
 from headwise import _means
 from headwise import _reduction
+from headwise import _weights
 from headwise.objective import _gate
 from headwise.typing import Array
 from headwise.typing import Loss
@@ -75,19 +76,21 @@ def value(
     return Mean(made, number, present, coupling)
 
 
-def values(means: Mapping[str, Mean]) -> dict[str, Array]:
+def values(
+    means: Mapping[str, Mean], weights: _weights.Weights | None
+) -> dict[str, Array]:
     """A plain dict, or `Means` if there is something to tell of a head."""
     plain = {name: mean.value for name, mean in means.items()}
     counted = {n: m for n, m in means.items() if m.number is not None}
     coupled = {n: m.coupling for n, m in means.items() if m.coupling is not None}
-    if not counted and not coupled:
+    if not counted and not coupled and weights is None:
         return plain
     return _means.Means(
         plain,
         {name: mean.number for name, mean in counted.items()},
         {name: mean.present for name, mean in counted.items()},
         coupled,
-    )
+    ).with_weights(weights)
 
 
 def _counted(

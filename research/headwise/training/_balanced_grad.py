@@ -12,6 +12,7 @@ from headwise import _trees
 from headwise import balancers
 from headwise.training import _components
 from headwise.training import _decide
+from headwise.training import _default
 from headwise.training import _head_gradients
 from headwise.training import _info
 from headwise.training import _layout
@@ -24,7 +25,7 @@ from headwise.typing import ValuesFn
 
 def balanced_grad(
     values_fn: ValuesFn,
-    balancer: balancers.Balancer,
+    balancer: balancers.Balancer | None = None,
     private: str = "weighted",
     has_aux: bool = False,
     head_grads: bool = False,
@@ -66,7 +67,8 @@ def balanced_grad(
 
     Args:
         values_fn: `(params, *args) -> {name: scalar}`.
-        balancer: of `hw.balancers`.
+        balancer: of `hw.balancers`; None means the weights of the `hw.Objective` that
+            made the values, 1 each without any: see `hw.training.make_step`.
         private: what parameters that one head alone reaches get: "weighted", the
             gradient of Σ w_h value_h as everywhere (Keras); "own", their head's own
             unweighted gradient (LibMTL, TorchJD).
@@ -140,7 +142,7 @@ def balanced_grad(
 
 def balanced_grad_and_layout(
     values_fn: ValuesFn,
-    balancer: balancers.Balancer,
+    balancer: balancers.Balancer | None,
     private: str,
     has_aux: bool,
     head_grads: bool,
@@ -151,6 +153,8 @@ def balanced_grad_and_layout(
     microbatches: int,
 ) -> Callable[..., tuple[tuple[PyTree, _info.Info, Any], Callable[[], _layout.Layout]]]:
     """`balanced_grad`, and a call for the layout: one trace of the model knows both."""
+    by_default = balancer is None
+    balancer = balancers.equal() if balancer is None else balancer
     _checks.choice("private", ["weighted", "own"], private)
     _checks.balancer("balancer", balancer)
     _checks.choice("balancer.needs", ["values", "gramian", "grads"], balancer.needs)
@@ -194,7 +198,10 @@ def balanced_grad_and_layout(
         def layout() -> _layout.Layout:
             return _layout.make_layout(look.reaches(), wrt, params)
 
-        each = _components.apart(balancer, names, layout, params)
+        asked_of = balancer
+        if by_default:
+            asked_of = _default.default(look.tally.weights, names, state)
+        each = _components.apart(asked_of, names, layout, params)
         own = layout().private if private == "own" else None
         asked = head_grads or balancer.needs == "grads"
 

@@ -12,25 +12,24 @@ from headwise import _checks
 
 _LOG = logging.getLogger("headwise")
 
-_STANDS_AT: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""{iterator that cannot be restarted: the step whose batch it gives next}, of those
-that were read in this process and are alive."""
-
 
 class Reader:
     """Batches of an iterable, one a step."""
 
-    def __init__(self, iterator: Iterator[Any]):
+    def __init__(self, iterator: Iterator[Any], step: int, restarts: bool):
         self.iterator = iterator
+        self._place = _place(iterator, restarts)
+        self._place.step = step
 
     def __call__(self, t: int) -> Any:
         try:
             batch = next(self.iterator)
         except StopIteration:
+            _PLACES.pop(id(self.iterator), None)
             raise ValueError(
                 f"batches: expected a batch for step {t}, but the iterable has ended"
             ) from None
-        _stands_at(self.iterator, t + 1)
+        self._place.step = t + 1
         return batch
 
 
@@ -49,23 +48,26 @@ def reader(
         first: the step whose batch is read first.
         given: the step of the state that `fit` was given, before any checkpoint.
         saved: position in the checkpoint, None without one.
+
+    Raises:
+        TypeError: neither a function nor an iterable.
     """
     if callable(batches):
         return batches
-    if not isinstance(batches, Iterable):
+    if not hasattr(batches, "__iter__") and not hasattr(batches, "__getitem__"):
         raise TypeError(
             "batches: expected a function of the step or an iterable, got "
             f"{_checks.kind(batches)}"
         )
     iterator = iter(batches)
+    place = _PLACES.get(id(iterator))
     if first and saved is not None and hasattr(iterator, "set_state"):
         iterator.set_state(saved)
-    elif iterator is not batches:
+    elif iterator is not batches and place is None:
         _forward(iterator, first)
     elif first != given:  # resumed
-        at = _stands_at(iterator)
-        if at is None:
-            at = given
+        at = given if place is None else place.step
+        if place is None:
             _LOG.warning("batches: those of the first %d steps are passed over", first)
         elif at > first:
             _LOG.warning(
@@ -75,7 +77,7 @@ def reader(
                 first,
             )
         _forward(iterator, first - at)
-    return Reader(iterator)
+    return Reader(iterator, first, iterator is not batches)
 
 
 def position(batches: Any, batch_of: Any) -> Any:
@@ -90,11 +92,40 @@ def _forward(iterator: Iterator[Any], batches: int) -> None:
         pass
 
 
-def _stands_at(iterator: Iterator[Any], step: int | None = None) -> int | None:
-    """Where an iterator stands; with `step` it is kept. None: not known."""
+class _Place:
+    """Where an iterator stands."""
+
+    step = 0
+    """The step whose batch it gives next."""
+    of: Any = None
+    """The iterator, if it is kept alive here."""
+
+
+_PLACES: dict[int, _Place] = {}
+"""{id of an iterator: where it stands}, of those that were read in this process.
+
+An id is an iterator's for as long as it lives. Most can tell when they die; those of
+built-in types (`map`, `zip`, `enumerate`) cannot, so the newest few are kept alive.
+"""
+_KEPT = 8
+
+
+def _place(iterator: Iterator[Any], restarts: bool) -> _Place:
+    """That of an iterator, a new one if it was never read.
+
+    Nothing is kept alive that comes of an iterable which can be restarted.
+    """
+    key = id(iterator)
+    if key in _PLACES:
+        return _PLACES[key]
+    place = _PLACES[key] = _Place()
     try:
-        if step is not None:
-            _STANDS_AT[iterator] = step
-        return _STANDS_AT.get(iterator)
-    except TypeError:  # those of built-in types cannot be referred to weakly
-        return None
+        weakref.finalize(iterator, _PLACES.pop, key, None).atexit = False
+    except TypeError:
+        if restarts:
+            return _PLACES.pop(key)
+        place.of = iterator
+        kept = [k for k, other in _PLACES.items() if other.of is not None]
+        for old in kept[:-_KEPT]:
+            del _PLACES[old]
+    return place

@@ -1,5 +1,6 @@
 """A training loop: progress, metrics, checkpoints, exact resume, stop on NaN."""
 
+import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -10,8 +11,6 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-import rich.progress
 
 from headwise import _checks
 from headwise import _records
@@ -19,13 +18,21 @@ from headwise import _trees
 from headwise.training import _batches
 from headwise.training import _bilevel
 from headwise.training import _checkpoints
+from headwise.training import _default
+from headwise.training import _due
 from headwise.training import _fingerprint
 from headwise.training import _first_batch
 from headwise.training import _metrics
+from headwise.training import _progress
 from headwise.training import _record
 from headwise.training import _resume
 from headwise.training import _step
+from headwise.training import _validation
+from headwise.training import _window
 from headwise.training import _workdir
+
+_LOG = logging.getLogger("headwise")
+_IDLE = "step %d: nothing is trained, all weights and gradients are 0"
 
 StateT = TypeVar("StateT", _step.TrainState, _bilevel.BilevelState)
 
@@ -50,9 +57,11 @@ def fit(
 ) -> tuple[StateT, list[dict[str, Any]]]:
     """Trains until `steps` steps are done; goes on from a checkpoint in `workdir`.
 
-    The host looks at results only every `log_every` steps, so the device never
-    waits for it in between. An interrupted and resumed run ends with the same state
-    and the same metrics file as an uninterrupted one.
+    The host looks at results only where something is due, so the device never waits
+    for it in between. Records, validations, reports and checkpoints each come every so
+    many steps, of which none need divide another, and at the end; none changes another.
+    An interrupted and resumed run ends with the same state and the same metrics file
+    as an uninterrupted one.
 
     What was learned comes from the checkpoint. What you set comes from `state`, the
     weights of `constant` among it: a new weight acts, and a line says so (logger
@@ -67,25 +76,27 @@ def fit(
         batches: `batches(t)` -> the batch of step t (best: resumes exactly, no
             state), or an iterable. On resume a grain iterator's own state is
             restored, and any other iterable is read forward to where it was, but for
-            an iterator that cannot be restarted (a generator): one that `fit` has
-            read before, in this process, goes on where it stands.
+            an iterator that cannot be restarted (a generator, `map`): one that `fit`
+            has read before, in this process, goes on where it stands.
         steps: the state's step at the end.
         workdir: folder for `metrics.jsonl`, `tensorboard/` (if tensorboardX is
             installed) and `checkpoints/`; None keeps nothing.
         settings: {name: value} that JSON can hold, of all else that decides what comes
             out (flags): kept in the workdir's `run.json`, where other ones are an
             error, as in `claim_workdir`. None looks at none.
-        validate: `(params, rest) -> {name: scalar}`, run at the end and when due.
+        validate: `(params, rest) -> {name: scalar}`, run at the end and when due. A
+            metric of `hw.metrics` (`Ratio`) stands for its `value`.
         validate_every: every so many steps; None means at the end alone.
-        log_every: a record a so many steps: means of values and weights over those in
-            which a head has data, of values Σ count * value / Σ count (`hw.Means`);
+        log_every: a record every so many steps: means of values and weights over those
+            in which a head has data, of values Σ count * value / Σ count (`hw.Means`);
             None if it has none.
-        checkpoint_every: a multiple of `log_every`; the end is always kept.
+        checkpoint_every: every so many steps. None: with each record, as long as that
+            takes no more than half a second and a twentieth of the time.
         report: like `step`, made with `contributions=True`: takes the place of `step`
             every so many steps, so that the metrics say what each head contributed to
             every module.
-        report_every: how many; None means never.
-        progress: show a bar (on a terminal).
+        report_every: in steps 0, k, 2 k and so on; None means never.
+        progress: show a bar on a terminal, and a line a record anywhere else.
         label: of the bar.
         check: look at the first batch once, before the first step: preds and targets
             that make no sense to their losses (`hw.losses.checked`) are an error. It
@@ -93,18 +104,21 @@ def fit(
 
     Returns:
         (state, history): history holds the records of the metrics file, dicts with
-        `step`, `values`, `weights`, `grad_norm` and, where they were made,
-        `validation`, `contributions`, and `broken`: {head: number of steps} that a
-        balancer left out for a value or gradient that is not finite.
+        `step` and, every `log_every` steps and at the end, of the steps since the last
+        multiple of `log_every`: `values`, `weights`, `grad_norm` and, where they were
+        made, `conflicts`, `contributions` (the newest), and `broken`: {head: number of
+        steps} that a balancer left out for a value or gradient that is not finite.
+        `validation` stands in the record of its step; if no means are due there, it is
+        all that the record holds.
 
     Raises:
         NonFiniteError: a value of a head with a weight, or the gradient, is not
             finite; or, where a balancer leaves such heads out, every head that has data
             is broken in a step, or a head in all steps (two or more) of a record in
             which it has data. It names step and heads. Nothing of that is checkpointed.
-        ValueError: a period is no positive int, or `checkpoint_every` no multiple of
-            `log_every`; the batches end too early; more than `steps` are done; values
-            of the first batch make no sense.
+        ValueError: a period is no positive int; the batches end too early; more than
+            `steps` are done; values of the first batch make no sense; a metric of
+            `validate` is no scalar.
         WorkdirError: the workdir is of another run: other heads, parameters, shapes,
             dtypes, optimiser, balancer, key or settings. All that differs is named.
 
@@ -129,19 +143,15 @@ def fit(
         ("checkpoint_every", checkpoint_every),
         ("report_every", report_every),
     ):
-        if period is not None:
+        if name == "log_every" or period is not None:
             _checks.positive_int(name, period)
-    if checkpoint_every is not None and checkpoint_every % log_every:
-        raise ValueError(
-            f"checkpoint_every: expected a multiple of log_every={log_every}, got "
-            f"{checkpoint_every}"
-        )
     step, state = _compiled(step, state)
     report = None if report is None else _compiled(report, state)[0]
     checkpoints = writer = program = None
     ahead: list[Any] = []
-    changed: list[str] = []
-    given = int(state.step)
+    given, window = int(state.step), _window.empty()
+    for line in _default.overruled(step, state):
+        _LOG.warning("weights of the step -> of the state, which act: %s", line)
     try:
         if workdir is not None:
             path = pathlib.Path(workdir)
@@ -158,53 +168,54 @@ def fit(
             program = _fingerprint.program(always, state, ahead[0])
         if checkpoints is not None:
             state, changed = _resume.resume(checkpoints, state, program)
+            window = _window.from_text(_resume.read(checkpoints)["window"])
+            window["changed"] += changed
             writer = _metrics.MetricsWriter(path, first)
         history = [] if writer is None else list(writer.history)
-        columns = (
-            rich.progress.TextColumn("{task.description}"),
-            rich.progress.BarColumn(),
-            rich.progress.MofNCompleteColumn(),
-            rich.progress.TimeRemainingColumn(),
-            rich.progress.TextColumn("{task.fields[shown]}"),
-        )
-        with rich.progress.Progress(*columns, disable=not progress) as bar:
-            task = bar.add_task(label, total=steps, completed=first, shown="")
-            window: list[_record.Info] = []
-            for t in range(first, steps):
-                take = step
-                if report is not None and report_every and t % report_every == 0:
-                    take = report
-                batch = ahead.pop() if ahead else batch_of(t)
-                if check and t == first:
-                    _first_batch.check_first_batch(step, state, batch)
-                state, info = take(state, batch)
-                window.append(info)
-                done = t + 1
-                last = done == steps
-                if done % log_every and not last:
-                    continue
-                record = _record.make_record(done, window)
-                window = []
-                if changed:
-                    record["changed"], changed = changed, []
-                if validate is not None and (
-                    last or (validate_every and done % validate_every == 0)
-                ):
-                    metrics = jax.device_get(validate(state.params, state.rest))
-                    record["validation"] = _record.plain(metrics)
-                history.append(record)
-                if writer is not None:
-                    writer.write(record)
-                if checkpoints is not None and (
-                    last or (checkpoint_every and done % checkpoint_every == 0)
-                ):
+        saving, done, idle = _due.Budget(), first, False
+        stops = _due.stops(first, steps, log_every, validate_every, checkpoint_every)
+        if first == steps and writer is not None and validate is not None:
+            if not any("validation" in r for r in history if r["step"] == steps):
+                _LOG.warning("%s: the end was not validated, which is done now", path)
+                metrics = _validation.validation(validate, state)
+                history.append({"step": steps, "validation": metrics})
+                writer.write(history[-1])
+        with _progress.progress(label, first, steps, progress) as show:
+            for stop in stops:
+                infos: list[_record.Info] = []
+                for t in range(done, stop.done):
+                    take = step
+                    if report is not None and _due.every(report_every, t):
+                        take = report
+                    batch = ahead.pop() if ahead else batch_of(t)
+                    if check and t == first:
+                        _first_batch.check_first_batch(step, state, batch)
+                    state, info = take(state, batch)
+                    infos.append(info)
+                done = stop.done
+                window = _window.added(window, done, infos)
+                record: dict[str, Any] = {"step": done}
+                if stop.record:
+                    _window.refuse_broken(window)
+                    record = _record.make_record(done, window)
+                    if _record.is_idle(record) and not idle:
+                        _LOG.warning(_IDLE, done)
+                    idle = True
+                    window = _window.told(window, stop.whole)
+                if validate is not None and stop.validation:
+                    record["validation"] = _validation.validation(validate, state)
+                if len(record) > 1:
+                    history.append(record)
+                    if writer is not None:
+                        writer.write(record)
+                    show(record)
+                unasked = checkpoint_every is None and stop.record and saving.left()
+                if checkpoints is not None and (stop.checkpoint or unasked):
                     at = _batches.position(batches, batch_of)
-                    checkpoints.save(done, state, _resume.note(state, program, at))
-                shown = " ".join(
-                    f"{n} {np.nan if v is None else v:.3g}"
-                    for n, v in record["values"].items()
-                )
-                bar.update(task, completed=done, shown=shown)
+                    kept = _window.to_text(window)
+                    with saving:
+                        note = _resume.note(state, program, at, kept)
+                        checkpoints.save(done, state, note)
         return state, history
     finally:
         if checkpoints is not None:

@@ -54,7 +54,7 @@ class MetricsWriter:
         # run that lost power goes on from a checkpoint anyway.
         _files.append_lines(self._path, [record], durable=False)
         if self._events is not None:
-            for name, value in _flat(record):
+            for name, value in flat(record):
                 if name != "step" and isinstance(value, int | float):
                     self._events.add_scalar(name, value, record["step"])
 
@@ -64,11 +64,12 @@ class MetricsWriter:
             self._events.close()
 
 
-def _flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """What a nested dict holds, in pairs: ("values/a", 0.5)."""
     pairs = []
     for name, value in record.items():
         if isinstance(value, Mapping):
-            pairs += _flat(value, f"{prefix}{name}/")
+            pairs += flat(value, f"{prefix}{name}/")
         else:
             pairs.append((prefix + name, value))
     return pairs

@@ -107,4 +107,4 @@ def _totals(tally: _means.Tally, parts: Any) -> _means.Tally:
     """Of the whole batch, from means over its parts."""
     counts = {n: c * _number(parts) for n, c in tally.counts.items()}
     present = {n: (x != 0).astype(x.dtype) for n, x in tally.present.items()}
-    return _means.Tally(counts, present)
+    return _means.Tally(counts, present, weights=tally.weights)

@@ -1,4 +1,4 @@
-"""The record of a window of steps: means, and an error at what is not finite."""
+"""The record of a window of steps: means of what its steps told."""
 
 import math
 from collections.abc import Mapping
@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from typing import Protocol
 
-import jax
 import numpy as np
 
-from headwise import _means
 from headwise import gradients
 from headwise.typing import Array
 
@@ -63,107 +61,49 @@ def plain(tree: Any) -> Any:
     return value if math.isfinite(value) else None
 
 
-def make_record(done: int, window: Sequence[Info]) -> dict[str, Any]:
-    """The record of a window of steps; raises at its first step that is not finite.
+def make_record(done: int, window: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a window that ends with step `done`.
 
     Means are over the steps in which a head was there: None if it never was.
+
+    Args:
+        done: number of steps done.
+        window: sums, as in `_window`.
     """
-    infos = jax.device_get(window)
-    first = done - len(infos)
-    _refuse_non_finite(first, infos)
-    _refuse_broken(first, infos)
-    names = list(infos[0].values)
+    heads = window["heads"]
     record: dict[str, Any] = {
         "step": done,
-        "values": {name: _mean_value(name, infos) for name in names},
-        "weights": {name: _mean_weight(name, infos) for name in names},
-        "grad_norm": plain(np.mean([info.grad_norm for info in infos])),
+        "values": {n: _mean(head["total"], head["count"]) for n, head in heads.items()},
+        "weights": {
+            n: _mean(head["weight"], head["there"]) for n, head in heads.items()
+        },
+        "grad_norm": _mean(window["grad_norm"], window["steps"]),
     }
-    broken = _steps_broken(names, infos)
+    broken = {n: head["broken"] for n, head in heads.items() if head["broken"]}
     if broken:
         record["broken"] = broken
-    # Of a balancer that needs values alone, only the reporting steps know conflicts.
-    # One that is refreshed now and then, and sampled contributions, are NaN between.
-    conflicts = [info.conflicts for info in infos if info.conflicts is not None]
-    conflicts = [count for count in conflicts if np.isfinite(count)]
-    if conflicts:
-        record["conflicts"] = plain(np.mean(conflicts))
-    reports = [info.contributions for info in infos if info.contributions is not None]
-    reports = [report for report in reports if not np.isnan(report.norm).all()]
-    if reports:
-        record["contributions"] = _by_module(reports[-1])
+    if window["pairs"]:
+        record["conflicts"] = _mean(window["conflicts"], window["pairs"])
+    for name in ("contributions", "changed"):
+        if window[name]:
+            record[name] = window[name]
     return record
 
 
-def _refuse_non_finite(first: int, infos: Sequence[Any]) -> None:
-    for at, info in enumerate(infos, first):
-        for name, value in info.values.items():
-            if not np.isfinite(value) and info.weights[name] != 0:
-                raise NonFiniteError(at, f"the value of head {name!r}", [name])
-        if not np.isfinite(info.grad_norm):
-            raise NonFiniteError(at, "the gradient")
+def is_idle(record: Mapping[str, Any]) -> bool:
+    """Whether all weights and gradients of the window were 0: nothing was trained."""
+    return record["grad_norm"] == 0 and not any(record["weights"].values())
 
 
-def _refuse_broken(first: int, infos: Sequence[Any]) -> None:
-    """Raises where nothing is left to train on, or a head never recovers.
-
-    A balancer leaves out a head that is not finite, so that the gradient stays finite
-    and nothing else would say it.
-    """
-    seen: dict[str, list[int]] = {}
-    failed: dict[str, list[int]] = {}
-    for at, info in enumerate(infos, first):
-        broken = getattr(info, "broken", None)
-        if broken is None:
-            continue
-        with_data = [n for n in broken if broken[n] or _here(n, info)]
-        if with_data and all(broken[n] for n in with_data):
-            heads = ", ".join(map(repr, with_data))
-            what = f"the value or gradient of every head that has data ({heads})"
-            raise NonFiniteError(at, what, with_data)
-        for name in with_data:
-            seen.setdefault(name, []).append(at)
-            if broken[name]:
-                failed.setdefault(name, []).append(at)
-    for name, steps in failed.items():
-        if len(steps) > 1 and steps == seen[name]:
-            raise NonFiniteError(
-                steps[0],
-                f"the value or gradient of head {name!r}, there and in all "
-                f"{len(steps)} steps of a record in which it has data,",
-                [name],
-            )
-
-
-def _steps_broken(names: Sequence[str], infos: Sequence[Any]) -> dict[str, int]:
-    """{name: number of steps} of heads that were left out for what is not finite."""
-    flags = [info.broken for info in infos if getattr(info, "broken", None) is not None]
-    numbers = {name: sum(bool(broken[name]) for broken in flags) for name in names}
-    return {name: number for name, number in numbers.items() if number}
-
-
-def _here(name: str, info: Any) -> bool:
-    present = getattr(info, "present", None)
-    return present is None or bool(present[name])
-
-
-def _mean_value(name: str, infos: Sequence[Any]) -> float | None:
-    """Σ count * value / Σ count; without counts a plain mean over the steps."""
-    pairs = [
-        (_means.tally_of(info.values).counts.get(name, 1.0), info.values[name])
-        for info in infos
-        if _here(name, info)
-    ]
-    pairs = [(count, value) for count, value in pairs if count != 0]
-    if not pairs:
+def contributions(report: gradients.Contributions | None) -> dict[str, Any] | None:
+    """What a step reported, by module; None between two samples and without any."""
+    if report is None or np.isnan(report.norm).all():
         return None
-    counts, values = np.asarray(pairs, np.float64).T
-    return plain(np.sum(counts * values) / np.sum(counts))
+    return _by_module(report)
 
 
-def _mean_weight(name: str, infos: Sequence[Any]) -> float | None:
-    weights = [float(info.weights[name]) for info in infos if _here(name, info)]
-    return plain(np.mean(weights)) if weights else None
+def _mean(total: float, count: float) -> float | None:
+    return plain(total / count) if count else None
 
 
 def _by_module(c: Any) -> dict[str, Any]:

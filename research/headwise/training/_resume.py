@@ -20,26 +20,27 @@ from headwise.training import _fingerprint
 StateT = TypeVar("StateT")
 
 _LOG = logging.getLogger("headwise")
-_PARTS = ("batches", "key", "program")
+_PARTS = ("batches", "key", "program", "window")
 
 
-def note(state: Any, program: Any, batches: Any) -> dict[str, Any]:
+def note(state: Any, program: Any, batches: Any, window: Any) -> dict[str, Any]:
     """What a checkpoint of `fit` says beside the state.
 
     Args:
         state: its key is kept as numbers.
         program: of `_fingerprint.program`, or None.
         batches: where the batches are, for `_batches`, or None.
+        window: of `_window.to_text`.
     """
-    return dict(zip(_PARTS, (batches, _key(state), program), strict=True))
+    return dict(zip(_PARTS, (batches, _key(state), program, window), strict=True))
 
 
 def read(checkpoints: _checkpoints.Checkpoints) -> dict[str, Any]:
-    """The note of the newest checkpoint; older ones held `batches` alone."""
+    """The note of the newest checkpoint; older ones held less, or `batches` alone."""
     found = checkpoints.note
-    if isinstance(found, dict) and set(found) == set(_PARTS):
-        return found
-    return dict.fromkeys(_PARTS) | {"batches": found}
+    if not (isinstance(found, dict) and {*_PARTS[:3]} <= set(found)):
+        found = {"batches": found}
+    return dict.fromkeys(_PARTS) | found
 
 
 def start(

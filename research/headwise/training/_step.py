@@ -66,7 +66,7 @@ def init_state(
     names: Sequence[str],
     params: PyTree,
     optimizer: optax.GradientTransformation,
-    balancer: balancers.Balancer,
+    balancer: balancers.Balancer | None = None,
     rest: PyTree = (),
     key: Array | None = None,
 ) -> TrainState:
@@ -79,7 +79,7 @@ def init_state(
         names: of the heads (`objective.names`).
         params: pytree of floating arrays.
         optimizer: of optax.
-        balancer: of `hw.balancers`.
+        balancer: of `hw.balancers`, the step's; None means `equal()`.
         rest: other state of the model, passed through `values_fn`.
         key: of the run; None means `jax.random.key(0)`.
 
@@ -97,6 +97,7 @@ def init_state(
         0 [1.]
     """
     _checks.optimizer("optimizer", optimizer)
+    balancer = balancers.equal() if balancer is None else balancer
     _checks.balancer("balancer", balancer)
     if key is not None:
         _checks.key("key", key)
@@ -135,7 +136,11 @@ def make_step(
         optimizer: of optax. One that takes extra arguments gets `value` (the weighted
             total), `grad`, `value_fn` (parameters -> the total of this batch at these
             weights), `present` and `reaches` (`hold_absent`).
-        balancer: of `hw.balancers`; None means `equal()`.
+        balancer: of `hw.balancers`. None: the step minimises `objective.total` of the
+            `hw.Objective` whose `values` these are, at its weights, also if they are
+            schedules; a head of other origin has weight 1. A balancer that is given
+            takes no notice of them, and neither does a state of `constant`, whose
+            weights were given with it.
         stateful: the model has running statistics or draws random numbers.
         private: "weighted" or "own", as in `hw.balanced_grad`.
         wrt: what a gramian is taken over, as in `hw.balanced_grad`.
@@ -168,7 +173,6 @@ def make_step(
         2.0 16.0 8.0
     """
     _checks.optimizer("optimizer", optimizer)
-    balancer = balancers.equal() if balancer is None else balancer
     with_rest = _model.with_rest(values_fn, stateful, microbatches)
     every = _model.period(contributions)
     gradient = _balanced_grad.balanced_grad_and_layout(
@@ -217,7 +221,7 @@ def make_step(
                 state.step, state.params, *args, weights=info.weights, update=updates
             )
         params = optax.apply_updates(state.params, updates)
-        if balancer.after is not None:
+        if balancer is not None and balancer.after is not None:
             moved, _ = with_rest(params, *args)
             here = _means.tally_of(info.values).here(info.values)
             if here is not None:
@@ -244,5 +248,6 @@ def make_step(
             broken=info.broken,
         )
 
-    step.__dict__["values_fn"] = with_rest  # for a look at the first batch
+    # For `fit`: a look at the first batch, and at the weights that were given.
+    step.__dict__.update(values_fn=with_rest, balancer=balancer)
     return step

@@ -7,8 +7,10 @@ from headwise.balancers._values import _constant
 def equal() -> _types.Balancer:
     """Every head has weight 1: total = Σ value_h (a sum, not a mean).
 
+    Also where an `hw.Objective` has weights: a step without a balancer takes these.
+
     Example:
         >>> print(hw.balancers.equal().init(["a", "b", "c"]).weights)
         [1. 1. 1.]
     """
-    return _constant.constant()
+    return _constant.static("equal", None)
