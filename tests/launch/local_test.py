@@ -3,8 +3,10 @@
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -85,6 +87,54 @@ def test_a_trial_that_diverges_is_a_result_and_one_that_dies_is_not(tmp_path):
     assert done.returncode == 1
     assert "error: 1 of 1 trials failed" in done.stderr
     assert len(hw.sweeps.read(tmp_path)) == 2
+
+
+@pytest.mark.slow
+def test_interrupts_of_real_commands(tmp_path):
+    """A run in Python, a sweep inside a compiled program, a study of processes."""
+    common = [sys.executable, "-m"]
+    flags = ["--experiment=seed_network", "--steps=100000000"]
+    grid = ["--weights=loss1=1,loss2=0.1:1:2", f"--folder={tmp_path / 'study'}"]
+    main = [*common, "experiments.main", *flags]
+    commands = {
+        "run": [*main, f"--workdir={tmp_path / 'run'}"],
+        "sweep": [*main, "--sweep", f"--workdir={tmp_path / 'sweep'}"],
+        "study": [*common, "launch.local", *flags, *grid],
+    }
+    commands = {
+        name: subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env={"PYTHONPATH": "research", "PATH": "", "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        for name, words in commands.items()
+    }
+
+    def begun():
+        told = [tmp_path / "run", *(tmp_path / "study/trials").glob("*")]
+        runs = sum((folder / "run.json").exists() for folder in told)
+        return runs == 3 and (tmp_path / "sweep/.trials.lock").exists()
+
+    end = time.monotonic() + 120
+    while not begun() and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(2)
+    commands["run"].send_signal(signal.SIGTERM)
+    commands["sweep"].send_signal(signal.SIGTERM)
+    commands["study"].send_signal(signal.SIGINT)
+    for name, number in (("run", "TERM"), ("sweep", "TERM"), ("study", "INT")):
+        out, _ = commands[name].communicate(timeout=60)
+        assert commands[name].returncode == 75, out
+        line = f"interrupted by SIG{number}: the same command goes on"
+        assert line in out.splitlines()
+        assert "Traceback" not in out
+    assert "0 of 3 trials are done" in out
+    for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        assert str(tmp_path).encode() not in process.read_bytes()
 
 
 @pytest.mark.parametrize(
