@@ -84,7 +84,9 @@ def guarded(main: Main, argv: Sequence[str]) -> int:
     """Runs a command; what its user can mend is one line, not a traceback."""
     import headwise as hw  # late: a plan is made without JAX
 
-    logging.set_verbosity(logging.WARNING)  # orbax tells every file, JAX every backend
+    # JAX tells every backend, orbax every file, and a page for each thread that a full
+    # disk stops; what went wrong is raised.
+    logging.set_verbosity(logging.FATAL)
     usage = (UsageError, hw.training.WorkdirError, hw.sweeps.StudyError)
     try:
         return main(argv) or 0

@@ -12,6 +12,7 @@ import pytest
 
 import headwise as hw
 from launch import local
+from launch import study as studies
 
 ROOT = pathlib.Path(local.__file__).parents[1]
 
@@ -35,6 +36,7 @@ def test_study_of_processes_and_again(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "loss2=0.1" in done.stdout
     assert "loss1=1" in done.stdout
+    assert "backend" not in done.stderr  # a log line of JAX
     trials = sorted((tmp_path / "trials").iterdir())
     assert [re.sub("_[0-9a-f]{8}$", "", path.name) for path in trials] == [
         f"loss1-1_loss2-{w}_seed-{seed}" for w in ("0.1", "1") for seed in (0, 1)
@@ -174,6 +176,19 @@ def test_wrong_flags_are_one_line_and_leave_nothing(arguments, text, tmp_path, c
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert not folder.exists()
+
+
+def test_what_is_run_again(tmp_path):
+    ends = {"new": None, "whole": {"m": 1.0}, "diverged": {"m": float("nan")}}
+    jobs = [studies.Job(name, [], tmp_path / name) for name in ends]
+    for name, metrics in ends.items():
+        if metrics is not None:
+            hw.sweeps.append(tmp_path / name, hw.sweeps.record({"a": 1}, 0, metrics))
+    words = ["--experiment=seed_network", "--balancers=mgda"]
+    for more, expected in (([], ["new"]), (["--retry"], ["new", "diverged"])):
+        given = local.command.parse(["local", *words, *more], local.define, "")
+        found = studies.to_run(local.plan.read(given), jobs)
+        assert [job.name for job in found] == expected
 
 
 def test_the_former_name_says_the_new_one(tmp_path):

@@ -14,16 +14,16 @@ _LOG = logging.getLogger("headwise")
 
 
 class Claims:
-    """The trials of a study that are this process's to train.
+    """The trials of a study, by the file of its records, that this process trains.
 
-    One byte of an empty file stands for a trial, and a lock of it for a claim: the
-    kernel lets go when the process ends, also by `kill -9`, and on a shared disk. Where
-    a disk has no locks every claim succeeds, and a line says so.
+    One byte of an empty file beside it stands for a trial, and a lock of it for a
+    claim: the kernel lets go when the process ends, also by `kill -9`, and on a shared
+    disk. Where a disk has no locks every claim succeeds, and a line says so.
     """
 
-    def __init__(self, folder: pathlib.Path):
-        folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / ".trials.lock").open("ab")
+    def __init__(self, records: pathlib.Path):
+        records.parent.mkdir(parents=True, exist_ok=True)
+        self._file = records.with_name(f".{records.stem}.lock").open("ab")
 
     def close(self) -> None:
         """Ends every claim."""

@@ -53,7 +53,7 @@ class Kept:
             self._retried = {n: r for n, r in self.done.items() if not r["finite"]}
             self.done = {n: r for n, r in self.done.items() if r["finite"]}
         if self._open():
-            self._claims = _claims.Claims(self._file.parent)
+            self._claims = _claims.Claims(self._file)
 
     def __enter__(self) -> "Kept":
         return self
