@@ -9,8 +9,6 @@ python -m experiments.main --experiment=path/to/mine.py         # see template.p
 
 from collections.abc import Sequence
 
-from absl import logging
-
 import headwise as hw
 from experiments.harness import command
 from experiments.harness import find
@@ -21,7 +19,6 @@ from experiments.harness import sweep
 
 def main(argv: Sequence[str]) -> None:
     """Checks the flags, claims the folder, then runs or sweeps."""
-    logging.set_verbosity(logging.WARNING)  # orbax tells every file it writes
     if len(argv) == 1:
         print(f"{__doc__}\n{find.listing()}")
         return

@@ -7,14 +7,15 @@
 
 Every trial is `python -m experiments.main` with its own workdir, so that a trial that
 dies harms no other. Run the same command again to go on: finished trials are kept,
-interrupted ones resume from their checkpoint. Where trials are small, the `--sweep` of
-`experiments.main` is faster: it compiles one program for all.
+interrupted ones resume from their checkpoint. Ctrl-C (or SIGTERM, or a closed
+terminal) ends all trials and shows what there is; exit code 75. Where trials are small,
+the `--sweep` of `experiments.main` is faster: it compiles one program for all.
 """
 
-import concurrent.futures
+import contextlib
 import os
 import pathlib
-import subprocess
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -24,6 +25,7 @@ from absl import flags
 from experiments.harness import command
 from experiments.harness.text import UsageError
 from launch import plan
+from launch import processes
 from launch import study as studies
 
 
@@ -33,44 +35,34 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("processes", 2, "trials at a time", flag_values=values)
 
 
-def run(jobs: Sequence[studies.Job], folder: pathlib.Path, processes: int) -> None:
-    """Runs the jobs that have no record yet, so many at a time; says what failed.
+def run(jobs: Sequence[studies.Job], folder: pathlib.Path, at_once: int) -> None:
+    """Runs the jobs, so many at a time; says what failed.
 
     What a job prints is in `logs/NAME.txt`. Each record is appended to the study as
-    soon as its trial ends.
+    soon as its trial ends. An interrupt, or an error here, ends the jobs that run.
     """
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder.absolute() / "cache")}
-
-    def one(job: studies.Job) -> tuple[studies.Job, int]:
-        if job.record() is not None:
-            return job, 0
-        words = [sys.executable, "-m", "experiments.main", *job.argv]
-        with (logs / f"{job.name}.txt").open("w") as log:
-            done = subprocess.run(
-                words, env=cache | dict(os.environ), stdout=log, stderr=log, check=False
-            )
-        return job, done.returncode
-
-    with concurrent.futures.ThreadPoolExecutor(processes) as pool:
-        futures = [pool.submit(one, job) for job in jobs]
-        try:
-            for future in rich.progress.track(
-                concurrent.futures.as_completed(futures), "trials", len(futures)
-            ):
-                job, code = future.result()
-                studies.collect(folder, [job])
-                if code:
-                    print(f"{job.name}: {_last_line(logs, job)}", file=sys.stderr)
-        except BaseException:  # an interrupt: what waits is not begun
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    by_name = {job.name: job for job in jobs}
+    commands = [
+        processes.Command(name, "experiments.main", job.argv, logs / f"{name}.txt")
+        for name, job in by_name.items()
+    ]
+    ends = processes.run(commands, at_once, cache | dict(os.environ))
+    with contextlib.closing(ends):
+        for name, code in rich.progress.track(ends, "trials", len(jobs)):
+            studies.collect(folder, [by_name[name]])
+            if code:
+                print(f"{name}: {_why(logs / f'{name}.txt', code)}", file=sys.stderr)
 
 
-def _last_line(logs: pathlib.Path, job: studies.Job) -> str:
-    lines = (logs / f"{job.name}.txt").read_text().strip().splitlines()
-    return lines[-1] if lines else "no output"
+def _why(log: pathlib.Path, code: int) -> str:
+    """How a trial ended: a signal, or the last that it said."""
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}"
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {code}, no output"
 
 
 def main(argv: Sequence[str]) -> int:
@@ -80,7 +72,11 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"--processes: expected 1 or more, got {given.processes}")
     study = plan.read(given)
     spec, jobs = studies.prepare(study)
-    run(jobs, study.folder, given.processes)
+    try:
+        run(studies.to_run(study, jobs), study.folder, given.processes)
+    except KeyboardInterrupt:
+        studies.show_so_far(spec, study, jobs)
+        raise
     return studies.finish(spec, study, jobs)
 
 

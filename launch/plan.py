@@ -6,6 +6,7 @@ Nothing here imports JAX, an experiment or its data: a plan can be made anywhere
 import hashlib
 import itertools
 import json
+import math
 import pathlib
 import re
 from collections.abc import Mapping
@@ -35,6 +36,8 @@ class Study(NamedTuple):
     steps: int | None
     smoke: bool
     folder: pathlib.Path
+    retry: bool = False
+    """Whether trials that ended without a result are tried again."""
 
 
 class Trial(NamedTuple):
@@ -81,6 +84,7 @@ def define(values: flags.FlagValues) -> None:
         "steps", None, "of training; else the experiment's own", flag_values=values
     )
     flags.DEFINE_bool("smoke", False, "a version of a few seconds", flag_values=values)
+    flags.DEFINE_bool("retry", False, text.RETRY, flag_values=values)
 
 
 def read(given: flags.FlagValues) -> Study:
@@ -99,8 +103,7 @@ def read(given: flags.FlagValues) -> Study:
         raise UsageError("expected one of --weights and --simplex")
     if STATIC not in balancers and any(static):
         raise UsageError(f"--weights and --simplex: expected {STATIC} in --balancers")
-    if given.simplex is not None and given.simplex < 1:
-        raise UsageError(f"--simplex: expected 1 or more, got {given.simplex}")
+    text.whole("--simplex", given.simplex, 1)
     levels = {} if given.set is None else text.pairs("--set", given.set)
     name = pathlib.Path(given.experiment).stem
     return Study(
@@ -110,9 +113,10 @@ def read(given: flags.FlagValues) -> Study:
         seeds=text.seeds(given.seeds),
         balancers=balancers,
         settings={setting: words.split(":") for setting, words in levels.items()},
-        steps=given.steps,
+        steps=text.whole("--steps", given.steps, 1),
         smoke=given.smoke,
-        folder=pathlib.Path(given.folder or f"studies/{name}_launched"),
+        folder=text.folder("--folder", given.folder, f"studies/{name}_launched"),
+        retry=given.retry,
     )
 
 
@@ -127,6 +131,20 @@ def grid(levels: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
         dict(zip(levels, row, strict=True))
         for row in itertools.product(*levels.values())
     ]
+
+
+def check_count(study: Study, heads: int) -> None:
+    """A UsageError for more trials than anyone means, before they are listed."""
+    static = 1
+    if study.simplex is not None:
+        static = math.comb(study.simplex + heads - 1, heads - 1)
+    elif study.grid is not None:
+        static = math.prod(map(len, study.grid.values()))
+    others = [name for name in study.balancers if name != STATIC]
+    count = len(study.seeds) * math.prod(map(len, study.settings.values()))
+    count *= len(others) + static * (STATIC in study.balancers)
+    if count > text.MANY:
+        raise UsageError(f"expected at most {text.MANY} trials, got {count}")
 
 
 def trials(

@@ -42,6 +42,7 @@ def prepare(study: plan.Study) -> tuple[Spec, list[Job]]:
     """
     jax.config.update("jax_platforms", "cpu")  # the accelerators are for the trials
     spec = find.load(study.experiment).SPEC
+    plan.check_count(study, len(spec.heads))
     weightings = plan.grid(study.grid or {})
     if study.simplex is not None:
         weightings = hw.sweeps.rows(hw.sweeps.simplex(spec.heads, study.simplex))
@@ -69,6 +70,28 @@ def collect(folder: pathlib.Path, jobs: Sequence[Job]) -> None:
             hw.sweeps.append(folder, record)
 
 
+def to_run(study: plan.Study, jobs: Sequence[Job]) -> list[Job]:
+    """The jobs that are not done; with `--retry`, also those without a result."""
+    records = {job.name: job.record() for job in jobs}
+    return [
+        job
+        for job in jobs
+        if (record := records[job.name]) is None
+        or (study.retry and not record["finite"])
+    ]
+
+
+def show_so_far(spec: Spec, study: plan.Study, jobs: Sequence[Job]) -> None:
+    """What an interrupted study has: how many trials, and their table."""
+    collect(study.folder, jobs)
+    records = hw.sweeps.read(study.folder)
+    if any(record["finite"] for record in records):
+        print(hw.reports.sweep_table(records, spec.metrics, "so far"))
+    done = sum(job.record() is not None for job in jobs)
+    there = f"everything is in {study.folder}/"
+    print(f"{done} of {len(jobs)} trials are done; {there}", flush=True)
+
+
 def finish(spec: Spec, study: plan.Study, jobs: Sequence[Job]) -> int:
     """Shows all that is in the folder; 1 if a trial has no end or none is finite."""
     collect(study.folder, jobs)
@@ -76,6 +99,13 @@ def finish(spec: Spec, study: plan.Study, jobs: Sequence[Job]) -> int:
     undone = [job.name for job in jobs if job.record() is None]
     if undone:
         print(f"error: {len(undone)} of {len(jobs)} trials failed", file=sys.stderr)
+    failed = sum(not record["finite"] for record in records)
+    if failed:
+        print(
+            f"{failed} of {len(records)} trials have no finite result; they count as "
+            "done: --retry tries them again",
+            file=sys.stderr,
+        )
     if not any(record["finite"] for record in records):
         print("error: no trial came to a finite end", file=sys.stderr)
         return 1

@@ -28,6 +28,7 @@ WITHOUT_EXAMPLE: dict[str, str] = {
     "data.Yeast": "a record of arrays; the function that makes it has one",
     "reports.front_picture": "a picture",
     "reports.weights_picture": "a picture",
+    "sweeps.StudyError": "raised by run",
     "training.BilevelDecision": "made by methods; the example is that of BilevelMethod",
     "training.BilevelInfo": "made by make_bilevel_step, which has the example",
     "training.BilevelProblem": "made by make_bilevel_step, which has the example",

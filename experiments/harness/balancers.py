@@ -44,7 +44,10 @@ def make(words: str, heads: Sequence[str]) -> hw.balancers.Balancer:
             the factory refuses.
     """
     name, colon, rest = (piece.strip() for piece in words.partition(":"))
-    factory = getattr(hw.balancers, text.choice(FLAG, names(), name))
+    if words.count("(") != words.count(")"):
+        raise UsageError(f"{FLAG}: expected as many ( as ) in {words}")
+    known = text.choice(FLAG, names(), name, listed="docs/balancers.md")
+    factory = getattr(hw.balancers, known)
     parameters = inspect.signature(factory).parameters
     given = text.pairs(f"{FLAG}={name}", rest) if colon else {}
     text.known_names(f"{FLAG}={name}", given, parameters)
@@ -68,8 +71,10 @@ def make(words: str, heads: Sequence[str]) -> hw.balancers.Balancer:
         balancer.init(heads, {"w": jnp.zeros(())})
     except UsageError:
         raise
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise UsageError(f"{FLAG}={name}: {error}") from error
+    except RecursionError:
+        raise UsageError(f"{FLAG}: expected fewer ( in each other") from None
     return balancer
 
 

@@ -1,17 +1,24 @@
 """A command line: its own flags and no others, errors as one line, exit codes.
 
-Exit codes: 0 done, 1 failed, 2 wrong usage (one line, nothing written).
+Exit codes: 0 done, 1 failed, 2 wrong usage (one line, nothing written), 75 interrupted
+(SIGINT, SIGTERM, SIGHUP; the same command goes on with what is kept).
 """
 
+import contextlib
+import io
+import os
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
 
 from absl import flags
+from absl import logging
 
+from experiments.harness import signals
 from experiments.harness.text import UsageError
 
 Define = Callable[[flags.FlagValues], None]
+Main = Callable[[Sequence[str]], int | None]
 
 
 def parse(argv: Sequence[str], define: Define, text: str | None) -> flags.FlagValues:
@@ -32,9 +39,9 @@ def parse(argv: Sequence[str], define: Define, text: str | None) -> flags.FlagVa
     define(values)
     flags.DEFINE_bool("help", False, "show this help", flag_values=values)
     try:
-        words = values.read_flags_from_files(list(argv[1:]), force_gnu=True)
-        if any(word.startswith(("--undefok", "-undefok")) for word in words):
-            raise UsageError("--undefok: no flag is passed over here")
+        words = _from_files(values, list(argv[1:]))
+        for word in words:
+            _check(values, word)
         rest = values([argv[0], *words])[1:]
     except flags.Error as error:
         raise UsageError(str(error)) from None
@@ -46,21 +53,67 @@ def parse(argv: Sequence[str], define: Define, text: str | None) -> flags.FlagVa
     return values
 
 
-def guarded(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
-    """Runs a command; what its user can mend is one line, not a traceback."""
-    from headwise import training  # late: a plan is made without JAX
+def _check(values: flags.FlagValues, word: str) -> None:
+    """A UsageError for what absl takes without a word."""
+    name, equals, _ = word.lstrip("-").partition("=")
+    if word.startswith("-") and name == "undefok":
+        raise UsageError("--undefok: no flag is passed over here")
+    if equals and name not in values and name.removeprefix("no") in values:
+        raise UsageError(f"--{name}: expected no value, got {word}")
 
+
+def _from_files(values: flags.FlagValues, words: list[str]) -> list[str]:
+    """The words, with those of flagfiles in the place of `--flagfile`."""
+    if "--flagfile=" in words:
+        raise UsageError("--flagfile: expected a file, got none")
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):  # absl goes round a circle with a word
+            words = values.read_flags_from_files(words, force_gnu=True)
+        "".join(words).encode()
+    except UnicodeEncodeError:
+        raise UsageError("expected flags in UTF-8") from None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--flagfile: expected a text in UTF-8; {error}") from None
+    if said.getvalue():
+        raise UsageError(f"--flagfile: {said.getvalue()}")
+    return words
+
+
+def guarded(main: Main, argv: Sequence[str]) -> int:
+    """Runs a command; what its user can mend is one line, not a traceback."""
+    import headwise as hw  # late: a plan is made without JAX
+
+    # JAX tells every backend, orbax every file, and a page for each thread that a full
+    # disk stops; what went wrong is raised.
+    logging.set_verbosity(logging.FATAL)
+    usage = (UsageError, hw.training.WorkdirError, hw.sweeps.StudyError)
     try:
         return main(argv) or 0
-    except (UsageError, training.WorkdirError, ModuleNotFoundError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except FloatingPointError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except (*usage, ModuleNotFoundError) as error:
+        return _end(2, f"error: {error}")
+    except (FloatingPointError, OSError) as error:
+        return _end(1, f"error: {error}")
+    except KeyboardInterrupt as error:
+        return _end(signals.CODE, signals.line(error))
+    except Exception as error:
+        if hw.sweeps.out_of_memory(error):
+            return _end(1, f"error: out of memory: {error}")
+        raise
 
 
-def run(main: Callable[[Sequence[str]], int | None]) -> None:
+def _end(code: int, text: str) -> int:
+    print(" ".join(text.split()), file=sys.stderr)
+    return code
+
+
+def run(main: Main) -> None:
     """The entry point of a command."""
     flags.FLAGS.mark_as_parsed()  # some libraries read their own flags there
-    raise SystemExit(guarded(main, sys.argv))
+    signals.catch()
+    code = guarded(main, sys.argv)
+    if code == signals.CODE:  # a program may still run, and Python would crash beside
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code)

@@ -60,8 +60,12 @@ def load(experiment: str | None) -> ModuleType:
     """
     if experiment is not None and is_path(experiment):
         path = pathlib.Path(experiment)
-        if not path.is_file():
+        if not os.path.isfile(path):  # False also of a name that is too long
             raise UsageError(f"--experiment: no such file: {experiment}")
+        if path.suffix != ".py":
+            raise UsageError(
+                f"--experiment: expected NAME or FILE.py, got {experiment}"
+            )
         module = _imported(path.resolve())
     else:
         name = text.choice("--experiment", names(), experiment)
@@ -85,6 +89,10 @@ def _imported(path: pathlib.Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
+    try:
+        compile(path.read_bytes(), path, "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, OSError) as error:  # ValueError: a binary
+        raise UsageError(f"--experiment={path}: no Python: {error}") from None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)

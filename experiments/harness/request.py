@@ -36,6 +36,8 @@ class Request(NamedTuple):
     sweep: bool
     smoke: bool
     workdir: pathlib.Path
+    retry: bool = False
+    """Whether trials of the sweep that ended without a result are tried again."""
 
     def make_balancer(self) -> hw.balancers.Balancer:
         """The balancer that the text, or the weights, stand for."""
@@ -97,6 +99,7 @@ def define(values: flags.FlagValues) -> None:
         "sweep", False, "train the experiment's weightings", flag_values=values
     )
     flags.DEFINE_bool("smoke", False, "a version of a few seconds", flag_values=values)
+    flags.DEFINE_bool("retry", False, f"with --sweep: {text.RETRY}", flag_values=values)
 
 
 def read(argv: Sequence[str], help_text: str | None = None) -> Request:
@@ -107,8 +110,8 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
     """
     given = command.parse(argv, define, help_text)
     task = find.load(given.experiment)
-    if given.steps is not None and given.steps < 1:
-        raise UsageError(f"--steps: expected 1 or more, got {given.steps}")
+    text.whole("--steps", given.steps, 1)
+    text.whole("--seed", given.seed, 0)
     static, balancer = given.weights is not None, given.balancer
     if given.sweep and (static or balancer is not None):
         raise UsageError("--sweep has its own weights: drop --weights and --balancer")
@@ -126,7 +129,9 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
     experiment = given.experiment
     if find.is_path(experiment):
         experiment = str(pathlib.Path(experiment).resolve())
-    folder = "studies" if given.sweep else "runs"
+    if given.retry and not given.sweep:
+        raise UsageError("--retry goes with --sweep: a single run is always tried")
+    place = f"{'studies' if given.sweep else 'runs'}/{find.title(experiment)}"
     request = Request(
         experiment=experiment,
         task=task,
@@ -138,7 +143,8 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
         seed=given.seed or 0,
         sweep=given.sweep,
         smoke=given.smoke,
-        workdir=pathlib.Path(given.workdir or f"{folder}/{find.title(experiment)}"),
+        workdir=text.folder("--workdir", given.workdir, place),
+        retry=given.retry,
     )
     request.make_balancer()
     return request

@@ -28,7 +28,7 @@ def build(request: Request) -> Experiment:
     smoke = {"smoke": request.smoke}
     try:
         experiment = request.task.build(request.settings | smoke)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         if request.settings == request.spec.defaults:
             raise
         request.task.build(dict(request.spec.defaults) | smoke)
@@ -129,6 +129,10 @@ def run(
         )
     except hw.training.NonFiniteError as error:
         keep({}, error=str(error), stopped=error.step)
+        raise
+    except Exception as error:
+        if hw.sweeps.out_of_memory(error):
+            keep({}, error=f"out of memory: {error}")
         raise
     metrics = history[-1]["validation"]
     keep(metrics)

@@ -16,9 +16,10 @@ from experiments.harness.spec import Experiment
 def sweep(request: Request, experiment: Experiment, workdir: pathlib.Path) -> None:
     """All trials, then one watched run at the best weights."""
     records = train(request, experiment, workdir)
+    weights = show.best_weights(request.spec, records)
     show.show_sweep(request.spec, records, workdir)
     best = request._replace(
-        weights=show.best_weights(request.spec, records),
+        weights=weights,
         seed=request.spec.seeds[0],
         sweep=False,
     )
@@ -72,4 +73,5 @@ def train(
         settings=request.recorded(),
         folder=folder,
         batched=spec.batched,
+        retry=request.retry,
     )

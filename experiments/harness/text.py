@@ -1,6 +1,9 @@
 """The text of flags as values. Plain Python: planning a study needs no JAX."""
 
+import difflib
 import math
+import pathlib
+import re
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -8,6 +11,14 @@ from typing import Any
 
 STATIC = "constant"
 """The balancer of static weights, the only one that `--weights` goes with."""
+RETRY = "try trials again that ended without a result (out of memory, diverged)"
+"""What `--retry` does."""
+MOST = 2**31 - 1
+"""Seeds and steps are int32 in the program."""
+MANY = 100_000
+"""More trials, or seeds, than this are a slip of the hand."""
+SMALLEST, LARGEST = 2.0**-126, (2 - 2.0**-23) * 2.0**127
+"""The normal numbers of float32: what is smaller counts as 0 in a program."""
 
 
 class UsageError(ValueError):
@@ -93,17 +104,44 @@ def grid(text: str) -> dict[str, list[float]]:
     }
 
 
+def whole(flag: str, number: int | None, least: int) -> int | None:
+    """A number of a flag, if it was given: `least` to the largest int32."""
+    if number is not None and number < least:
+        raise UsageError(f"{flag}: expected {least} or more, got {number}")
+    if number is not None and number > MOST:
+        raise UsageError(f"{flag}: expected at most {MOST}, got {number}")
+    return number
+
+
+def folder(flag: str, text: str | None, default: str) -> pathlib.Path:
+    """A folder of this machine; `~` is the user's, which shells leave after a `=`."""
+    if text is None:
+        return pathlib.Path(default)
+    if not text.strip() or "\0" in text:
+        raise UsageError(f"{flag}: expected a folder, got {text!r}")
+    if re.match(r"[a-zA-Z][\w+.-]*://", text):
+        raise UsageError(f"{flag}: expected a folder of this machine, got {text}")
+    try:
+        return pathlib.Path(text).expanduser()
+    except RuntimeError:
+        raise UsageError(f"{flag}: there is no such user: {text}") from None
+
+
 def seeds(text: str) -> list[int]:
     """`0:3,7` as [0, 1, 2, 7]: numbers and ranges, whose end is left out."""
     read: list[int] = []
     for part in pieces(text):
         first, colon, end = part.partition(":")
         try:
-            numbers = range(int(first), int(end)) if colon else [int(first)]
+            numbers = range(int(first), int(end) if colon else int(first) + 1)
         except ValueError:
             raise UsageError(f"--seeds: expected numbers, got {text}") from None
         if not numbers:
             raise UsageError(f"--seeds: the range {part} is empty")
+        for number in (numbers[0], numbers[-1]):
+            whole("--seeds", number, 0)
+        if len(numbers) > MANY:
+            raise UsageError(f"--seeds: expected at most {MANY}, got {len(numbers)}")
         read.extend(numbers)
     if len(set(read)) != len(read):
         raise UsageError(f"--seeds: a seed is given twice in {text}")
@@ -134,14 +172,26 @@ def known_names(flag: str, given: Iterable[str], known: Iterable[str]) -> None:
     unknown = [name for name in given if name not in known]
     if unknown:
         options = ", ".join(known) or "none"
-        raise UsageError(f"{flag}: expected some of {options}; got {unknown[0]}")
+        meant = _meant(unknown[0], known)
+        raise UsageError(f"{flag}: expected some of {options}; got {unknown[0]}{meant}")
 
 
-def choice(flag: str, options: Sequence[str], name: str | None) -> str:
-    """The name, or a UsageError that lists the options."""
-    if name is None or name not in options:
-        raise UsageError(f"{flag}: expected one of {', '.join(options)}; got {name}")
-    return name
+def choice(
+    flag: str, options: Sequence[str], name: str | None, listed: str | None = None
+) -> str:
+    """The name, or a UsageError that lists the options, or says where they are."""
+    if name is not None and name in options:
+        return name
+    expected = f"one of {', '.join(options)}"
+    if listed is not None:
+        expected = f"one of the {len(options)} that {listed} lists"
+    meant = "" if name is None else _meant(name, options)
+    raise UsageError(f"{flag}: expected {expected}; got {name}{meant}")
+
+
+def _meant(name: str, options: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), list(options), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
 
 
 def _weight(name: str, number: str) -> float:
@@ -151,6 +201,9 @@ def _weight(name: str, number: str) -> float:
         raise UsageError(
             f"--weights: expected a number for {name!r}, got {number!r}"
         ) from None
-    if not 0 <= weight < float("inf"):
-        raise UsageError(f"--weights: expected 0 or more for {name!r}, got {number}")
-    return weight
+    if weight != 0 and not SMALLEST <= weight <= LARGEST:
+        raise UsageError(
+            f"--weights: expected 0, or a number from 1.2e-38 to 3.4e38 (float32), for "
+            f"{name!r}; got {number}"
+        )
+    return weight + 0.0  # -0 is 0

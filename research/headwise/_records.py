@@ -84,8 +84,8 @@ def record(
         {'m': None} False a metric is not finite
     """
     _checks.mapping("weights", weights)
-    _checks.mapping("metrics", metrics, " (of names of metrics)")
-    plain = _plain("metrics", metrics)
+    check_metrics(metrics)
+    plain = _plain(metrics)
     if error is None and stopped is None and not _whole(plain):
         error = "a metric is not finite"
     return {
@@ -125,7 +125,7 @@ def append(path: str | os.PathLike, *records: Record) -> None:
     for one in records:
         if not _is_record(one):
             raise ValueError(f"records: expected those of `record`, got {one!r}")
-    file = _file(path)
+    file = file_of(path)
     file.parent.mkdir(parents=True, exist_ok=True)
     _files.append_lines(file, records)
 
@@ -149,7 +149,7 @@ def read(path: str | os.PathLike) -> list[Record]:
     """
     missing = {"stopped": None, "error": None, "seconds": None, "mode": None}
     records: dict[str, Any] = {}
-    for line in _files.read_lines(_file(path), _is_record):
+    for line in _files.read_lines(file_of(path), _is_record):
         whole = missing | {"settings": {}, "made_with": {}} | line
         ordered = {name: whole.pop(name) for name in Record.__annotations__}
         records[identity(line)] = ordered | whole
@@ -180,7 +180,8 @@ def canonical(value: Any) -> str:
     return json.dumps(_exact(value), sort_keys=True)
 
 
-def _file(path: str | os.PathLike) -> pathlib.Path:
+def file_of(path: str | os.PathLike) -> pathlib.Path:
+    """The file of a study's records, of its path or its folder's."""
     path = pathlib.Path(path)
     if path.is_file() or (path.suffix == ".jsonl" and not path.is_dir()):
         return path
@@ -210,18 +211,39 @@ def _exact(tree: Any) -> Any:
     return tree
 
 
-def _plain(path: str, tree: Any) -> Any:
+def check_metrics(metrics: Any, path: str = "metrics") -> None:
+    """Raises unless these are scalars by name; they may be traced."""
+    if not isinstance(metrics, Mapping):
+        raise TypeError(
+            f"{path}: expected a dict {{name: scalar}}, got {type(metrics).__name__}"
+        )
+    for name, value in metrics.items():
+        if not isinstance(name, str):
+            raise TypeError(f"{path}: expected names (str), got {name!r}")
+        inner = f"{path}[{name!r}]"
+        shape = getattr(value, "shape", () if _is_number(value) else None)
+        if isinstance(value, Mapping):
+            check_metrics(value, inner)
+        elif shape is None:
+            raise ValueError(f"{inner}: expected a scalar, got {type(value).__name__}")
+        elif shape != ():
+            raise ValueError(f"{inner}: expected a scalar, got shape {shape}")
+        elif getattr(getattr(value, "dtype", None), "kind", "") == "c":
+            raise ValueError(f"{inner}: expected a real scalar, got {value.dtype}")
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+def _plain(tree: Any) -> Any:
     """Nested dicts of Python floats, None for what is not finite."""
     if isinstance(tree, Mapping):
-        return {n: _plain(f"{path}[{n!r}]", value) for n, value in tree.items()}
-    if np.shape(tree) != ():
-        raise ValueError(f"{path}: expected a scalar, got shape {np.shape(tree)}")
+        return {name: _plain(value) for name, value in tree.items()}
     try:
         value = math.nan if tree is None else float(tree)
-    except (OverflowError, TypeError, ValueError) as error:
-        raise TypeError(
-            f"{path}: expected a scalar, got {_checks.kind(tree)}"
-        ) from error
+    except OverflowError:  # an int beyond all floats
+        return None
     return value if math.isfinite(value) else None
 
 
@@ -232,7 +254,8 @@ def _whole(tree: Any) -> bool:
 
 
 def _weight(name: str, weight: Any) -> float:
-    plain = _plain(f"weights[{name!r}]", weight)
+    check_metrics({name: weight}, "weights")
+    plain = _plain(weight)
     if not isinstance(plain, float):
         raise ValueError(f"weights[{name!r}]: expected a finite number, got {weight}")
     return plain

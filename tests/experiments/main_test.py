@@ -5,6 +5,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import pytest
 
 import headwise as hw
@@ -138,6 +139,66 @@ def test_a_run_that_diverges_fails_and_says_so_in_its_record(tmp_path, capsys):
     assert record["error"].startswith(f"step {record['stopped']}: ")
 
 
+def test_a_sweep_without_a_finite_trial_or_of_another_train(tmp_path, capsys):
+    """One line each, where the pictures and the sweep would raise."""
+    file, study = tmp_path / "mine.py", tmp_path / "study"
+    text = (ROOT / "experiments/template.py").read_text()
+    assert text.count("held_out, None)[0],") == 1
+    text = text.replace(
+        "held_out, None)[0],", "held_out, None)[0] | {'slope': jax.numpy.nan},"
+    )
+    file.write_text(text)
+    flags = (f"--experiment={file}", "--smoke", "--sweep", f"--workdir={study}")
+    code, _, err = call(capsys, *flags)
+    assert code == 1
+    said = "error: no trial came to a finite end (the first: a metric is not finite)\n"
+    assert err == said
+    assert list(study.glob("*.png")) == []
+    trials = study / "trials.jsonl"
+    trials.write_text(trials.read_text().replace('"source": "', '"source": "0'))
+    code, _, err = call(capsys, *flags)
+    assert code == 2
+    assert err.startswith("error: folder ")
+    assert "run by another train" in err
+    assert err.count("\n") == 1
+
+
+FAULTS = {
+    "memory": (
+        jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: no room\nfor a page"),
+        1,
+        "error: out of memory: RESOURCE_EXHAUSTED: no room for a page\n",
+    ),
+    "disk": (
+        OSError(28, "No space left on device", "runs/x"),
+        1,
+        "error: [Errno 28] No space left on device: 'runs/x'\n",
+    ),
+    "Ctrl-C": (
+        KeyboardInterrupt(),
+        75,
+        "interrupted by SIGINT: the same command goes on\n",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_of_the_machine_are_one_line(fault, tmp_path, capsys, monkeypatch):
+    error, code, said = FAULTS[fault]
+
+    def fails(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(hw.training, "fit", fails)
+    run = tmp_path / "run"
+    flags = ("--experiment=seed_network", "--smoke", f"--workdir={run}")
+    found, _, err = call(capsys, *flags)
+    assert (found, err) == (code, said)
+    errors = [record["error"] for record in hw.sweeps.read(run)]
+    memory = "out of memory: RESOURCE_EXHAUSTED: no room\nfor a page"
+    assert errors == ([memory] if fault == "memory" else [])
+
+
 WRONG = {
     "unknown experiment": (
         ["--experiment=brian"],
@@ -151,13 +212,19 @@ WRONG = {
     "unknown head": (["--weights=left=1,rigth=1"], "expected the heads left, right"),
     "missing head": (["--weights=left=1"], "got left"),
     "weight that is no number": (["--weights=left=1,right=x"], "number for 'right'"),
-    "negative weight": (["--weights=left=1,right=-1"], "0 or more for 'right'"),
-    "infinite weight": (["--weights=left=1,right=inf"], "0 or more for 'right'"),
+    "negative weight": (
+        ["--weights=left=1,right=-1"],
+        "(float32), for 'right'; got -1",
+    ),
+    "infinite weight": (
+        ["--weights=left=1,right=inf"],
+        "(float32), for 'right'; got inf",
+    ),
     "weight without name": (["--weights=0.5,0.3"], "expected NAME=VALUE"),
     "head twice": (["--weights=left=1,left=2,right=1"], "'left' is given twice"),
     "unknown balancer": (
         ["--balancer=mgad"],
-        "expected one of aligned_mtl, cagrad",
+        "that docs/balancers.md lists; got mgad (did you mean mgda?)",
     ),
     "weights with a balancer": (
         ["--balancer=mgda", "--weights=left=1,right=1"],

@@ -3,13 +3,16 @@
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
 import headwise as hw
 from launch import local
+from launch import study as studies
 
 ROOT = pathlib.Path(local.__file__).parents[1]
 
@@ -33,6 +36,7 @@ def test_study_of_processes_and_again(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "loss2=0.1" in done.stdout
     assert "loss1=1" in done.stdout
+    assert "backend" not in done.stderr  # a log line of JAX
     trials = sorted((tmp_path / "trials").iterdir())
     assert [re.sub("_[0-9a-f]{8}$", "", path.name) for path in trials] == [
         f"loss1-1_loss2-{w}_seed-{seed}" for w in ("0.1", "1") for seed in (0, 1)
@@ -87,6 +91,54 @@ def test_a_trial_that_diverges_is_a_result_and_one_that_dies_is_not(tmp_path):
     assert len(hw.sweeps.read(tmp_path)) == 2
 
 
+@pytest.mark.slow
+def test_interrupts_of_real_commands(tmp_path):
+    """A run in Python, a sweep inside a compiled program, a study of processes."""
+    common = [sys.executable, "-m"]
+    flags = ["--experiment=seed_network", "--steps=100000000"]
+    grid = ["--weights=loss1=1,loss2=0.1:1:2", f"--folder={tmp_path / 'study'}"]
+    main = [*common, "experiments.main", *flags]
+    commands = {
+        "run": [*main, f"--workdir={tmp_path / 'run'}"],
+        "sweep": [*main, "--sweep", f"--workdir={tmp_path / 'sweep'}"],
+        "study": [*common, "launch.local", *flags, *grid],
+    }
+    commands = {
+        name: subprocess.Popen(
+            words,
+            cwd=ROOT,
+            env={"PYTHONPATH": "research", "PATH": "", "JAX_PLATFORMS": "cpu"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+        for name, words in commands.items()
+    }
+
+    def begun():
+        told = [tmp_path / "run", *(tmp_path / "study/trials").glob("*")]
+        runs = sum((folder / "run.json").exists() for folder in told)
+        return runs == 3 and (tmp_path / "sweep/.trials.lock").exists()
+
+    end = time.monotonic() + 120
+    while not begun() and time.monotonic() < end:
+        time.sleep(0.1)
+    time.sleep(2)
+    commands["run"].send_signal(signal.SIGTERM)
+    commands["sweep"].send_signal(signal.SIGTERM)
+    commands["study"].send_signal(signal.SIGINT)
+    for name, number in (("run", "TERM"), ("sweep", "TERM"), ("study", "INT")):
+        out, _ = commands[name].communicate(timeout=60)
+        assert commands[name].returncode == 75, out
+        line = f"interrupted by SIG{number}: the same command goes on"
+        assert line in out.splitlines()
+        assert "Traceback" not in out
+    assert "0 of 3 trials are done" in out
+    for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        assert str(tmp_path).encode() not in process.read_bytes()
+
+
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
@@ -124,6 +176,19 @@ def test_wrong_flags_are_one_line_and_leave_nothing(arguments, text, tmp_path, c
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert not folder.exists()
+
+
+def test_what_is_run_again(tmp_path):
+    ends = {"new": None, "whole": {"m": 1.0}, "diverged": {"m": float("nan")}}
+    jobs = [studies.Job(name, [], tmp_path / name) for name in ends]
+    for name, metrics in ends.items():
+        if metrics is not None:
+            hw.sweeps.append(tmp_path / name, hw.sweeps.record({"a": 1}, 0, metrics))
+    words = ["--experiment=seed_network", "--balancers=mgda"]
+    for more, expected in (([], ["new"]), (["--retry"], ["new", "diverged"])):
+        given = local.command.parse(["local", *words, *more], local.define, "")
+        found = studies.to_run(local.plan.read(given), jobs)
+        assert [job.name for job in found] == expected
 
 
 def test_the_former_name_says_the_new_one(tmp_path):

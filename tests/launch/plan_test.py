@@ -99,6 +99,22 @@ def test_flags_from_a_file(tmp_path):
     assert len(planned(f"--flagfile={file}")[1]) == 3
 
 
+def test_more_trials_than_anyone_means_are_not_listed():
+    levels = ":".join(["1", "2", "3"])
+    words = ",".join(f"head{i}={levels}" for i in range(30))
+    given = command.parse(
+        ["plan", "--experiment=x", f"--weights={words}"], plan.define, ""
+    )
+    with pytest.raises(UsageError, match=f"at most 100000 trials, got {3**30}$"):
+        plan.check_count(plan.read(given), 30)
+    words = ["--simplex=1000000", "--set=lr=1:2", "--balancers=constant,mgda"]
+    study = plan.read(
+        command.parse(["plan", "--experiment=x", *words], plan.define, "")
+    )
+    with pytest.raises(UsageError, match=f"got {2 * (1000001 + 1)}$"):
+        plan.check_count(study, 2)
+
+
 def test_default_folder_is_named_after_the_file():
     study, _ = planned("--weights=loss1=1,loss2=1", "--experiment=a/mine.py")
     assert study.folder == pathlib.Path("studies/mine_launched")
@@ -158,6 +174,7 @@ def test_a_launcher_has_its_own_flags_and_no_others():
         "experiment",
         "folder",
         "processes",
+        "retry",
         "seeds",
         "set",
         "simplex",

@@ -84,15 +84,63 @@ def test_sobol_fills_every_decade(count):
         (lambda: hw.sweeps.sobol({"a": (1, math.inf)}, 4), r"ranges\['a'\]\[1\].*inf"),
         (lambda: hw.sweeps.simplex(["a", "b"], 2.0), "levels: expected a positive int"),
         (lambda: hw.sweeps.simplex(["a"], 2, interior=1), "interior: expected True or"),
-        (lambda: hw.sweeps.rows({"a": [1, math.nan]}), r"design\['a'\]: .*finite"),
+        (
+            lambda: hw.sweeps.rows({"a": [1, math.nan]}),
+            r"design\['a'\]\[1\]: .*got nan",
+        ),
         (
             lambda: hw.sweeps.dirichlet(["a", "b"], 3, concentration=0),
             "concentration: expected a positive number, got 0",
         ),
         (lambda: hw.sweeps.sobol({"a": (-1, 1)}, 4), r"ranges\['a'\].*positive"),
         (lambda: hw.sweeps.rows({"a": [1], "b": [1, 2]}), "as many weights a head"),
+        (lambda: hw.sweeps.rows({"a": "12"}), r"design\['a'\]: .*sequence.*'12'"),
+        (lambda: hw.sweeps.grid({"a": "12"}), r"levels\['a'\]: .*sequence.*'12'"),
+        (lambda: hw.sweeps.grid({"a": 1}), r"levels\['a'\]: .*sequence.*got 1"),
+        (
+            lambda: hw.sweeps.log_grid({"a": 1}, 2),
+            r"ranges\['a'\]: .*\(lowest, highest",
+        ),
+        (lambda: hw.sweeps.sobol({"a": "12"}, 2), r"ranges\['a'\]\[0\].*got '1'"),
+        (
+            lambda: hw.sweeps.dirichlet(["a", "b"], 2, concentration=math.inf),
+            "concentration: expected a positive number, got inf",
+        ),
     ],
 )
 def test_bad_designs_are_refused(call, text):
     with pytest.raises((ValueError, TypeError), match=text):
         call()
+
+
+NO_WEIGHTS = (1e39, 1e-46, 1e-39, -1, math.nan, math.inf, None, "1", True, 10**400, [1])
+
+
+@pytest.mark.parametrize("weight", NO_WEIGHTS)
+def test_what_a_program_would_take_for_another_weight_is_refused(weight):
+    """float32 ends at 3.40282347e38, and XLA takes what is below 2^-126 for 0."""
+    with pytest.raises(
+        ValueError, match=r"a'\]\[1\]: expected 0, or a number from 1.2"
+    ):
+        hw.sweeps.grid({"a": [1, weight]})
+    with pytest.raises(
+        ValueError, match=r"a'\]\[0\]: expected 0, or a number from 1.2"
+    ):
+        hw.sweeps.rows({"a": [weight]})
+    if weight not in (None, "1", True, [1]):
+        for design in (hw.sweeps.log_grid, hw.sweeps.sobol):
+            with pytest.raises(ValueError, match=r"ranges\['a'\]\[1\]: expected"):
+                design({"a": (1, weight)}, 2)
+
+
+def test_the_ends_of_float32_are_weights():
+    ends = [-0.0, 2.0**-126, (2 - 2.0**-23) * 2.0**127]
+    (column,) = hw.sweeps.grid({"a": ends}).values()
+    assert column.tolist() == ends
+    assert [row["a"] for row in hw.sweeps.rows({"a": column})] == pytest.approx(ends)
+    # At a corner of the simplex the draws are smaller than that: dropped, not tiny.
+    table = np.stack(
+        list(hw.sweeps.dirichlet(["a", "b", "c"], 50, concentration=1e-3).values())
+    )
+    assert set(np.unique(table[table < 2.0**-126])) == {0.0}
+    np.testing.assert_allclose(table.sum(axis=0), 1)

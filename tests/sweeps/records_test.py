@@ -65,7 +65,7 @@ def test_a_trial_that_stopped_or_failed_is_not_finite():
     ("call", "text"),
     [
         (lambda: record(np.inf), r"weights\['a'\]: expected a finite number, got inf"),
-        (lambda: record([1.0]), r"weights\['a'\]: expected a scalar, got shape \(1,\)"),
+        (lambda: record([1.0]), r"weights\['a'\]: expected a scalar, got list"),
         (lambda: record(seed=0.5), "seed: expected an int, got 0.5"),
         (lambda: record(metric=[1]), r"metrics\['m'\]: expected a scalar"),
         (

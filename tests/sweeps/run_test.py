@@ -1,6 +1,10 @@
 """run: one program for all trials, a store that survives, trials that may diverge."""
 
 import functools
+import json
+import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +12,9 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from headwise.sweeps import _claims
+from headwise.sweeps import _kept
+from headwise.sweeps import _run
 
 DESIGN = {"a": [1.0, 1.0, 2.0], "b": [0.5, 1.0, 1.0]}
 
@@ -138,7 +145,7 @@ def test_a_folder_is_of_one_train(first, same, other, words, tmp_path):
     before = go(first, DESIGN)
     assert go(same, wide, (0, 1))[0] == before[0]
     text = (tmp_path / "trials.jsonl").read_text()
-    with pytest.raises(ValueError, match=f"run by another train: .*{words}"):
+    with pytest.raises(hw.sweeps.StudyError, match=f"by another train: .*{words}"):
         go(other, wide)
     assert (tmp_path / "trials.jsonl").read_text() == text
     (trial,) = go(other, {"a": [1.0], "b": [0.5]}, settings={"version": 2})
@@ -187,6 +194,161 @@ def test_a_metric_that_is_no_scalar_is_named(batched):
         hw.sweeps.run(per_class, DESIGN, batched=batched, progress=False)
 
 
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize(
+    ("metrics", "text"),
+    [
+        (0.5, r"metrics: expected a dict \{name: scalar\}, got float"),
+        (None, "metrics: expected a dict .*got NoneType"),
+        ({1: 0.5}, r"metrics: expected names \(str\), got 1"),
+        ({"m": "high"}, r"metrics\['m'\]: expected a scalar, got str"),
+        ({"m": {"n": (1.0, 2.0)}}, r"metrics\['m'\]\['n'\]: .*, got tuple"),
+        ({"m": hw.metrics.Ratio(1.0, 2.0)}, r"metrics\['m'\]: .*, got Ratio"),
+        ({"m": np.complex64(1j)}, r"metrics\['m'\]: .*real scalar, got complex64"),
+    ],
+)
+def test_what_is_no_metrics_is_said_before_a_program_is_made(metrics, text, batched):
+    with pytest.raises((ValueError, TypeError), match=text):
+        hw.sweeps.run(lambda w, s: metrics, DESIGN, batched=batched, progress=False)
+
+
+EXHAUSTED = "RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\na page of buffers"
+
+
+def test_a_trial_that_is_out_of_memory_is_a_record(tmp_path, caplog):
+    calls, room = [], [0.9]
+
+    def greedy(weights, seed):
+        calls.append(float(weights["b"]))
+        if weights["b"] > room[0]:
+            if weights["a"] > 1:
+                raise MemoryError
+            raise jax.errors.JaxRuntimeError(EXHAUSTED)
+        return {"m": weights["b"]}
+
+    def sweep(**options):
+        return hw.sweeps.run(greedy, DESIGN, folder=tmp_path, progress=False, **options)
+
+    records = sweep()
+    assert [r["finite"] for r in records] == [True, False, False]
+    assert [r["error"] for r in records] == [
+        None,
+        "out of memory: RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.",
+        "out of memory: MemoryError",
+    ]
+    assert [r["metrics"] for r in records] == [{"m": 0.5}, {}, {}]
+    said = "2 of 3 trials ran out of memory and count as done: retry=True tries them"
+    assert [message[: len(said)] for message in caplog.messages] == [said]
+    # They are done: neither tried for ever nor forgotten, and said each time.
+    assert sweep() == records
+    assert calls == [0.5, 1.0, 1.0]
+    assert [message[: len(said)] for message in caplog.messages] == [said] * 2
+    room[0] = 2.0
+    again = sweep(retry=True)
+    assert calls[3:] == [1.0, 1.0]
+    assert [r["metrics"] for r in again] == [{"m": 0.5}, {"m": 1.0}, {"m": 1.0}]
+    assert hw.sweeps.read(tmp_path) == again == sweep(retry=True)
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize("error", [MemoryError, jax.errors.JaxRuntimeError])
+def test_a_program_that_is_out_of_memory_is_cut(error, monkeypatch, caplog):
+    sizes, whole = [], _run._together
+
+    def small(many, trials):
+        sizes.append(len(trials))
+        if len(trials) > 2:
+            raise error(EXHAUSTED)
+        return whole(many, trials)
+
+    monkeypatch.setattr(_run, "_together", small)
+    records = hw.sweeps.run(train, DESIGN, (0, 1), batched=True, progress=False)
+    assert sizes == [6, 3, 2, 2, 2]
+    assert "6 trials as one program are out of memory: on with 3" in caplog.messages[0]
+    alone = hw.sweeps.run(train, DESIGN, (0, 1), progress=False)
+    for a, b in zip(records, alone, strict=True):
+        assert a["metrics"]["x"] == pytest.approx(b["metrics"]["x"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError, jax.errors.JaxRuntimeError("INTERNAL: a lost device")]
+)
+def test_faults_that_the_next_trial_would_meet_too_end_the_sweep(error, tmp_path):
+    def fails(weights, seed):
+        raise error
+
+    with pytest.raises((OSError, jax.errors.JaxRuntimeError)):
+        hw.sweeps.run(fails, DESIGN, folder=tmp_path, progress=False)
+    assert hw.sweeps.read(tmp_path) == []
+
+
+def test_rows_that_are_the_same_are_one_trial(tmp_path):
+    calls = []
+
+    def counted(weights, seed):
+        calls.append(1)
+        return {"m": weights["a"]}
+
+    first, other, second = hw.sweeps.run(
+        counted, {"a": [0.1, 0.2, 0.1]}, folder=tmp_path, progress=False
+    )
+    assert len(calls) == len(hw.sweeps.read(tmp_path)) == 2
+    assert first == second != other
+
+
+HOLDER = """
+import fcntl, sys, time
+file = open(sys.argv[1], "ab")
+fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(sys.argv[2]))
+print("held", flush=True)
+if sys.stdin.readline():  # then it is done there
+    open(sys.argv[3], "a").write(sys.argv[4])
+else:
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_another_process_has_a_trial(killed, tmp_path, monkeypatch):
+    """Its result is taken; if it is killed instead, the trial is run here."""
+    monkeypatch.setattr(_kept, "_PAUSE", 0.01)
+    trial = {"weights": {"a": 2.0, "b": 1.0}, "seed": 0, "settings": {}}
+    record = hw.sweeps.record(trial["weights"], 0, {"m": 7.0})
+    holder = subprocess.Popen(
+        [
+            *(sys.executable, "-c", HOLDER, tmp_path / ".trials.lock"),
+            str(_claims._byte(hw.sweeps.identity(trial))),
+            *(tmp_path / "trials.jsonl", json.dumps(record) + "\n"),
+        ],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout.readline() == "held\n"
+    calls = []
+
+    def counted(weights, seed):
+        calls.append((float(weights["a"]), float(weights["b"])))
+        if len(calls) == 2:  # all others are done
+            holder.kill() if killed else holder.communicate("done\n")
+        return {"m": weights["a"]}
+
+    design = {"a": [2.0, 1.0, 3.0], "b": [1.0, 1.0, 1.0]}
+    records = hw.sweeps.run(counted, design, folder=tmp_path, progress=False)
+    holder.communicate()
+    assert calls == [(1.0, 1.0), (3.0, 1.0)] + [(2.0, 1.0)] * killed
+    expected = [2.0 if killed else 7.0, 1.0, 3.0]
+    assert [r["metrics"]["m"] for r in records] == expected
+    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 3
+
+
+def test_of_one_program_no_one_knows_how_far(capsys):
+    hw.sweeps.run(train, DESIGN, batched=True)
+    out = capsys.readouterr().out
+    assert "3 trials as one program: no word until all end\n" in out
+    assert re.search(r"trial 3/3 3 trials as one program: \d+\.\d s\n", out)
+
+
 def test_lines_count_the_trials_of_this_design(tmp_path, capsys):
     wide = {"a": [1.0, 2.0, 3.0], "b": [1.0, 1.0, 1.0]}
     hw.sweeps.run(train, wide, folder=tmp_path, progress=False)
@@ -196,9 +358,21 @@ def test_lines_count_the_trials_of_this_design(tmp_path, capsys):
     assert "trial 1/2" not in out
 
 
-def test_seeds_are_checked():
-    with pytest.raises(ValueError, match=r"seeds: expected .*distinct.*\[1, 1\]"):
-        hw.sweeps.run(train, DESIGN, (1, 1), progress=False)
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [
+        ((1, 1), r"seeds: expected .*distinct.*\[1, 1\]"),
+        ([], "seeds: expected one or more"),
+        ([1.5], r"seeds\[0\]: expected an int, got 1.5"),
+        ("01", r"seeds\[0\]: expected an int, got '0'"),
+        ([0, -1], r"seeds\[1\]: expected 0 <= seed < 2\*\*31, got -1"),
+        ([2**31], r"seeds\[0\]: expected .*2147483648"),
+        (5, "seeds: expected a sequence of ints, got 5"),
+    ],
+)
+def test_seeds_are_checked(seeds, text):
+    with pytest.raises((ValueError, TypeError), match=text):
+        hw.sweeps.run(train, DESIGN, seeds, progress=False)
 
 
 def test_a_line_a_trial_where_no_bar_can_be_drawn(capsys):

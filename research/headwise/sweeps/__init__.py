@@ -12,17 +12,21 @@ from headwise.sweeps._designs import log_grid
 from headwise.sweeps._designs import rows
 from headwise.sweeps._designs import simplex
 from headwise.sweeps._designs import sobol
+from headwise.sweeps._kept import StudyError
+from headwise.sweeps._run import out_of_memory
 from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
 
 __all__ = (
     "Record",
+    "StudyError",
     "append",
     "dirichlet",
     "grid",
     "identity",
     "log_grid",
     "made_with",
+    "out_of_memory",
     "read",
     "read_trials",
     "record",

@@ -1,5 +1,6 @@
 """Designs: sets of weightings, {name of head: [K] array}, one entry a weighting."""
 
+import contextlib
 import itertools
 import math
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ import numpy as np
 from headwise import _checks
 
 Design = dict[str, np.ndarray]
+_SMALLEST, _LARGEST = (float(x) for x in (np.finfo("f4").tiny, np.finfo("f4").max))
 
 
 def _columns(names: Sequence[str], points: Any) -> Design:
@@ -28,7 +30,8 @@ def grid(levels: Mapping[str, Sequence[float]]) -> Design:
         {name: [K] float32} in sorted order of the names, K the product of the counts.
 
     Raises:
-        ValueError: a head has no levels.
+        ValueError: a head has no levels, or one that is no weight: 0, or a positive
+            number that float32 can hold.
 
     Example:
         >>> hw.sweeps.rows(hw.sweeps.grid({"a": [1], "b": [0.5, 2]}))
@@ -37,7 +40,7 @@ def grid(levels: Mapping[str, Sequence[float]]) -> Design:
     _checks.mapping("levels", levels)
     names = _checks.head_names("levels", levels)
     for name in names:
-        if len(levels[name]) == 0:
+        if not _weights(f"levels[{name!r}]", levels[name]):
             raise ValueError(
                 f"levels[{name!r}]: expected one or more weights, got none"
             )
@@ -66,8 +69,7 @@ def log_grid(ranges: Mapping[str, tuple[float, float]], points: int) -> Design:
     if _checks.positive_int("points", points) < 2:
         raise ValueError(f"points: expected 2 or more, got {points}")
     levels = {}
-    _check_positive(ranges)
-    for name, (lowest, highest) in ranges.items():
+    for name, (lowest, highest) in _ends(ranges).items():
         count = 1 if lowest == highest else points
         levels[name] = np.geomspace(lowest, highest, count).tolist()
     return grid(levels)
@@ -149,7 +151,13 @@ def dirichlet(
     _checks.nonnegative_int("seed", seed, 2**63 - 1)
     _checks.positive("concentration", concentration)
     draw = np.random.default_rng(seed).dirichlet
-    return _columns(ordered, draw([concentration] * len(ordered), size=count))
+    points = draw([concentration] * len(ordered), size=count)
+    if not np.isfinite(points).all():
+        raise ValueError(
+            f"concentration: expected one that can be drawn from, got {concentration}"
+        )
+    # What float32 can only hold as a number that programs take for 0 is 0.
+    return _columns(ordered, np.where(points < _SMALLEST, 0, points))
 
 
 def sobol(
@@ -178,23 +186,52 @@ def sobol(
     """
     _checks.mapping("ranges", ranges)
     names = _checks.head_names("ranges", ranges)
-    _check_positive(ranges)
+    checked = _ends(ranges)
     _checks.positive_int("count", count)
     _checks.nonnegative_int("seed", seed, 2**63 - 1)
     # Imported here: it costs every `import headwise` 0.8 s otherwise.
     from scipy.stats import qmc
 
-    ends = np.log([ranges[name] for name in names])
+    ends = np.log([checked[name] for name in names])
     sequence = qmc.Sobol(len(names), rng=np.random.default_rng(seed))
     # The next power of 2, of which the first are taken: scipy warns otherwise.
     unit = sequence.random_base2(math.ceil(math.log2(count)))[:count]
     return _columns(names, np.exp(ends[:, 0] + unit * (ends[:, 1] - ends[:, 0])))
 
 
-def _check_positive(ranges: Mapping[str, tuple[float, float]]) -> None:
-    for name, (lowest, highest) in ranges.items():
-        _checks.positive(f"ranges[{name!r}][0]", lowest)
-        _checks.positive(f"ranges[{name!r}][1]", highest)
+def _ends(
+    ranges: Mapping[str, tuple[float, float]],
+) -> dict[str, tuple[float, float]]:
+    """The ranges as floats; ValueError unless both ends are positive weights."""
+    ends = {}
+    for name, pair in ranges.items():
+        argument = f"ranges[{name!r}]"
+        if not isinstance(pair, Sequence | np.ndarray) or len(pair) != 2:
+            raise ValueError(f"{argument}: expected (lowest, highest), got {pair!r}")
+        for end, got in enumerate(pair):
+            _checks.positive(f"{argument}[{end}]", got)
+        lowest, highest = _weights(argument, pair)
+        ends[name] = (lowest, highest)
+    return ends
+
+
+def _weights(argument: str, got: Any) -> list[float]:
+    """Weights as floats; ValueError for one that a program would not take as it is."""
+    expected = "0, or a number from 1.2e-38 to 3.4e38 (float32)"
+    no_list = isinstance(got, str | bytes | Mapping) or not hasattr(got, "__len__")
+    if no_list or getattr(got, "ndim", 1) != 1:
+        raise ValueError(f"{argument}: expected a sequence of weights, got {got!r}")
+    no_number = str | bytes | bool | np.bool_ | None
+    numbers = []
+    for i, weight in enumerate(np.asarray(got) if hasattr(got, "dtype") else got):
+        number = math.nan
+        if np.shape(weight) == () and not isinstance(weight, no_number):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
+                number = float(weight) + 0.0  # -0 is 0
+        if number != 0 and not _SMALLEST <= number <= _LARGEST:
+            raise ValueError(f"{argument}[{i}]: expected {expected}, got {weight!r}")
+        numbers.append(number)
+    return numbers
 
 
 def rows(design: Mapping[str, Sequence[float] | np.ndarray]) -> list[dict[str, float]]:
@@ -207,7 +244,8 @@ def rows(design: Mapping[str, Sequence[float] | np.ndarray]) -> list[dict[str, f
         K dicts {name: float}.
 
     Raises:
-        ValueError: the heads have different numbers of weights, or one is not finite.
+        ValueError: the heads have different numbers of weights, or one is no weight:
+            0, or a positive number that float32 can hold.
 
     Example:
         >>> hw.sweeps.rows({"a": [1, 2], "b": [0, 0.5]})
@@ -215,15 +253,12 @@ def rows(design: Mapping[str, Sequence[float] | np.ndarray]) -> list[dict[str, f
     """
     _checks.mapping("design", design)
     names = _checks.head_names("design", design)
-    counts = {name: len(design[name]) for name in names}
+    columns = {name: _weights(f"design[{name!r}]", design[name]) for name in names}
+    counts = {name: len(column) for name, column in columns.items()}
     if len(set(counts.values())) != 1:
         raise ValueError(f"design: expected as many weights a head, got {counts}")
-    for name in names:
-        if not np.isfinite(np.asarray(design[name], np.float64)).all():
-            raise ValueError(f"design[{name!r}]: expected finite weights")
-    count = counts[names[0]]
     # Rounded: a float32 0.1 should print, store and compare as 0.1.
     return [
-        {name: float(f"{float(design[name][k]):.7g}") for name in names}
-        for k in range(count)
+        {name: float(f"{columns[name][k]:.7g}") for name in names}
+        for k in range(counts[names[0]])
     ]

@@ -1,5 +1,6 @@
-"""Runs all trials of a sweep, keeps what is done, survives trials that diverge."""
+"""Runs all trials of a sweep, keeps what is done, survives trials that fail."""
 
+import logging
 import os
 import time
 from collections.abc import Callable
@@ -10,19 +11,27 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import rich.progress
 
 from headwise import _checks
 from headwise import _provenance
 from headwise import _records
 from headwise.sweeps import _designs
+from headwise.sweeps import _kept
+from headwise.sweeps import _progress
+
+_LOG = logging.getLogger("headwise")
+_MEMORY = "out of memory"
 
 _CONCRETE = (
     jax.errors.ConcretizationTypeError,
     jax.errors.TracerArrayConversionError,
     jax.errors.TracerIntegerConversionError,
 )
+"""What JAX raises where a traced number is made one of Python or NumPy."""
+
 Train = Callable[[dict[str, jax.Array], jax.Array], Mapping[str, Any]]
+_Trial = tuple[dict[str, float], int]
+"""Weights and seed."""
 
 
 def run(
@@ -34,6 +43,7 @@ def run(
     folder: str | os.PathLike | None = None,
     batched: bool = False,
     progress: bool = True,
+    retry: bool = False,
 ) -> list[_records.Record]:
     """Trains once for every weighting and seed.
 
@@ -54,19 +64,27 @@ def run(
         folder: every finished trial is a line of `trials.jsonl` there, written at
             once; trials found in it are not run again, if it was this `train` that
             ran them: its source, and the numbers that it takes from outside, are
-            kept in `made_with`. None keeps nothing.
-        batched: one program for all trials, instead of one trial after the other.
+            kept in `made_with`. Processes that sweep in one folder at the same time
+            share its trials. None keeps nothing.
+        batched: one program for all trials, instead of one trial after the other; in
+            parts, if it runs out of memory.
         progress: show a bar (on a terminal).
+        retry: run the trials again whose record in the folder is not finite; else they
+            are done like the others.
 
     Returns:
-        K * S `Record`s in the order of the design, seeds innermost. A trial whose
-        metrics are not finite, or that raises `FloatingPointError` (as
-        `hw.training.fit` does), has `finite` False; the others go on.
+        K * S `Record`s in the order of the design, seeds innermost; rows that are the
+        same trial share one. A trial whose metrics are not finite, that raises
+        `FloatingPointError` (as `hw.training.fit` does) or runs out of memory
+        (`out_of_memory`), has `finite` False; the others go on. Other errors end
+        the sweep: the trial is not done, and what is done is kept.
 
     Raises:
-        ValueError: seeds that are no distinct ints, a design whose heads differ in
-            length, or a metric that is not a scalar (it is named); trials in the
-            folder were run by another `train` (what differs is named).
+        ValueError: seeds that are no distinct int32 of 0 or more, a design whose heads
+            differ in length, or a metric that is not a scalar (it is named).
+        TypeError: metrics that are no dict.
+        StudyError: trials in the folder were run by another `train` (what differs is
+            named).
 
     Example:
         >>> def train(weights, seed):
@@ -78,56 +96,61 @@ def run(
         {'a': 1.0, 'b': 3.0} {'best_x': 0.75}
     """
     _checks.function("train", train)
-    seeds = _checks.distinct_ints("seeds", seeds)
-    _checks.boolean("batched", batched)
-    _checks.boolean("progress", progress)
-    trials = [(w, seed) for w in _designs.rows(design) for seed in seeds]
-    settings = dict(settings or {})
-
-    def identity(weights: Mapping[str, float], seed: int) -> str:
-        trial = {"weights": weights, "seed": seed, "settings": settings}
-        return _records.identity(trial)
-
-    kept = [] if folder is None else _records.read(folder)
-    done = {_records.identity(record): record for record in kept}
-    open_trials = [trial for trial in trials if identity(*trial) not in done]
+    for name, flag in (("batched", batched), ("progress", progress), ("retry", retry)):
+        _checks.boolean(name, flag)
+    settings = _records.json_settings(settings or {})
+    rows = [(w, seed) for w in _designs.rows(design) for seed in _seeds(seeds)]
+    order = [
+        _records.identity({"weights": w, "seed": seed, "settings": settings})
+        for w, seed in rows
+    ]
+    trials = dict(zip(order, rows, strict=True))  # rows that are the same train once
     made_by = _provenance.function(train)
-    wanted = {identity(*trial) for trial in trials}
-    _check_train(folder, made_by, [done[name] for name in wanted & set(done)])
-
-    def keep(*records: _records.Record) -> None:
-        if folder is not None:
-            _records.append(folder, *records)
-        done.update({_records.identity(record): record for record in records})
-
-    columns = (
-        rich.progress.TextColumn("{task.description}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TimeElapsedColumn(),
-        rich.progress.TimeRemainingColumn(),
-    )
-    with rich.progress.Progress(*columns, disable=not progress) as bar:
-        task = bar.add_task("sweep", total=len(trials))
-        before = len(trials) - len(open_trials)
-        bar.update(task, completed=before)
-        if batched and open_trials:
-            keep(*_together(train, open_trials, settings, made_by))
-            bar.update(task, completed=len(trials))
-        else:
-            for i, (weights, seed) in enumerate(open_trials, start=before + 1):
-                shown = " ".join(f"{n}={w:g}" for n, w in weights.items())
-                shown = f"{shown} seed={seed}"
-                bar.update(task, description=shown)
-                record = _alone(train, weights, seed, settings, made_by)
-                keep(record)
-                bar.advance(task)
-                if progress and not bar.console.is_terminal:
-                    # Where no bar can be drawn (a log file), a line a trial.
-                    state = record["error"] or f"{record['seconds']:.1f} s"
-                    print(f"trial {i}/{len(trials)} {shown}: {state}", flush=True)
-            bar.update(task, description="sweep")
-    return [done[identity(*trial)] for trial in trials]
+    checked = _checked(train)
+    many = _traceable(checked)
+    size = len(trials) if batched else 1
+    with (
+        _kept.Kept(folder, list(trials), made_by, retry) as kept,
+        _progress.bar(progress, len(trials)) as bar,
+    ):
+        while names := kept.take(size):
+            chosen = [trials[name] for name in names]
+            start = time.perf_counter()
+            try:
+                with bar.running(chosen, len(kept.done)):
+                    ends = (
+                        _together(many, chosen) if batched else _alone(checked, *chosen)
+                    )
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                if len(chosen) > 1:
+                    size = -(-len(chosen) // 2)
+                    _LOG.warning(
+                        "%d trials as one program are out of memory: on with %d",
+                        len(chosen),
+                        size,
+                    )
+                    continue
+                ends = [{"metrics": {}, "error": f"{_MEMORY}: {_first_line(error)}"}]
+            seconds = (time.perf_counter() - start) / len(chosen)
+            made_with = _provenance.made_with() | {"train": made_by}
+            records = [
+                _records.record(
+                    weights,
+                    seed,
+                    **end,
+                    settings=settings,
+                    seconds=round(seconds, 3),
+                    mode="vmap" if batched else "loop",
+                    made_with=made_with,
+                )
+                for (weights, seed), end in zip(chosen, ends, strict=True)
+            ]
+            kept.keep(names, records)
+            bar.done(chosen, records, len(kept.done))
+    _tell_memory(folder, list(kept.done.values()))
+    return [kept.done[name] for name in order]
 
 
 def read_trials(path: str | os.PathLike) -> list[_records.Record]:
@@ -146,69 +169,24 @@ def read_trials(path: str | os.PathLike) -> list[_records.Record]:
     return _records.read(path)
 
 
-def _check_train(
-    folder: str | os.PathLike | None,
-    now: Mapping[str, Any],
-    records: Sequence[_records.Record],
-) -> None:
-    """Raises ValueError if records that would be given back are of another `train`.
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: of this machine or of a device.
 
-    Where both texts are known they decide, and the name does not: it may have moved.
+    That is no fault of the program: `run` makes a record of such a trial and goes on.
+
+    Args:
+        error: anything that was raised.
+
+    Returns:
+        True for `MemoryError` and for RESOURCE_EXHAUSTED of JAX.
+
+    Example:
+        >>> out_of_memory(MemoryError()), out_of_memory(TypeError("x"))
+        (True, False)
     """
-    for record in records:
-        before = record["made_with"].get("train")
-        if before is None:  # an older record
-            continue
-        lines = []
-        if None in (before["source"], now["source"]):
-            if before["name"] != now["name"]:
-                lines.append(f"it was {before['name']}, is {now['name']}")
-        elif before["source"] != now["source"]:
-            lines.append(f"the text of {before['name']} is not that of {now['name']}")
-        for name in sorted({*before["uses"], *now["uses"]}):
-            was, is_ = (by["uses"].get(name, "not set") for by in (before, now))
-            if was != is_:
-                lines.append(f"{name} was {was}, is {is_}")
-        if lines:
-            raise ValueError(
-                f"folder {folder}: its trials were run by another train: "
-                f"{'; '.join(lines)} (give another folder, or other settings: trials "
-                "with others are other trials)"
-            )
-
-
-def _made_with(made_by: Mapping[str, Any]) -> dict[str, Any]:
-    return _provenance.made_with() | {"train": dict(made_by)}
-
-
-def _alone(
-    train: Train,
-    weights: dict[str, float],
-    seed: int,
-    settings: Mapping[str, Any],
-    made_by: Mapping[str, Any],
-) -> _records.Record:
-    """Runs one trial; one that raises `FloatingPointError` is recorded with its text.
-
-    The error of `hw.training.fit` also knows the step at which the trial stopped.
-    """
-    start = time.perf_counter()
-    arrays = {name: jnp.float32(w) for name, w in weights.items()}
-    metrics, error, stopped = {}, None, None
-    try:
-        metrics = jax.device_get(train(arrays, jnp.int32(seed)))
-    except FloatingPointError as raised:
-        error, stopped = str(raised), getattr(raised, "step", None)
-    return _records.record(
-        weights,
-        seed,
-        metrics,
-        settings=settings,
-        stopped=stopped,
-        error=error,
-        seconds=round(time.perf_counter() - start, 3),
-        mode="loop",
-        made_with=_made_with(made_by),
+    device = isinstance(error, jax.errors.JaxRuntimeError)
+    return isinstance(error, MemoryError) or (
+        device and "RESOURCE_EXHAUSTED" in str(error)
     )
 
 
@@ -233,36 +211,64 @@ def _traceable(train: Train) -> Callable[..., Mapping[str, Any]]:
     return together
 
 
-def _together(
-    train: Train,
-    trials: list[tuple[dict[str, float], int]],
-    settings: Mapping[str, Any],
-    made_by: Mapping[str, Any],
-) -> list[_records.Record]:
-    """Runs all trials as one program; each is given an equal part of its time."""
-    start = time.perf_counter()
-    names = list(trials[0][0])
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _tell_memory(
+    folder: str | os.PathLike | None, records: Sequence[_records.Record]
+) -> None:
+    count = sum((record["error"] or "").startswith(_MEMORY) for record in records)
+    if count:
+        kept = " and count as done: retry=True tries them again" if folder else ""
+        _LOG.warning("%d of %d trials ran out of memory%s", count, len(records), kept)
+
+
+def _seeds(seeds: Sequence[int]) -> list[int]:
+    """The seeds; ValueError for what is no int32 of 0 or more, or comes twice."""
+    if not hasattr(seeds, "__iter__"):
+        raise TypeError(f"seeds: expected a sequence of ints, got {seeds!r}")
+    ints = _checks.distinct_ints("seeds", seeds)
+    for i, seed in enumerate(ints):
+        if not 0 <= seed < 2**31:
+            raise ValueError(f"seeds[{i}]: expected 0 <= seed < 2**31, got {seed}")
+    return ints
+
+
+def _checked(train: Train) -> Train:
+    """`train`, whose metrics are looked at before they are computed."""
+
+    def checked(weights: dict[str, jax.Array], seed: jax.Array) -> Mapping[str, Any]:
+        metrics = train(weights, seed)
+        _records.check_metrics(metrics)
+        return metrics
+
+    return checked
+
+
+def _alone(train: Train, trial: _Trial) -> list[dict[str, Any]]:
+    """How one trial ends; one that raises `FloatingPointError` with its text.
+
+    The error of `hw.training.fit` also knows the step at which the trial stopped.
+    """
+    weights, seed = trial
+    arrays = {name: jnp.float32(w) for name, w in weights.items()}
+    try:
+        return [{"metrics": jax.device_get(train(arrays, jnp.int32(seed)))}]
+    except FloatingPointError as error:
+        stopped = getattr(error, "step", None)
+        return [{"metrics": {}, "error": str(error), "stopped": stopped}]
+
+
+def _together(many: Callable[..., Any], trials: Sequence[_Trial]) -> list[dict]:
+    """How trials end that run as one program."""
     stacked = {
         name: jnp.asarray([weights[name] for weights, _ in trials], jnp.float32)
-        for name in names
+        for name in trials[0][0]
     }
     seeds = jnp.asarray([seed for _, seed in trials], jnp.int32)
-    metrics = jax.device_get(_traceable(train)(stacked, seeds))
-    seconds = round((time.perf_counter() - start) / len(trials), 3)
-    made_with = _made_with(made_by)
-
-    def row(k: int) -> Any:
-        return jax.tree.map(lambda x: np.asarray(x)[k], metrics)
-
+    metrics = jax.device_get(many(stacked, seeds))
     return [
-        _records.record(
-            weights,
-            seed,
-            row(k),
-            settings=settings,
-            seconds=seconds,
-            mode="vmap",
-            made_with=made_with,
-        )
-        for k, (weights, seed) in enumerate(trials)
+        {"metrics": jax.tree.map(lambda x: np.asarray(x)[k], metrics)}  # noqa: B023
+        for k in range(len(trials))
     ]

@@ -107,8 +107,12 @@ def test_texts_say_the_same_as_code():
 
 
 WRONG = {
-    "mgad": "expected one of aligned_mtl, cagrad",
-    "Balancer": "expected one of aligned_mtl",
+    "mgad": "that docs/balancers.md lists; got mgad (did you mean mgda?)",
+    "MGDA": "got MGDA (did you mean mgda?)",
+    "Balancer": "that docs/balancers.md lists; got Balancer",
+    "every:k=2,balancer=(mgda": "expected as many ( as )",
+    "every:k=2,balancer=" + "(" * 99 + "mgda" + ")" * 99: "lists; got (((",
+    "every:k=2,balancer=(" * 400 + "mgda" + ")" * 400: "expected fewer ( in each other",
     "cagrad:d=1": "--balancer=cagrad: expected some of c, rescale; got d",
     "cagrad:c=x": "--balancer=cagrad: c: expected NUMBER; got x",
     "stch:smoothness=0": "--balancer=stch: smoothness: expected",
@@ -123,7 +127,8 @@ WRONG = {
     "epo:preferences=loss1:a;loss2:1": "preferences: expected NUMBER; got a",
     "pcd:primary=loss3": "unknown names ['loss3']",
     "every:k=2.5,balancer=mgda": "k: expected INT; got 2.5",
-    "every:k=2,balancer=mgad": "expected one of aligned_mtl",
+    "every:k=2,balancer=mgad": "got mgad (did you mean mgda?)",
+    "cagrad:rescael=square": "got rescael (did you mean rescale?)",
     "scalarization": "expected function=a function as well",
     "scalarization:function=max": (
         "function: expected a function (from code: no flag can hold one); got max"

@@ -1,0 +1,57 @@
+"""An interrupt as one line and one exit code, whatever the process is doing.
+
+SIGINT (Ctrl-C), SIGTERM (a scheduler) and SIGHUP (a closed terminal) raise
+`KeyboardInterrupt` once, so that files are closed and children stopped; a second one
+ends the process at once. Python raises between its own instructions only: a process
+that is inside a compiled program for longer is ended from a thread.
+"""
+
+import os
+import select
+import signal
+import sys
+import threading
+from typing import Any
+
+CODE = 75
+"""EX_TEMPFAIL: the same command goes on with what is kept."""
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE = 2.0
+"""Seconds that Python has to raise."""
+
+
+def catch() -> None:
+    """Takes the signals over, but for those that are ignored (`nohup`)."""
+    raised = threading.Event()
+
+    def interrupt(number: int, frame: Any) -> None:
+        del frame
+        raised.set()
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_DFL)
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer)  # written to by the system's handler, at once
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    threading.Thread(target=_insist, args=(reader, raised), daemon=True).start()
+
+
+def line(interrupt: KeyboardInterrupt) -> str:
+    """What is said of an interrupt."""
+    return f"interrupted by {str(interrupt) or 'SIGINT'}: the same command goes on"
+
+
+def _insist(reader: int, raised: threading.Event) -> None:
+    """Ends a process that does not come to raising in time, or is asked twice."""
+    number = 0
+    while number not in SIGNALS:  # others have handlers, too
+        (number,) = os.read(reader, 1)
+    select.select([reader], [], [], PATIENCE)
+    if not raised.is_set():
+        interrupt = KeyboardInterrupt(signal.Signals(number).name)
+        print(f"\n{line(interrupt)}", file=sys.stderr, flush=True)
+        os._exit(CODE)
