@@ -11,9 +11,7 @@ and names those that gain less than they must: such a trick is to go, or its thr
 is to move. The figures are for CPU; elsewhere most of the tricks are not played.
 """
 
-import contextlib
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
@@ -25,9 +23,9 @@ from absl import app
 from absl import flags
 
 import headwise as hw
+from experiments.benchmarks import crowds
 from experiments.benchmarks import harness
 from headwise import _numerics
-from headwise import _xla
 
 _TRICKS = flags.DEFINE_list("tricks", None, "Which ones; all by default.")
 _CALLS = flags.DEFINE_integer(
@@ -102,6 +100,12 @@ def _attention(width: int) -> Callable[[bool], tuple[Callable, tuple]]:
         return hw.head_grads(values_fn), (params, _normal(8, rows, n))
 
     return build
+
+
+def _columns(tiny: bool) -> tuple[Callable, tuple]:
+    """The gramian of the columns of one output of an MLP."""
+    values_fn, params, batch = crowds.mlp(16 if tiny else 64)
+    return hw.head_gramian(values_fn), (params, batch)
 
 
 def _gramian(tiny: bool) -> tuple[Callable, tuple]:
@@ -187,6 +191,10 @@ CANARIES = {
     ),
     "stacked heads": Canary(_attention(64), {"stacks_heads": lambda *_: False}, "ms"),
     "heads one by one": Canary(_attention(512), {"STACKED_SIZE": 2**62}, "ms"),
+    "heads that are alike": Canary(_columns, {"ALIKE_HEADS": 2**62}, "s to compile"),
+    "some heads at a time": Canary(
+        _columns, {"heads_at_once": lambda heads, _: 1}, "ms"
+    ),
     "ordered heads": Canary(
         _mlp(hw.head_grads, width=64, batch=4096), {"after": lambda x, _: x}, "MB"
     ),
@@ -209,24 +217,9 @@ CANARIES = {
 }
 
 
-@contextlib.contextmanager
-def _replaced(values: Mapping[str, Any]) -> Iterator[None]:
-    """`_xla` with other values while a program is traced."""
-    before = {name: getattr(_xla, name) for name in values}
-    try:
-        for name, value in values.items():
-            setattr(_xla, name, value)
-        jax.clear_caches()  # Traces of inner functions hold the decisions too.
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(_xla, name, value)
-        jax.clear_caches()
-
-
 def _compiled(canary: Canary, trick: bool, tiny: bool) -> harness.Compiled:
     """The program with or without its trick."""
-    with _replaced({} if trick else canary.without):
+    with harness.replaced({} if trick else canary.without):
         function, args = canary.build(tiny)
         if not trick and canary.plain is not None:
             function = canary.plain

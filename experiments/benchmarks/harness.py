@@ -6,6 +6,7 @@ Python. Ratios of ways that took turns in one run hold on a busy machine; times 
 different runs do not compare.
 """
 
+import contextlib
 import ctypes
 import functools
 import json
@@ -17,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +34,7 @@ from absl import flags
 import headwise as hw
 from experiments.benchmarks import results
 from experiments.benchmarks import views
+from headwise import _xla
 
 _JSON = flags.DEFINE_string("json", None, "Where to write the result.")
 _MARKDOWN = flags.DEFINE_bool("markdown", False, "Print Markdown tables.")
@@ -90,6 +93,8 @@ class Compiled(NamedTuple):
     operations: float
     temporary: int
     """Bytes beside arguments and results."""
+    tracing: float
+    """Seconds of `seconds` that passed before the compiler was called."""
 
 
 def _run(program: Callable, *args: Any) -> Any:
@@ -99,12 +104,29 @@ def _run(program: Callable, *args: Any) -> Any:
 def compiled(function: Callable, *args: Any) -> Compiled:
     """The function, traced and compiled for these arguments."""
     start = time.perf_counter()
-    program = jax.jit(function).lower(*args).compile()
+    lowered = jax.jit(function).lower(*args)
+    tracing = time.perf_counter() - start
+    program = lowered.compile()
     seconds = time.perf_counter() - start
     operations = (program.cost_analysis() or {}).get("flops", float("nan"))
     temporary = getattr(program.memory_analysis(), "temp_size_in_bytes", 0)
     call = functools.partial(_run, program, *args)
-    return Compiled(call, seconds, operations, temporary)
+    return Compiled(call, seconds, operations, temporary, tracing)
+
+
+@contextlib.contextmanager
+def replaced(values: Mapping[str, Any]) -> Iterator[None]:
+    """`_xla` with other values while a program is traced."""
+    before = {name: getattr(_xla, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(_xla, name, value)
+        jax.clear_caches()  # Traces of inner functions hold the decisions too.
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(_xla, name, value)
+        jax.clear_caches()
 
 
 def way(call: Callable[[], Any]) -> Way:

@@ -27,6 +27,16 @@ SCHEMA: dict[str, dict[str, tuple[type, ...]]] = {
         "compile_seconds": _NUMBER,
         "temporary_bytes": _WHOLE,
     },
+    "many_heads": {
+        "model": _TEXT,
+        "title": _TEXT,
+        "heads": _WHOLE,
+        "form": _TEXT,
+        "seconds": _NUMBER,
+        "trace_seconds": _NUMBER,
+        "compile_seconds": _NUMBER,
+        "temporary_bytes": _WHOLE,
+    },
     "losses": {
         "loss": _TEXT,
         "classes": _WHOLE,

@@ -152,6 +152,37 @@ def steps(results: Sequence[Result]) -> list[Table]:
     return [Table("", columns, lines)]
 
 
+def many_heads(results: Sequence[Result]) -> list[Table]:
+    """A table a model: tracing, compiling and a call, beside those of a plain step."""
+    columns = ["H", "form", "trace", "compile", "both, x plain", "time", "x plain"]
+    columns += ["temp"]
+    tables = []
+    for (model, title), of_model in _grouped(_rows(results), "model", "title").items():
+        lines = []
+        for (heads,), group in _grouped(of_model, "heads").items():
+            plain = next((row for row in group if row["form"] == "plain"), None)
+            for i, row in enumerate(group):
+                both, of_plain = (
+                    None if r is None else r["trace_seconds"] + r["compile_seconds"]
+                    for r in (row, plain)
+                )
+                time_of_plain = None if plain is None else plain["seconds"]
+                lines.append(
+                    (
+                        "" if i else str(heads),
+                        row["form"],
+                        f"{row['trace_seconds']:.2f} s",
+                        f"{row['compile_seconds']:.2f} s",
+                        _ratio(both, of_plain, 1),
+                        f"{1e3 * row['seconds']:.1f} ms",
+                        _ratio(row["seconds"], time_of_plain, 1),
+                        _megabytes(row["temporary_bytes"]),
+                    )
+                )
+        tables.append(Table(f"{model}: {title}", columns, lines))
+    return tables
+
+
 def loss_ways(results: Sequence[Result]) -> list[Table]:
     """Every way to compute a loss, one below the other."""
     columns = ("C", "loss", "way", "time", "x headwise", "x floor", "temp")
@@ -233,6 +264,15 @@ def balancers(results: Sequence[Result]) -> list[Table]:
 
 VIEWS: dict[str, Callable[[Sequence[Result]], list[Table]]] = {
     view.__name__: view
-    for view in (gradients, jacrev, methods, steps, loss_ways, losses, balancers)
+    for view in (
+        gradients,
+        jacrev,
+        methods,
+        steps,
+        many_heads,
+        loss_ways,
+        losses,
+        balancers,
+    )
 }
 """By the names that pages use."""

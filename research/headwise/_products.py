@@ -15,25 +15,28 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 
-def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Array:
-    """H arrays of one shape -> [H, H] inner products, at least float32.
+def products(
+    rows: Array | Sequence[Array], reached: Sequence[int] | None = None
+) -> Array:
+    """H arrays of one shape, or a stack of them -> [H, H] inner products.
 
-    Only those of the heads `reached` are read; the others are known to be 0.
+    At least float32. Only those of the heads `reached` are read; the others are known
+    to be 0.
 
     Long ones are multiplied pair by pair: nothing is copied, every product is summed
     in full precision, and arrays that are split over devices stay where they are.
     """
-    dtype = _numerics.accumulator(*rows)
     heads = len(rows)
+    if isinstance(rows, Array) and reached is None:
+        return _of_matrix(jnp.reshape(rows, (heads, -1)), _numerics.accumulator(rows))
+    dtype = _numerics.accumulator(*rows)
     if reached is not None and len(reached) < heads:
         part = products([rows[h] for h in reached]) if reached else 0.0
         at = jnp.ix_(jnp.asarray(reached), jnp.asarray(reached)) if reached else ...
         return jnp.zeros((heads, heads), dtype).at[at].set(part)
     pairwise = _xla.multiplies_pairwise(rows[0].size, heads)
     if not pairwise and not any(map(_numerics.has_sharding_type, rows)):
-        matrix = jnp.stack([jnp.ravel(row) for row in rows]).astype(dtype)
-        precision = lax.Precision.HIGHEST
-        return jnp.matmul(matrix, matrix.conj().T, precision=precision).real
+        return _of_matrix(jnp.stack([jnp.ravel(row) for row in rows]), dtype)
     gram = [[jnp.zeros(())] * heads for _ in rows]
     for i in range(heads):
         for j in range(i, heads):
@@ -41,8 +44,21 @@ def products(rows: Sequence[Array], reached: Sequence[int] | None = None) -> Arr
     return jnp.stack([jnp.stack(line) for line in gram])
 
 
-def cross(rows: Sequence[Array], others: Sequence[Array]) -> Array:
-    """H and K arrays of one shape -> [H, K] inner products, at least float32."""
+def _of_matrix(matrix: Array, dtype: Any) -> Array:
+    matrix = matrix.astype(dtype)
+    precision = lax.Precision.HIGHEST
+    return jnp.matmul(matrix, matrix.conj().T, precision=precision).real
+
+
+def cross(rows: Array | Sequence[Array], others: Array | Sequence[Array]) -> Array:
+    """H and K arrays of one shape, or two stacks -> [H, K] inner products.
+
+    At least float32.
+    """
+    if isinstance(rows, Array) and isinstance(others, Array):
+        dtype = _numerics.accumulator(rows, others)
+        a, b = (jnp.reshape(x, (len(x), -1)).astype(dtype) for x in (rows, others))
+        return jnp.matmul(a, b.conj().T, precision=lax.Precision.HIGHEST).real
     dtype = _numerics.accumulator(*rows, *others)
     lines = [jnp.stack([inner(a, b, dtype) for b in others]) for a in rows]
     return jnp.stack(lines)
@@ -105,7 +121,7 @@ def _reduced_together(
 
 
 def weighted_sum(
-    weights: Array, rows: Sequence[Array], reached: Sequence[int]
+    weights: Array | Sequence[Array], rows: Sequence[Array], reached: Sequence[int]
 ) -> Array:
     """Σ weight * row over the heads `reached`, summed in float32 at least.
 
@@ -118,6 +134,18 @@ def weighted_sum(
     ]
     total = sum(parts[1:], parts[0]) if parts else jnp.zeros_like(rows[0])
     return total.astype(jnp.result_type(*rows))
+
+
+def of_stack(weights: Array, stack: Array) -> Array:
+    """`weighted_sum` of the rows of one array, with a weight for each."""
+    return jnp.sum(weighed(weights, stack), 0).astype(stack.dtype)
+
+
+def weighed(weights: Array, stack: Array) -> Array:
+    """Every row times its weight, 0 where that is 0; in float32 at least."""
+    dtype = _numerics.accumulator(stack)
+    column = jnp.reshape(weights, (-1,) + (1,) * (stack.ndim - 1))
+    return _numerics.drop_zero_weight(column.astype(dtype), stack.astype(dtype))
 
 
 def norm(tree: PyTree) -> Array:

@@ -12,6 +12,8 @@ trick                    why                              decided by            
 turned activations       products read them across        turns_activations     -
 stacked heads            few large products, not many     stacks_heads          1.07
 heads one by one         stacks leave the caches          STACKED_SIZE          1.15
+heads that are alike     a copy a head takes minutes      ALIKE_HEADS           -
+some heads at a time     stacks leave the caches          heads_at_once         -
 ordered heads            passes run at once, in memory    after                 -
 gradients let go         the same, side by side           hold                  -
 parts at large params    gradients complete early         LARGE_PART            -
@@ -45,6 +47,14 @@ from headwise.typing import Array
 STACKED_SIZE = 2**18
 """Heads go through the shared part one by one where it multiplies by a parameter of
 more entries: a stack of cotangents and the parameter leave the caches together."""
+
+ALIKE_HEADS = 12
+"""From so many heads that differ in data alone on, one program runs for all of them; a
+copy a head is faster by what a compiler sees in it, and takes time to compile."""
+
+AT_ONCE_BYTES = 2**22
+"""Heads that are alike go through that program so many at a time that their cotangents
+take no more. (On CPU, where it is about what the caches hold.)"""
 
 LARGE_PART = 8
 """A part of the shared program ends where a parameter is used that has at least this
@@ -103,6 +113,22 @@ def stacks_heads(has_batched_products: bool, largest_factor: int) -> bool:
     (attention), unless its parameters are large.
     """
     return not on_cpu() or (has_batched_products and largest_factor <= STACKED_SIZE)
+
+
+def heads_at_once(heads: int, nbytes: int) -> int:
+    """How many heads that are alike go through their program at a time.
+
+    Args:
+        heads: in all.
+        nbytes: of one head's cotangents.
+    """
+    limit = AT_ONCE_BYTES if on_cpu() else KEPT_BYTES
+    return max(1, min(heads, limit // max(nbytes, 1)))
+
+
+def loops_over_convolutions() -> bool:
+    """Whether a convolution in a loop, or of a stack, is as fast as a copy a head."""
+    return not on_cpu()
 
 
 def multiplies_pairwise(size: int, heads: int) -> bool:

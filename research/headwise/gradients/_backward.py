@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from headwise import _products
+from headwise import _rows
 from headwise import _trees
 from headwise import _xla
 from headwise.gradients import _cut
@@ -16,6 +17,7 @@ from headwise.gradients import _equations
 from headwise.gradients import _gramian
 from headwise.gradients import _linear
 from headwise.gradients import _lockstep
+from headwise.gradients import _many_heads
 from headwise.gradients import _reach
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -85,13 +87,18 @@ class Backward:
 
     def rows(
         self, method: str = "auto", flags: Sequence[bool] | None = None
-    ) -> list[list[Array]]:
+    ) -> Sequence[list[Array]]:
         """The gradient of every head for every leaf: one pass a head.
+
+        Many heads that differ in data alone go through one program (`_stacks`), one by
+        one, stacked, or some at a time; what comes back is a list all the same.
 
         Args:
             method: "sequential", "batched" or "auto".
             flags: the leaves that are asked for; the others may come out as zeros.
         """
+        if rows := _many_heads.rows(self.linear, method, flags):
+            return rows
         cut = _cut.cut(self.linear, flags)
         if not self.is_batched(method):
             return [cut.leaves(row) for row in cut.one_by_one()]
@@ -101,7 +108,7 @@ class Backward:
             for h in range(len(self.names))
         ]
 
-    def feature_rows(self) -> list[list[Array]]:
+    def feature_rows(self) -> Sequence[list[Array]]:
         """The gradient of every head for every feature: the private parts alone.
 
         Raises:
@@ -113,6 +120,8 @@ class Backward:
                 "wrt: 'features' asks for the arrays between a shared and a private "
                 "part of the model, and there are none"
             )
+        if rows := _many_heads.feature_rows(cut):
+            return rows
         return [
             [
                 start[v] if v in start else jnp.zeros(v.aval.shape, v.aval.dtype)
@@ -137,11 +146,12 @@ class Backward:
             private: flags, one for every leaf of the parameters; given with `own`.
         """
         cut = _cut.cut(self.linear, by_head=False)
-        starts = cut.starts(ordered=True)
-        total = cut.leaves(cut.pull_shared(_cut.weighted(weights, starts)))
+        both = [weights] if own is None or private is None else [weights, own]
+        sums = _many_heads.weighted_starts(cut, both)
+        total = cut.leaves(cut.pull_shared(sums[0]))
         if own is None or private is None:
             return total
-        mine = _cut.weighted(own, starts)
+        mine = sums[1]
         late = {v for part in cut.shared for v in part.inputs}
         if late & set(_trees.chosen(self.linear.params, private)):
             # Held in an equation together with parts of other heads.
@@ -157,6 +167,13 @@ class Backward:
             method: as in `hw.head_gramian`.
         """
         chosen = _trees.chosen(self.linear.params, flags)
+        heads = len(self.names)
+        if method != "lockstep" and self._bytes(chosen) <= max(
+            _xla.KEPT_BYTES, self.kept_bytes
+        ):
+            stacked = _many_heads.rows(self.linear, method, flags)
+            if stacked is not None:
+                return _rows.gramian(heads, _trees.chosen(stacked.leaves, flags))
         batched = self.is_batched(method)
         large = None
         if not batched:
@@ -170,7 +187,6 @@ class Backward:
             rows = [cut.leaves(row) for row in cut.one_by_one()]
             return _gramian.of_rows([_trees.chosen(row, flags) for row in rows])
         dtype = jnp.result_type(jnp.float32, *(v.aval.dtype for v in chosen))
-        heads = len(self.names)
         total = jnp.zeros((heads, heads), jnp.zeros((), dtype).real.dtype)
         walk = _lockstep.Lockstep(cut, cut.starts(), batched)
         for parameter, gradients in walk:

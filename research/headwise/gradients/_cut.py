@@ -22,6 +22,8 @@ Example:
     15.0 10.0 0.0
 """
 
+from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -86,11 +88,19 @@ class Cut(NamedTuple):
                 add(cotangents, part.pull(given))
         return cotangents
 
-    def starts(self, ordered: bool = False) -> list[Cotangents]:
-        """The private parts of all heads; ordered, one starts after the other."""
+    def starts(
+        self, ordered: bool = False, heads: Collection[int] | None = None
+    ) -> list[Cotangents]:
+        """The private parts of all heads; ordered, one starts after the other.
+
+        Of heads that are not among those given there is nothing.
+        """
         starts: list[Cotangents] = []
         last = None
         for h in range(len(self.linear.names)):
+            if heads is not None and h not in heads:
+                starts.append({})
+                continue
             seed = self.seed(h)
             if ordered and last is not None:
                 seed = {v: _xla.after(ct, last) for v, ct in seed.items()}
@@ -99,11 +109,11 @@ class Cut(NamedTuple):
                 *_, last = starts[-1].values()
         return starts
 
-    def one_by_one(self) -> list[Cotangents]:
+    def one_by_one(self, heads: Iterable[int] | None = None) -> list[Cotangents]:
         """The gradients of every head by parameter, one head after the other."""
         rows: list[Cotangents] = []
         last = None
-        for h in range(len(self.linear.names)):
+        for h in range(len(self.linear.names)) if heads is None else heads:
             seed = self.seed(h)
             if last is not None:
                 seed = {v: _xla.after(ct, last) for v, ct in seed.items()}

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from headwise import _checks
 from headwise import _numerics
 from headwise import _products
+from headwise import _rows
 from headwise import _trees
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -88,6 +89,4 @@ def cosines(gram: Array) -> Array:
 
 def of_rows(rows: Sequence[Sequence[Array]]) -> Array:
     """[H, H] from a list of arrays for each head."""
-    return jnp.asarray(
-        sum(_products.products(leaf) for leaf in zip(*rows, strict=True))
-    )
+    return _rows.gramian(len(rows), _rows.by_leaf(rows))

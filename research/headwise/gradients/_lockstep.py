@@ -107,14 +107,16 @@ class Lockstep:
         if self._batched and part.stacks and len(heads) > 1 and everywhere:
             stacks = {v: jnp.stack([g[h] for h in heads]) for v, g in given.items()}
             pulled = _pull_stacks(part, stacks)
-            for i, h in enumerate(heads):
-                self._add(h, {v: stack[i] for v, stack in pulled.items()})
-        else:
-            for h in heads:
-                self._add(h, part.pull({v: g[h] for v, g in given.items() if h in g}))
+            if pulled is not None:
+                for i, h in enumerate(heads):
+                    self._add(h, {v: stack[i] for v, stack in pulled.items()})
+                return
+        for h in heads:
+            self._add(h, part.pull({v: g[h] for v, g in given.items() if h in g}))
 
 
-def _pull_stacks(part: _parts.Part, stacks: Cotangents) -> Cotangents:
+def _pull_stacks(part: _parts.Part, stacks: Cotangents) -> Cotangents | None:
+    """Of all heads; None where an operation has no rule for stacks (`ragged_dot`)."""
     inputs: list[Var] = []
 
     def pull(cotangents: list[Array]) -> list[Array]:
@@ -122,7 +124,10 @@ def _pull_stacks(part: _parts.Part, stacks: Cotangents) -> Cotangents:
         inputs[:] = pulled
         return list(pulled.values())
 
-    arrays = jax.vmap(pull)(list(stacks.values()))
+    try:
+        arrays = jax.vmap(pull)(list(stacks.values()))
+    except NotImplementedError:
+        return None
     return dict(zip(inputs, arrays, strict=True))
 
 

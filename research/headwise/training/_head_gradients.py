@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _products
+from headwise import _rows
 from headwise import _trees
 from headwise import balancers
 from headwise import gradients
@@ -14,7 +15,7 @@ from headwise.training import _layout
 from headwise.typing import Array
 from headwise.typing import PyTree
 
-Rows = list[list[Array]]
+Rows = Sequence[list[Array]]
 """[H][leaf], the gradient of every head for every leaf of the parameters."""
 
 
@@ -35,15 +36,12 @@ class Kept(NamedTuple):
 
     def gramian(self, over: Sequence[bool]) -> Array:
         """[H, H] over the flagged leaves."""
-        by_leaf = zip(
-            zip(*self.rows, strict=True), zip(*self.reached, strict=True), strict=True
-        )
-        return jnp.asarray(
-            sum(
-                _products.products(heads, _owner(flags))
-                for heads, flags in _trees.chosen(list(by_leaf), over)
-            )
-        )
+        reached = zip(*self.reached, strict=True)
+        leaves = [
+            leaf.of(_members(moves)) if sum(moves) == 1 else leaf  # else 0 elsewhere
+            for leaf, moves in zip(_rows.by_leaf(self.rows), reached, strict=True)
+        ]
+        return _rows.gramian(len(self.rows), _trees.chosen(leaves, over))
 
     def trees(self, names: Sequence[str], params: PyTree) -> dict[str, PyTree]:
         """{name: gradient like the parameters}."""
@@ -69,14 +67,11 @@ class Kept(NamedTuple):
 
     def _weighted(self, weights: Array) -> list[Array]:
         """Σ w g for every leaf, from the heads that move it."""
-        by_leaf = zip(
-            zip(*self.rows, strict=True), zip(*self.reached, strict=True), strict=True
-        )
+        reached = zip(*self.reached, strict=True)
+        leaves = zip(_rows.by_leaf(self.rows), reached, self.rows[0], strict=True)
         return [
-            _products.weighted_sum(
-                weights, heads, [h for h, on in enumerate(flags) if on]
-            )
-            for heads, flags in by_leaf
+            _rows.weighted_sum(weights, leaf.of(_members(moves)), like)
+            for leaf, moves, like in leaves
         ]
 
 
@@ -98,18 +93,22 @@ class OneMorePass(NamedTuple):
 HeadGradients = Kept | OneMorePass
 
 
-def _owner(flags: Sequence[bool]) -> list[int] | None:
-    """The one head that moves a leaf, whose products alone are not 0; else None."""
-    return [h for h, on in enumerate(flags) if on] if sum(flags) == 1 else None
+def _members(flags: Sequence[bool]) -> list[int]:
+    """The heads that move a leaf."""
+    return [h for h, on in enumerate(flags) if on]
 
 
 def gramian(rows: Sequence[Sequence[Array]]) -> Array:
     """[H, H] inner products of rows of arrays."""
-    return jnp.asarray(sum(map(_products.products, zip(*rows, strict=True))))
+    return _rows.gramian(len(rows), _rows.by_leaf(rows))
 
 
 def crossed(rows: Rows, others: Rows, over: Sequence[bool]) -> Array:
     """[H, H] inner products of the gradients of two batches over the flagged leaves."""
+    if isinstance(rows, _rows.Rows) and isinstance(others, _rows.Rows):
+        return _rows.cross(
+            len(rows), *(_trees.chosen(r.leaves, over) for r in (rows, others))
+        )
     pairs = zip(
         zip(*(_trees.chosen(row, over) for row in rows), strict=True),
         zip(*(_trees.chosen(row, over) for row in others), strict=True),

@@ -11,6 +11,7 @@ from absl import app
 from absl.testing import flagsaver
 
 from experiments.benchmarks import canaries
+from experiments.benchmarks import harness
 from headwise import _xla
 
 
@@ -46,7 +47,7 @@ def test_the_decisions_are_put_back():
     before = dict(vars(_xla))
 
     def fails():
-        with canaries._replaced({"SWEPT_HEADS": 0}):
+        with harness.replaced({"SWEPT_HEADS": 0}):
             assert _xla.SWEPT_HEADS == 0
             raise KeyError
 

@@ -1,0 +1,176 @@
+"""The gradients of many heads, head by head or leaf by leaf.
+
+A leaf knows which heads reach it, and holds one stack of their gradients: products and
+sums over heads are one operation then, however many there are::
+
+    leaf w     heads (0, 1, 2)     [3, *shape of w]
+    leaf c     heads (1,)          [1, *shape of c];  of heads 0 and 2 it is 0
+
+Example:
+    >>> from headwise import _rows
+    >>> leaf = _rows.Leaf((1,), jnp.array([[5.0, 7.0]]))
+    >>> rows = _rows.Rows(2, [leaf], [jnp.zeros(2)])
+    >>> print(len(rows), *rows[0], *rows[1])
+    2 [0. 0.] [5. 7.]
+    >>> print(_rows.gramian(2, rows.leaves))
+    [[ 0.  0.]
+     [ 0. 74.]]
+"""
+
+from collections.abc import Collection
+from collections.abc import Iterable
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+from typing import overload
+
+import jax.numpy as jnp
+import numpy as np
+
+from headwise import _products
+from headwise.typing import Array
+
+
+class Leaf(NamedTuple):
+    """The gradients of one leaf of the parameters, or of one feature."""
+
+    heads: tuple[int, ...]
+    """The heads that reach it, ascending; the gradients of all others are 0."""
+    arrays: Array | Sequence[Array]
+    """Of these heads: a list, or an array with a leading axis of them."""
+
+    def of(self, heads: Collection[int]) -> "Leaf":
+        """Of some heads alone."""
+        at = [i for i, h in enumerate(self.heads) if h in heads]
+        if len(at) == len(self.heads):
+            return self
+        mine = tuple(self.heads[i] for i in at)
+        if isinstance(self.arrays, Array):
+            return Leaf(mine, self.arrays[np.asarray(at, int)])
+        return Leaf(mine, [self.arrays[i] for i in at])
+
+
+class Rows(Sequence[list[Array]]):
+    """[H][leaf], as a list of lists, which are made when they are asked for."""
+
+    def __init__(self, number: int, leaves: Sequence[Leaf], like: Sequence[Any]):
+        """Holds the leaves.
+
+        Args:
+            number: of heads.
+            leaves: in their order.
+            like: has the shape and dtype of each.
+        """
+        self._number = number
+        self.leaves = list(leaves)
+        self._like = list(like)
+
+    def __len__(self) -> int:
+        return self._number
+
+    @overload
+    def __getitem__(self, index: int) -> list[Array]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[list[Array]]: ...
+
+    def __getitem__(self, index: int | slice) -> list[Array] | list[list[Array]]:
+        heads = range(self._number)[index]
+        if isinstance(heads, range):
+            return [self[h] for h in heads]
+        return [
+            leaf.arrays[leaf.heads.index(heads)]
+            if heads in leaf.heads
+            else jnp.zeros(x.shape, x.dtype)
+            for leaf, x in zip(self.leaves, self._like, strict=True)
+        ]
+
+
+def by_leaf(rows: Sequence[Sequence[Array]]) -> list[Leaf]:
+    """The leaves of the gradients of all heads."""
+    if isinstance(rows, Rows):
+        return rows.leaves
+    heads = tuple(range(len(rows)))
+    return [Leaf(heads, list(arrays)) for arrays in zip(*rows, strict=True)]
+
+
+def spread(
+    heads: Sequence[int], variables: Sequence[Any], stack: Array
+) -> Iterable[tuple[Any, Leaf]]:
+    """A stack of gradients, of a variable for each head, variable by variable."""
+    places: dict[Any, list[int]] = {}
+    for i, v in enumerate(variables):
+        places.setdefault(v, []).append(i)
+    for v, at in places.items():
+        if len(at) == len(heads):
+            arrays = stack
+        elif len(at) == 1:
+            arrays = stack[at[0] : at[0] + 1]
+        else:
+            arrays = stack[np.asarray(at)]
+        yield v, Leaf(tuple(heads[i] for i in at), arrays)
+
+
+def joined(pieces: Sequence[Leaf]) -> Leaf:
+    """One leaf from the gradients of some heads and those of others."""
+    if len(pieces) == 1:
+        return pieces[0]
+    heads = [h for piece in pieces for h in piece.heads]
+    order = np.argsort(heads)
+    arrays = jnp.concatenate([jnp.asarray(stacked(piece.arrays)) for piece in pieces])
+    if (order != np.arange(len(order))).any():
+        arrays = arrays[order]
+    return Leaf(tuple(sorted(heads)), arrays)
+
+
+def stacked(arrays: Array | Sequence[Array]) -> Array:
+    """With a leading axis of heads."""
+    return arrays if isinstance(arrays, Array) else jnp.stack(list(arrays))
+
+
+def all_joined(pieces: Mapping[Any, list[Leaf]], variables: Iterable[Any]) -> list:
+    """A leaf for each variable; one that no head reaches has an empty list."""
+    return [joined(pieces[v]) if v in pieces else Leaf((), []) for v in variables]
+
+
+def gramian(number: int, leaves: Iterable[Leaf]) -> Array:
+    """[H, H] over these leaves."""
+    grams = []
+    for heads, arrays in leaves:
+        if heads:
+            gram = _products.products(arrays)
+            if len(heads) < number:
+                total = jnp.zeros((number, number), gram.dtype)
+                gram = total.at[np.ix_(heads, heads)].set(gram)
+            grams.append(gram)
+    if not grams:
+        return jnp.zeros((number, number))
+    return jnp.asarray(sum(grams[1:], grams[0]))
+
+
+def cross(number: int, leaves: Iterable[Leaf], others: Iterable[Leaf]) -> Array:
+    """[H, H] inner products of the gradients of two batches over these leaves."""
+    total = jnp.zeros((number, number))
+    for (heads, arrays), (more, of_more) in zip(leaves, others, strict=True):
+        if heads and more:
+            gram = _products.cross(stacked(arrays), stacked(of_more))
+            total = total.astype(gram.dtype).at[np.ix_(heads, more)].add(gram)
+    return total
+
+
+def weighted_sum(weights: Array, leaf: Leaf, like: Any) -> Array:
+    """[*shape], Σ weight * gradient over the heads that reach the leaf.
+
+    Args:
+        weights: [H].
+        leaf: of the parameters.
+        like: has its shape and dtype.
+    """
+    heads, arrays = leaf
+    if not heads:
+        return jnp.zeros(like.shape, like.dtype)
+    if isinstance(arrays, Array):
+        return _products.of_stack(weights[np.asarray(heads)], arrays)
+    mine = [weights[h] for h in heads]
+    return _products.weighted_sum(mine, arrays, range(len(heads)))
