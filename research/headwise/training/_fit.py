@@ -1,7 +1,7 @@
 """A training loop: progress, metrics, checkpoints, exact resume, stop on NaN."""
 
+import contextlib
 import os
-import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -71,7 +71,8 @@ def fit(
             read before, in this process, goes on where it stands.
         steps: the state's step at the end.
         workdir: folder for `metrics.jsonl`, `tensorboard/` (if tensorboardX is
-            installed) and `checkpoints/`; None keeps nothing.
+            installed) and `checkpoints/`, held (`hold_workdir`) until `fit` is done;
+            None keeps nothing.
         settings: {name: value} that JSON can hold, of all else that decides what comes
             out (flags): kept in the workdir's `run.json`, where other ones are an
             error, as in `claim_workdir`. None looks at none.
@@ -106,7 +107,10 @@ def fit(
             `log_every`; the batches end too early; more than `steps` are done; values
             of the first batch make no sense.
         WorkdirError: the workdir is of another run: other heads, parameters, shapes,
-            dtypes, optimiser, balancer, key or settings. All that differs is named.
+            dtypes, optimiser, balancer, key or settings. All that differs is named. Or
+            it is in use, or no checkpoint in it is whole.
+        OSError: the disk refuses a record or a checkpoint, or the workdir was removed:
+            at the next record, in one line that names the file.
 
     Example:
         >>> def values_fn(params, batch):
@@ -142,14 +146,14 @@ def fit(
     ahead: list[Any] = []
     changed: list[str] = []
     given = int(state.step)
-    try:
+    with contextlib.ExitStack() as opened:
         if workdir is not None:
-            path = pathlib.Path(workdir)
+            path = opened.enter_context(_workdir.hold_workdir(workdir))
             if settings is not None:
                 settings = _records.json_settings(settings)
                 _workdir.claim(path, settings, {}, alone=False)
-            path.mkdir(parents=True, exist_ok=True)
             checkpoints = _checkpoints.Checkpoints(path / "checkpoints")
+            opened.enter_context(checkpoints)
         first, position = _resume.start(checkpoints, given, steps)
         batch_of = _batches.reader(batches, first, given, position)
         if checkpoints is not None and first < steps:
@@ -158,7 +162,8 @@ def fit(
             program = _fingerprint.program(always, state, ahead[0])
         if checkpoints is not None:
             state, changed = _resume.resume(checkpoints, state, program)
-            writer = _metrics.MetricsWriter(path, first)
+            writer = _metrics.MetricsWriter(path, first, given)
+            opened.enter_context(writer)
         history = [] if writer is None else list(writer.history)
         columns = (
             rich.progress.TextColumn("{task.description}"),
@@ -193,11 +198,12 @@ def fit(
                     metrics = jax.device_get(validate(state.params, state.rest))
                     record["validation"] = _record.plain(metrics)
                 history.append(record)
+                kept = last or (checkpoint_every and done % checkpoint_every == 0)
                 if writer is not None:
-                    writer.write(record)
-                if checkpoints is not None and (
-                    last or (checkpoint_every and done % checkpoint_every == 0)
-                ):
+                    writer.write(record, durable=bool(kept))
+                if checkpoints is not None:
+                    checkpoints.poll()
+                if checkpoints is not None and kept:
                     at = _batches.position(batches, batch_of)
                     checkpoints.save(done, state, _resume.note(state, program, at))
                 shown = " ".join(
@@ -206,11 +212,6 @@ def fit(
                 )
                 bar.update(task, completed=done, shown=shown)
         return state, history
-    finally:
-        if checkpoints is not None:
-            checkpoints.__exit__()
-        if writer is not None:
-            writer.close()
 
 
 def _compiled(
