@@ -7,6 +7,7 @@ python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
 python -m experiments.main --experiment=path/to/mine.py         # see template.py
 """
 
+import pathlib
 from collections.abc import Sequence
 
 from absl import logging
@@ -17,11 +18,14 @@ from experiments.harness import find
 from experiments.harness import request as requests
 from experiments.harness import run
 from experiments.harness import sweep
+from experiments.harness.spec import Experiment
 
 
 def main(argv: Sequence[str]) -> None:
     """Checks the flags, claims the folder, then runs or sweeps."""
-    logging.set_verbosity(logging.WARNING)  # orbax tells every file it writes
+    # Orbax tells every file it writes, and a page for every thread that a full disk
+    # stops; what went wrong is raised.
+    logging.set_verbosity(logging.FATAL)
     if len(argv) == 1:
         print(f"{__doc__}\n{find.listing()}")
         return
@@ -30,6 +34,14 @@ def main(argv: Sequence[str]) -> None:
     workdir = hw.training.claim_workdir(
         request.workdir, request.config(), told=request.told()
     )
+    with hw.training.hold_workdir(workdir):
+        work(request, experiment, workdir)
+
+
+def work(
+    request: requests.Request, experiment: Experiment, workdir: pathlib.Path
+) -> None:
+    """Runs or sweeps, and prints what came out."""
     print(find.question(request.task.__doc__))
     done = len(hw.sweeps.read(workdir))
     if done:

@@ -130,6 +130,11 @@ def run(
     except hw.training.NonFiniteError as error:
         keep({}, error=str(error), stopped=error.step)
         raise
+    if not history or history[-1]["step"] < steps:
+        raise hw.training.WorkdirError(
+            f"{workdir / 'metrics.jsonl'}: the record of step {steps}, the result, is "
+            "not there any more (give another folder)"
+        )
     metrics = history[-1]["validation"]
     keep(metrics)
     # Whole or not at all: a reader of it never sees a part.
