@@ -7,6 +7,7 @@ python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
 python -m experiments.main --experiment=path/to/mine.py         # see template.py
 """
 
+import pathlib
 from collections.abc import Sequence
 
 import headwise as hw
@@ -15,6 +16,7 @@ from experiments.harness import find
 from experiments.harness import request as requests
 from experiments.harness import run
 from experiments.harness import sweep
+from experiments.harness.spec import Experiment
 
 
 def main(argv: Sequence[str]) -> None:
@@ -27,6 +29,17 @@ def main(argv: Sequence[str]) -> None:
     workdir = hw.training.claim_workdir(
         request.workdir, request.config(), told=request.told()
     )
+    if request.sweep:  # its trials may be shared among processes
+        work(request, experiment, workdir)
+        return
+    with hw.training.hold_workdir(workdir):
+        work(request, experiment, workdir)
+
+
+def work(
+    request: requests.Request, experiment: Experiment, workdir: pathlib.Path
+) -> None:
+    """Runs or sweeps, and prints what came out."""
     print(find.question(request.task.__doc__))
     done = len(hw.sweeps.read(workdir))
     if done:

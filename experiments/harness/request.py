@@ -61,7 +61,10 @@ class Request(NamedTuple):
 
     def told(self) -> dict[str, str]:
         """What may change in between, but not without a word."""
-        return {f"the file of {self.experiment}": find.source(self.task)}
+        return {
+            f"the file of {self.experiment}": find.source(self.task),
+            "headwise": hw.__version__,
+        }
 
     def config(self) -> dict[str, Any]:
         """What identifies the work: the folder belongs to it."""
@@ -71,7 +74,8 @@ class Request(NamedTuple):
             "sweep": self.sweep,
             "smoke": self.smoke,
             "steps": self.steps,
-            "version": hw.__version__,
+            # A patch leaves the numbers as they are: it is told.
+            "version": ".".join([*hw.__version__.split(".")[:2], "0"]),
         }
         if not self.sweep:
             config |= {"balancer": self.balancer, "seed": self.seed}

@@ -134,6 +134,11 @@ def run(
         if hw.sweeps.out_of_memory(error):
             keep({}, error=f"out of memory: {error}")
         raise
+    if not history or history[-1]["step"] < steps:
+        raise hw.training.WorkdirError(
+            f"{workdir / 'metrics.jsonl'}: the record of step {steps}, the result, is "
+            "not there any more (give another folder)"
+        )
     metrics = history[-1]["validation"]
     keep(metrics)
     # Whole or not at all: a reader of it never sees a part.

@@ -1,5 +1,7 @@
 """Files that a killed process leaves whole: written at once, or line after line."""
 
+import contextlib
+import errno
 import io
 import json
 import os
@@ -8,17 +10,62 @@ import secrets
 import warnings
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
+from typing import NamedTuple
+
+_REASONS = (
+    errno.ENOSPC,
+    errno.EDQUOT if hasattr(errno, "EDQUOT") else errno.ENOSPC,
+    errno.EFBIG,
+    errno.EIO,
+    errno.EROFS,
+    errno.EACCES,
+    errno.ENOTDIR,
+    errno.ENOENT,
+)
+"""What a disk may say, for texts of libraries that hold it somewhere."""
 
 
-def write_atomically(path: pathlib.Path, text: str) -> None:
+@contextlib.contextmanager
+def writing(path: str | os.PathLike) -> Iterator[None]:
+    """What the disk refuses inside is an OSError of one line: the path and why."""
+    try:
+        yield
+    except Exception as error:
+        code, text = reason(error)
+        if code is None and not isinstance(error, OSError):
+            raise
+        told = OSError(f"{path}: {text.removeprefix(f'{path}: ')}")
+        told.errno = code
+        raise told from error
+
+
+def reason(error: BaseException) -> tuple[int | None, str]:
+    """The number and words of the disk's own error, which others may stand around."""
+    chain = [error]
+    while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(deeper)
+    for one in reversed(chain):
+        if isinstance(one, OSError) and one.errno is not None:
+            return one.errno, one.strerror or os.strerror(one.errno)
+    for code in _REASONS:
+        if any(os.strerror(code) in str(one) for one in chain):
+            return code, os.strerror(code)
+    text = " ".join(str(chain[-1]).split())[:200]
+    kind = "" if isinstance(error, OSError) else f"{type(chain[-1]).__name__}: "
+    return None, kind + text
+
+
+def write_atomically(path: pathlib.Path, data: str | bytes) -> None:
     """Writes a whole file or nothing: a temporary file, then a rename."""
+    data = data.encode() if isinstance(data, str) else data
     # Random: on a shared disk two hosts may have the same process id.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        with temporary.open("w") as file:
-            file.write(text)
+        with temporary.open("wb") as file:
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -33,21 +80,27 @@ def json_line(line: Mapping[str, Any]) -> str:
 
 
 def append_lines(
-    path: pathlib.Path, lines: Iterable[Mapping[str, Any]], durable: bool = True
+    path: pathlib.Path,
+    lines: Iterable[Mapping[str, Any]],
+    durable: bool = True,
+    make: bool = True,
 ) -> None:
-    """Adds lines of JSON at the end of a file, by one write; makes it if need be.
+    """Adds lines of JSON at the end of a file, by one write.
 
     The system adds what several processes write one after the other, so nothing is
     lost. A last line that a kill has torn is ended first and stays as it is.
     `durable` waits until the disk has the lines, so that a power cut spares them too.
+    A file that is not there is made, or, without `make`, a FileNotFoundError.
     """
     data = "".join(json_line(line) for line in lines).encode()
-    with path.open("a+b", buffering=0) as file:
+    flags = -1 if make else ~os.O_CREAT
+    opener = lambda name, mode: os.open(name, mode & flags, 0o666)  # noqa: E731
+    with open(path, "a+b", buffering=0, opener=opener) as file:
         whole = _is_start_of_line(file, file.seek(0, os.SEEK_END))
-        start = _append(file, data if whole else b"\n" + data)
+        start = append(file, data if whole else b"\n" + data)
         if whole and not _is_start_of_line(file, start):
             # Since we looked, another process was killed in the middle of its line.
-            _append(file, b"\n" + data)
+            append(file, b"\n" + data)
         if durable:
             os.fsync(file.fileno())
 
@@ -59,14 +112,45 @@ def _is_start_of_line(file: io.FileIO, position: int) -> bool:
     return file.read(1) == b"\n"
 
 
-def _append(file: io.FileIO, data: bytes) -> int:
+def append(file: io.FileIO, data: bytes) -> int:
     """Adds bytes by one write and returns where they begin."""
     written = file.write(data)
     if written != len(data):
-        raise OSError(
-            f"{file.name!r}: {written} of {len(data)} bytes written: disk full?"
-        )
+        text = f"{file.name}: {written} of {len(data)} bytes written: disk full?"
+        try:
+            file.write(data[written:])
+        except OSError as error:  # which says why
+            raise OSError(error.errno, text) from error
+        raise OSError(text)
     return file.tell() - written
+
+
+class Line(NamedTuple):
+    """A line of a file: its number, its bytes and the object that they stand for."""
+
+    number: int
+    text: bytes
+    value: dict[str, Any] | None
+    """None for what is torn, no JSON object, or not wanted."""
+
+
+def lines(
+    path: pathlib.Path, wanted: Callable[[dict[str, Any]], bool] = lambda line: True
+) -> list[Line]:
+    """The lines of a file of JSON that are not empty; [] if there is no file."""
+    if not path.exists():
+        return []
+    found = []
+    for number, text in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        whole = isinstance(value, dict) and wanted(value)
+        found.append(Line(number, text, value if whole else None))
+    return found
 
 
 def read_lines(
@@ -77,24 +161,17 @@ def read_lines(
     Lines that are torn, that hold something else or that `wanted` refuses are left
     out; a warning names them.
     """
-    if not path.exists():
-        return []
-    kept, skipped = [], []
-    for number, text in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not text.strip():
-            continue
-        try:
-            line = json.loads(text)
-        except ValueError:
-            line = None
-        if isinstance(line, dict) and wanted(line):
-            kept.append(line)
-        else:
-            skipped.append(str(number))
-    if skipped:
-        word = "line" if len(skipped) == 1 else "lines"
-        warnings.warn(
-            f"{path}: {word} {', '.join(skipped)} skipped: torn, or no record",
-            stacklevel=3,
-        )
-    return kept
+    found = lines(path, wanted)
+    bad = [line for line in found if line.value is None]
+    if bad:
+        warnings.warn(f"{numbered(path, bad)} skipped: {NO_RECORD}", stacklevel=3)
+    return [line.value for line in found if line.value is not None]
+
+
+NO_RECORD = "torn, or no record"
+
+
+def numbered(path: pathlib.Path, bad: Iterable[Line]) -> str:
+    """A file and the numbers of some of its lines, in words."""
+    numbers = [str(line.number) for line in bad]
+    return f"{path}: {'line' if len(numbers) == 1 else 'lines'} {', '.join(numbers)}"

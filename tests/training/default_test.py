@@ -155,7 +155,10 @@ def test_weights_may_be_traced():
 
     weights = jnp.array([0.5, 0.0])
     right = [by_hand({"a": float(w), "b": 0.01}, 1) for w in weights]
-    for transformed in (jax.vmap, lambda f: lambda ws: jnp.stack([*map(jax.jit(f), ws)])):
+    for transformed in (
+        jax.vmap,
+        lambda f: lambda ws: jnp.stack([*map(jax.jit(f), ws)]),
+    ):
         np.testing.assert_allclose(transformed(train_at)(weights), right, rtol=1e-6)
 
 

@@ -87,7 +87,9 @@ def data(state):
 
 
 def due(period, steps=STEPS):
-    return [d for d in range(1, steps + 1) if d == steps or (period and d % period == 0)]
+    return [
+        d for d in range(1, steps + 1) if d == steps or (period and d % period == 0)
+    ]
 
 
 @pytest.mark.parametrize("periods", COMBINATIONS)
@@ -114,7 +116,9 @@ def test_each_comes_when_due_and_changes_no_other(periods):
                 continue
             # A step that also reports adds up in another order.
             right = np.average(values[here, h], weights=counts[here, h])
-            np.testing.assert_allclose(told, (right, weights[here, h].mean()), rtol=1e-4)
+            np.testing.assert_allclose(
+                told, (right, weights[here, h].mean()), rtol=1e-4
+            )
         reports = [t for t in window if report_every and t % report_every == 0]
         assert ("contributions" in record) == ("conflicts" in record) == bool(reports)
 

@@ -51,8 +51,25 @@ def test_what_is_told_is_no_error(tmp_path, caplog):
         hw.training.claim_workdir(tmp_path, CONFIG | {"seed": 1})
 
 
-@pytest.mark.parametrize("text", ["{", "[1]", "null", "\xff"])
+@pytest.mark.parametrize("text", ["{", "[1]", "3", "null", "\xff", "[" * 100_000])
 def test_damaged_record_is_named(text, tmp_path):
     (tmp_path / "run.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(hw.training.WorkdirError, match=r"run\.json is damaged"):
         hw.training.claim_workdir(tmp_path, CONFIG)
+
+
+def test_home_is_found_and_addresses_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert hw.training.claim_workdir("~/run", CONFIG) == tmp_path / "run"
+    for address in ("gs://bucket/run", "s3://bucket/run"):
+        for take in (
+            lambda path: hw.training.claim_workdir(path, CONFIG),
+            lambda path: hw.training.hold_workdir(path).__enter__(),
+            hw.training.Checkpoints,
+        ):
+            with pytest.raises(
+                hw.training.WorkdirError, match=rf"workdir {address}: .*got an address"
+            ):
+                take(address)
+    with pytest.raises(hw.training.WorkdirError, match="workdir ~nobody"):
+        hw.training.claim_workdir("~nobody.here/run", CONFIG)

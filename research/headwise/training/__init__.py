@@ -26,6 +26,7 @@ from headwise.training._step import make_step
 from headwise.training._step import StepInfo
 from headwise.training._step import TrainState
 from headwise.training._workdir import claim_workdir
+from headwise.training._workdir import hold_workdir
 from headwise.training._workdir import WorkdirError
 
 __all__ = (
@@ -46,6 +47,7 @@ __all__ = (
     "fit",
     "forum",
     "hold_absent",
+    "hold_workdir",
     "init_bilevel_state",
     "init_state",
     "make_bilevel_step",

@@ -1,9 +1,10 @@
 """Checkpoints of a run, with orbax: atomic, asynchronous, the newest few kept."""
 
 import contextlib
+import functools
+import logging
 import os
-import pathlib
-from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,9 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _checks
+from headwise import _files
 from headwise.training import _described
+from headwise.training import _orbax
+from headwise.training import _whole
 from headwise.training import _workdir
 from headwise.typing import PyTree
+
+_LOG = logging.getLogger("headwise")
 
 
 class Checkpoints:
@@ -25,6 +31,7 @@ class Checkpoints:
 
     Raises:
         ValueError: `keep` is no positive int.
+        WorkdirError: `folder` is a file, an address, or cannot be made.
 
     Example:
         >>> import tempfile
@@ -39,28 +46,50 @@ class Checkpoints:
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
         _checks.positive_int("keep", keep)
-        # Imported here: orbax costs every `import headwise` 0.2 s otherwise.
-        from orbax.checkpoint import v1 as ocp
-
-        policy = ocp.training.preservation_policies.LatestN(keep)
-        self.folder = pathlib.Path(folder).absolute()
-        self._checkpointer = ocp.training.Checkpointer(
-            self.folder, preservation_policy=policy
+        self.folder = _workdir.folder_of(folder).absolute()
+        self._checkpointer = _orbax.open_checkpointer(
+            self.folder, keep, lambda: _whole.seal(self.folder, self._saving)
         )
         self._pending: Any = None
+        self._saving = -1
+        self._read_back = False
+        self._looked: dict[int, _whole.Look] = {}
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.wait()
-        self._checkpointer.close()
+        try:
+            self.wait()
+        except Exception:
+            if error[0] is None:  # else what happened first is told
+                raise
+        finally:
+            with contextlib.suppress(Exception):  # it has been told
+                self._checkpointer.close()
 
     @property
     def latest(self) -> int | None:
-        """Step of the newest finished checkpoint, or None."""
-        newest = self._checkpointer.latest
-        return None if newest is None else newest.step
+        """Step of the newest finished checkpoint that is whole, or None.
+
+        A damaged one (a file is missing, or not as it was written) is passed over,
+        which is told (logger `headwise`); the next `save` moves it aside.
+
+        Raises:
+            WorkdirError: there are some, and none is whole.
+        """
+        self.poll()
+        steps = self._steps()
+        for step in steps:
+            if self._look(step).damage is None:
+                return step
+        if steps:
+            newest = self.folder / str(steps[0])
+            raise _workdir.WorkdirError(
+                f"{newest}: is damaged ({self._look(steps[0]).damage}), and no older "
+                "checkpoint is whole; give another folder"
+            )
+        return None
 
     def save(self, step: int, state: PyTree, note: Any = None) -> None:
         """Starts to write; the folder shows the checkpoint when it is whole.
@@ -69,14 +98,25 @@ class Checkpoints:
             step: of the state.
             state: pytree of arrays and numbers; typed keys are fine.
             note: kept beside it, anything that JSON can hold.
+
+        Raises:
+            OSError: the disk refuses it, or the checkpoint before it.
         """
         self.wait()
+        self._set_aside()
+        self._looked.pop(step, None)
         state = jax.tree.map(jnp.asarray, state)
         kept = {"note": note, "state": _described.describe(state)}
         named = _by_name(state, jax.tree.leaves(state))
-        self._pending = self._checkpointer.save_async(
-            step, named, force=True, overwrite=True, custom_metadata=kept
-        )
+        self._saving = step
+        with _files.writing(self.folder / str(step)):
+            self._pending = self._checkpointer.save_async(
+                step,
+                named,
+                force=True,
+                overwrite=True,
+                custom_metadata=_whole.summed(kept),
+            )
 
     @property
     def note(self) -> Any:
@@ -84,10 +124,24 @@ class Checkpoints:
         return self._kept().get("note")
 
     def wait(self) -> None:
-        """Waits until the last `save` is on disk."""
-        if self._pending is not None and not isinstance(self._pending, bool):
-            self._pending.result()
-        self._pending = None
+        """Waits until the last `save` is on disk.
+
+        Raises:
+            OSError: the disk refused it; names the folder and why, in one line.
+        """
+        pending, self._pending = self._pending, None
+        if pending is None:
+            return
+        with _files.writing(self.folder / str(self._saving)):
+            pending.result()
+            if not self._read_back:  # once: what goes wrong here always does
+                self._read_back = True
+                _orbax.metadata(self._checkpointer, self._saving)
+
+    def poll(self) -> None:
+        """Raises what stopped a `save` that has ended since; waits for none."""
+        if self._pending is not None and not self._checkpointer.is_saving_in_progress():
+            self.wait()
 
     def restore(self, like: PyTree, others: Sequence[str] = ()) -> PyTree:
         """The newest checkpoint, with structure, dtypes and placement of `like`.
@@ -111,10 +165,7 @@ class Checkpoints:
         like = jax.tree.map(jnp.asarray, like)
         now, saved, tree = _described.describe(like), self._kept().get("state"), None
         if saved is None:  # an older one: the tree itself, without types
-            with self._reading():
-                tree = self._checkpointer.metadata(self.latest).metadata
-                if not jax.tree.leaves(tree):
-                    raise ValueError("no names of arrays")
+            tree = _orbax.metadata(self._checkpointer, self.latest).metadata
             saved = now | {"leaves": _described.describe(tree)["leaves"]}
             keys = {n: x for n, x in now["leaves"].items() if x.startswith("key<")}
             saved["leaves"] |= {n: x for n, x in keys.items() if n in saved["leaves"]}
@@ -131,34 +182,51 @@ class Checkpoints:
         if tree is not None:
             rows = [wanted[name] for name in _described.names(tree)]
             wanted = jax.tree.unflatten(jax.tree.structure(tree), rows)
-        with self._reading():
-            loaded = self._checkpointer.load(self.latest, wanted)
+        loaded = self._load(self.latest, wanted)
         found = _by_name(loaded, jax.tree.leaves(loaded))
         named = zip(_described.names(like), leaves, strict=True)
         return jax.tree.unflatten(structure, [found.get(n, x) for n, x in named])
 
-    def _kept(self) -> dict[str, Any]:
-        if self.latest is None:
-            return {}
-        with self._reading():
-            return self._checkpointer.metadata(self.latest).custom_metadata or {}
+    def _kept(self) -> Mapping[str, Any]:
+        return {} if self.latest is None else self._look(self.latest).kept
 
-    @contextlib.contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _steps(self) -> list[int]:
+        """Of all checkpoints, the newest first, but for one that is being written."""
+        writing = None if self._pending is None else self._saving
+        steps = (found.step for found in self._checkpointer.checkpoints)
+        return sorted((step for step in steps if step != writing), reverse=True)
+
+    def _look(self, step: int) -> _whole.Look:
+        if step not in self._looked:
+            folder = self.folder / str(step)
+            read = functools.partial(_orbax.metadata, self._checkpointer, step)
+            look = _whole.look(folder, read)
+            if look.damage is not None:
+                _LOG.warning("%s: is damaged (%s) and passed over", folder, look.damage)
+            self._looked[step] = look
+        return self._looked[step]
+
+    def _set_aside(self) -> None:
+        """Renames what is damaged: it would count among the newest that are kept."""
+        damaged = [step for step, look in self._looked.items() if look.damage]
+        for step in damaged:
+            path = self.folder / str(step)
+            with _files.writing(path):
+                path.rename(_whole.aside(path))
+            del self._looked[step]
+        if damaged:
+            self._checkpointer.reload()
+
+    def _load(self, step: int, wanted: PyTree) -> PyTree:
         """Says in one line which checkpoint cannot be read, why, and the way out."""
         try:
-            yield
+            return self._checkpointer.load(step, wanted)
         except Exception as error:
-            reason: BaseException = error
-            while reason.__cause__ is not None:
-                reason = reason.__cause__
-            steps = [found.step for found in self._checkpointer.checkpoints]
-            older = [step for step in steps if step < self.latest]
-            out = f"remove it to go on from step {max(older)}, or " if older else ""
+            older = [s for s in self._steps() if s < step and not self._look(s).damage]
+            out = f"remove it to go on from step {older[0]}, or " if older else ""
             raise _workdir.WorkdirError(
-                f"{self.folder / str(self.latest)}: is damaged, or of another state "
-                f"({type(reason).__name__}: {str(reason)[:200]}); {out}give another "
-                "folder"
+                f"{self.folder / str(step)}: is damaged, or of another state "
+                f"({_files.reason(error)[1]}); {out}give another folder"
             ) from error
 
 

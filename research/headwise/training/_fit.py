@@ -1,8 +1,8 @@
 """A training loop: progress, metrics, checkpoints, exact resume, stop on NaN."""
 
+import contextlib
 import logging
 import os
-import pathlib
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -80,7 +80,8 @@ def fit(
             has read before, in this process, goes on where it stands.
         steps: the state's step at the end.
         workdir: folder for `metrics.jsonl`, `tensorboard/` (if tensorboardX is
-            installed) and `checkpoints/`; None keeps nothing.
+            installed) and `checkpoints/`, held (`hold_workdir`) until `fit` is done;
+            None keeps nothing.
         settings: {name: value} that JSON can hold, of all else that decides what comes
             out (flags): kept in the workdir's `run.json`, where other ones are an
             error, as in `claim_workdir`. None looks at none.
@@ -120,7 +121,10 @@ def fit(
             `steps` are done; values of the first batch make no sense; a metric of
             `validate` is no scalar.
         WorkdirError: the workdir is of another run: other heads, parameters, shapes,
-            dtypes, optimiser, balancer, key or settings. All that differs is named.
+            dtypes, optimiser, balancer, key or settings. All that differs is named. Or
+            it is in use, or no checkpoint in it is whole.
+        OSError: the disk refuses a record or a checkpoint, or the workdir was removed:
+            at the next record, in one line that names the file.
 
     Example:
         >>> def values_fn(params, batch):
@@ -152,14 +156,14 @@ def fit(
     given, window = int(state.step), _window.empty()
     for line in _default.overruled(step, state):
         _LOG.warning("weights of the step -> of the state, which act: %s", line)
-    try:
+    with contextlib.ExitStack() as opened:
         if workdir is not None:
-            path = pathlib.Path(workdir)
+            path = opened.enter_context(_workdir.hold_workdir(workdir))
             if settings is not None:
                 settings = _records.json_settings(settings)
                 _workdir.claim(path, settings, {}, alone=False)
-            path.mkdir(parents=True, exist_ok=True)
             checkpoints = _checkpoints.Checkpoints(path / "checkpoints")
+            opened.enter_context(checkpoints)
         first, position = _resume.start(checkpoints, given, steps)
         batch_of = _batches.reader(batches, first, given, position)
         if checkpoints is not None and first < steps:
@@ -168,9 +172,11 @@ def fit(
             program = _fingerprint.program(always, state, ahead[0])
         if checkpoints is not None:
             state, changed = _resume.resume(checkpoints, state, program)
-            window = _window.from_text(_resume.read(checkpoints)["window"])
+            known = _resume.read(checkpoints)
+            window = _window.from_text(known["window"])
             window["changed"] += changed
-            writer = _metrics.MetricsWriter(path, first)
+            writer = _metrics.MetricsWriter(path, first, known["recorded"])
+            opened.enter_context(writer)
         history = [] if writer is None else list(writer.history)
         saving, done, idle = _due.Budget(), first, False
         stops = _due.stops(first, steps, log_every, validate_every, checkpoint_every)
@@ -178,7 +184,9 @@ def fit(
             if not any("validation" in r for r in history if r["step"] == steps):
                 _LOG.warning("%s: the end was not validated, which is done now", path)
                 metrics = _validation.validation(validate, state)
-                history.append({"step": steps, "validation": metrics})
+                there = history and history[-1]["step"] == steps
+                record = history.pop() if there else {"step": steps}
+                history.append(record | {"validation": metrics})
                 writer.write(history[-1])
         with _progress.progress(label, first, steps, progress) as show:
             for stop in stops:
@@ -204,24 +212,24 @@ def fit(
                     window = _window.told(window, stop.whole)
                 if validate is not None and stop.validation:
                     record["validation"] = _validation.validation(validate, state)
+                unasked = checkpoint_every is None and stop.record and saving.left()
+                saves = stop.checkpoint or unasked
                 if len(record) > 1:
                     history.append(record)
                     if writer is not None:
-                        writer.write(record)
+                        writer.write(record, durable=saves)
                     show(record)
-                unasked = checkpoint_every is None and stop.record and saving.left()
-                if checkpoints is not None and (stop.checkpoint or unasked):
+                if checkpoints is None:
+                    continue
+                checkpoints.poll()
+                if saves:
                     at = _batches.position(batches, batch_of)
                     kept = _window.to_text(window)
+                    recorded = history[-1]["step"] if history else None
+                    note = _resume.note(state, program, at, kept, recorded)
                     with saving:
-                        note = _resume.note(state, program, at, kept)
                         checkpoints.save(done, state, note)
         return state, history
-    finally:
-        if checkpoints is not None:
-            checkpoints.__exit__()
-        if writer is not None:
-            writer.close()
 
 
 def _compiled(

@@ -1,17 +1,24 @@
 """The metrics of a run: one JSON object a line, and TensorBoard events if wanted."""
 
+import logging
 import os
 import pathlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from headwise import _files
+from headwise.training import _events
+from headwise.training import _workdir
+
+_LOG = logging.getLogger("headwise")
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     """The records of a metrics file, a dict each.
 
-    Lines that are torn or no records are left out, with a warning that names them.
+    Lines that are torn or no records are left out, with a warning that names them. Of
+    a step that is there twice the last record counts.
 
     Args:
         path: of `metrics.jsonl`, or of the workdir that holds it.
@@ -26,42 +33,98 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
     path = pathlib.Path(path)
     if path.is_dir():
         path = path / "metrics.jsonl"
-    return _files.read_lines(path, lambda line: isinstance(line.get("step"), int))
+    by_step = {line["step"]: line for line in _files.read_lines(path, _is_record)}
+    return [by_step[step] for step in sorted(by_step)]
 
 
 class MetricsWriter:
     """Appends records to `metrics.jsonl` and, if tensorboardX is there, to events.
 
-    On resume the records after the restored step are dropped, so that the file of an
-    interrupted run is the file of an uninterrupted one.
+    A context manager. On resume the records after the restored step are dropped, so
+    that the file of an interrupted run is the file of an uninterrupted one. Lines that
+    are no records are moved to `metrics.jsonl.damaged`; they, and records that are
+    missing before the step, are told (logger `headwise`).
+
+    Raises:
+        WorkdirError: a folder stands in place of a file, or a file in place of one.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int):
+    def __init__(self, workdir: pathlib.Path, step: int, recorded: int | None = None):
+        """Goes on after `step`; the newest record before it is that of `recorded`."""
         self._path = workdir / "metrics.jsonl"
-        kept = [r for r in read_metrics(self._path) if r["step"] <= step]
-        _files.write_atomically(self._path, "".join(map(_files.json_line, kept)))
-        self.history = kept
-        self._events = None
-        try:
-            from tensorboardX import SummaryWriter
-        except ModuleNotFoundError:
-            return
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=step + 1)
+        _workdir.check_kinds(files=[self._path], folders=[workdir / "tensorboard"])
+        with _files.writing(self._path):
+            self.history = _take_up(self._path, step, recorded)
+        self._events = _events.open_events(workdir / "tensorboard", step)
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Writes {"step": int, name: number or nested dict}."""
-        # Not durable: a disk may be slower than the steps between two records, and a
-        # run that lost power goes on from a checkpoint anyway.
-        _files.append_lines(self._path, [record], durable=False)
-        if self._events is not None:
-            for name, value in flat(record):
-                if name != "step" and isinstance(value, int | float):
-                    self._events.add_scalar(name, value, record["step"])
+    def __enter__(self) -> "MetricsWriter":
+        return self
 
-    def close(self) -> None:
-        """Closes the events."""
+    def __exit__(self, *error: Any) -> None:
+        """Closes the events; an OSError if the file of records was removed."""
         if self._events is not None:
             self._events.close()
+        if error[0] is None:
+            with _files.writing(self._path):
+                self._path.stat()
+
+    def write(self, record: Mapping[str, Any], durable: bool = False) -> None:
+        """Writes {"step": int, name: number or nested dict}; both files show it now.
+
+        A disk may be slower than the steps between two records, so that only what is
+        `durable` survives a loss of power: what a checkpoint is going to follow.
+
+        Raises:
+            OSError: the disk is full, or the file was removed; names it, in one line.
+        """
+        with _files.writing(self._path):
+            _files.append_lines(self._path, [record], durable, make=False)
+        if self._events is not None:
+            self._events.write(record["step"], dict(flat(record)))
+
+
+def _is_record(line: Mapping[str, Any]) -> bool:
+    return type(line.get("step")) is int
+
+
+def _take_up(
+    path: pathlib.Path, step: int, recorded: int | None
+) -> list[dict[str, Any]]:
+    """The records up to a step, once each; what else the file holds is taken out."""
+    found = _files.lines(path, _is_record)
+    bad = [line for line in found if line.value is None]
+    if bad and bad[-1] is found[-1] and not _ends_whole(path):
+        # A kill has torn it; its step is trained again.
+        torn = _files.numbered(path, [bad.pop()])
+        warnings.warn(f"{torn} skipped: {_files.NO_RECORD}", stacklevel=4)
+    if bad:
+        aside = path.with_name(f"{path.name}.damaged")
+        with aside.open("ab") as file:
+            file.writelines(line.text + b"\n" for line in bad)
+            file.flush()
+            os.fsync(file.fileno())
+        _LOG.warning("%s: no records, moved to %s", _files.numbered(path, bad), aside)
+    by_step = {line.value["step"]: line for line in found if line.value is not None}
+    kept = [by_step[at] for at in sorted(by_step) if at <= step]
+    text = b"".join(line.text + b"\n" for line in kept)
+    if not path.exists() or path.read_bytes() != text:
+        _files.write_atomically(path, text)
+    history = [line.value for line in kept if line.value is not None]
+    last = history[-1]["step"] if history else 0
+    if recorded is not None and last < recorded:
+        _LOG.warning(
+            "%s: records after step %s are missing: the checkpoint of step %s knows "
+            "one of step %s",
+            path,
+            last,
+            step,
+            recorded,
+        )
+    return history
+
+
+def _ends_whole(path: pathlib.Path) -> bool:
+    return path.read_bytes().endswith(b"\n")
 
 
 def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

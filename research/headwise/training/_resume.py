@@ -20,10 +20,12 @@ from headwise.training import _fingerprint
 StateT = TypeVar("StateT")
 
 _LOG = logging.getLogger("headwise")
-_PARTS = ("batches", "key", "program", "window")
+_PARTS = ("batches", "key", "program", "window", "recorded")
 
 
-def note(state: Any, program: Any, batches: Any, window: Any) -> dict[str, Any]:
+def note(
+    state: Any, program: Any, batches: Any, window: Any, recorded: int | None
+) -> dict[str, Any]:
     """What a checkpoint of `fit` says beside the state.
 
     Args:
@@ -31,8 +33,10 @@ def note(state: Any, program: Any, batches: Any, window: Any) -> dict[str, Any]:
         program: of `_fingerprint.program`, or None.
         batches: where the batches are, for `_batches`, or None.
         window: of `_window.to_text`.
+        recorded: step of the newest record, None if there is none.
     """
-    return dict(zip(_PARTS, (batches, _key(state), program, window), strict=True))
+    parts = batches, _key(state), program, window, recorded
+    return dict(zip(_PARTS, parts, strict=True))
 
 
 def read(checkpoints: _checkpoints.Checkpoints) -> dict[str, Any]:

@@ -1,0 +1,207 @@
+"""Small fits whose process is killed or whose disk fails, each in a forked process.
+
+Forked from one that has imported everything and computed nothing, they start at once.
+Prints {name: what came of it} as JSON. `python -m tests.training._disk_faults FOLDER`
+"""
+
+import functools
+import json
+import os
+import pathlib
+import random
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import optax
+import tensorboardX  # noqa: F401
+from orbax.checkpoint import v1  # noqa: F401
+
+import headwise as hw
+
+STEPS = 24
+SECONDS = 30
+"""After which a process that hangs is ended, and has no answer."""
+
+
+def fit(folder, batches=lambda t: 0.0):
+    """A record and a checkpoint every two steps; the numbers of the last state."""
+
+    def values_fn(params, batch):
+        noise = jax.random.normal(
+            jax.random.fold_in(jax.random.key(1), batch[0]), (40,)
+        )
+        return {
+            "a": jnp.mean((params["w"] - noise) ** 2),
+            "b": jnp.sum(params["w"]) ** 2,
+        }
+
+    def batch_at(t):
+        batches(t)
+        return jnp.full(1, t)
+
+    optimizer, balancer = optax.adam(0.1), hw.balancers.uncertainty()
+    parts = (["a", "b"], {"w": jnp.ones(40)}, optimizer, balancer)
+    state, _ = hw.training.fit(
+        hw.training.make_step(values_fn, optimizer, balancer),
+        hw.training.init_state(*parts, key=jax.random.key(0)),
+        batch_at,
+        STEPS,
+        workdir=folder,
+        log_every=2,
+        checkpoint_every=2,
+        check=False,
+        progress=False,
+    )
+    arrays = (state.params, state.optimizer, state.balancer)
+    return [x.tobytes().hex() for x in map(jax.device_get, jax.tree.leaves(arrays))]
+
+
+class Process:
+    """A forked process and, in the end, what its function gave or the error's text."""
+
+    def __init__(self, function, *arguments):
+        self.start = time.monotonic()
+        self.pipe, end = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            signal.alarm(SECONDS)
+            try:
+                answer = function(*arguments)
+            except BaseException as error:
+                answer = f"{type(error).__name__}: {error}"
+            with os.fdopen(end, "w") as file:
+                json.dump(answer, file)
+            os._exit(0)
+        os.close(end)
+
+    def answer(self):
+        """None for a process that was killed."""
+        with os.fdopen(self.pipe) as file:
+            text = file.read()
+        os.waitpid(self.pid, 0)
+        return json.loads(text) if text else None
+
+
+def call(function, *arguments):
+    return Process(function, *arguments).answer()
+
+
+def at(step, act):
+    """Batches that act once, at a step."""
+    return lambda t: act() if t == step else None
+
+
+def killed(folder):
+    """Killed at random moments, also in the middle of a save, until it is done."""
+    draw, kills = random.Random(0), 0
+
+    def kill(delay):
+        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    for step in [*range(3, STEPS, 4), None]:
+        soon = functools.partial(kill, draw.uniform(0.0, 0.03))
+        answer = call(fit, folder, at(step, soon))
+        kills += answer is None
+    return {"kills": kills, "end": answer}
+
+
+def limited(folder, size):
+    """No file may be larger: EFBIG. Then there is space."""
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        return fit(folder)
+
+    return {"full": call(full), "end": call(fit, folder)}
+
+
+def filled(folder):
+    """The disk is full from step 9 on: ENOSPC. Then there is space."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        return None
+    filler = folder / "filler"
+
+    def fill():
+        with filler.open("wb", buffering=0) as file:
+            try:
+                while file.write(bytes(4096)):
+                    pass
+            except OSError:
+                pass
+
+    try:
+        answer = {"full": call(fit, folder / "run", at(9, fill))}
+        answer["steps"] = [r["step"] for r in hw.training.read_metrics(folder / "run")]
+        filler.unlink()
+        return answer | {"end": call(fit, folder / "run")}
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def replaced(folder):
+    """A file stands where the checkpoints were, from step 9 on."""
+
+    def replace():
+        (folder / "checkpoints").rename(folder / "elsewhere")
+        (folder / "checkpoints").write_text("")
+
+    return call(fit, folder, at(9, replace))
+
+
+def removed(folder):
+    """The folder is not there any more, from step 9 on."""
+    return call(fit, folder, at(9, lambda: folder.rename(f"{folder}.away")))
+
+
+def in_use(folder):
+    """Another process asks while one is at step 5, and after that was killed."""
+    ready, go = os.pipe()
+
+    def stay():
+        os.write(go, b"x")
+        time.sleep(SECONDS)
+
+    first = Process(fit, folder, at(5, stay))
+    os.read(ready, 1)
+    claim = call(lambda: str(hw.training.claim_workdir(folder / "new", {"a": 1})))
+    second = call(fit, folder)
+    os.kill(first.pid, signal.SIGKILL)
+    first.answer()
+    return {
+        "pid": first.pid,
+        "claim": claim,
+        "second": second,
+        "end": call(fit, folder),
+    }
+
+
+def main():
+    folder = pathlib.Path(sys.argv[1])
+    print(
+        json.dumps(
+            {
+                "whole": call(fit, folder / "whole"),
+                "killed": killed(folder / "killed"),
+                "filled": filled(folder / "filled"),
+                "in_use": in_use(folder / "in_use"),
+                "removed": removed(folder / "removed"),
+                "replaced": replaced(folder / "replaced"),
+                **{
+                    f"limited {size}": limited(folder / f"limited_{size}", size)
+                    for size in (300, 1500)
+                },
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
