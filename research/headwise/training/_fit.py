@@ -181,13 +181,13 @@ def fit(
         saving, done, idle = _due.Budget(), first, False
         stops = _due.stops(first, steps, log_every, validate_every, checkpoint_every)
         if first == steps and writer is not None and validate is not None:
-            if not any("validation" in r for r in history if r["step"] == steps):
+            there = history and history[-1]["step"] == steps
+            end = history.pop() if there else {"step": steps}
+            if "validation" not in end:
                 _LOG.warning("%s: the end was not validated, which is done now", path)
-                metrics = _validation.validation(validate, state)
-                there = history and history[-1]["step"] == steps
-                record = history.pop() if there else {"step": steps}
-                history.append(record | {"validation": metrics})
-                writer.write(history[-1])
+                end["validation"] = _validation.validation(validate, state)
+                writer.write(end)
+            history.append(end)
         with _progress.progress(label, first, steps, progress) as show:
             for stop in stops:
                 infos: list[_record.Info] = []

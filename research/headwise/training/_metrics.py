@@ -113,12 +113,10 @@ def _take_up(
     last = history[-1]["step"] if history else 0
     if recorded is not None and last < recorded:
         _LOG.warning(
-            "%s: records after step %s are missing: the checkpoint of step %s knows "
-            "one of step %s",
+            "%s: records after step %s are missing: the checkpoint is of step %s",
             path,
             last,
             step,
-            recorded,
         )
     return history
 
