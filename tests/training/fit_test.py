@@ -272,7 +272,8 @@ def test_a_finished_run_without_its_metrics_is_validated(tmp_path, caplog):
     _, history = fit(10, tmp_path, validate=validate)
     assert history == [{"step": 10, "validation": {"calls": 10.0}}]
     assert [m.partition(": ")[2] for m in caplog.messages] == [
-        "the end was not validated, which is done now"
+        "records after step 0 are missing: the checkpoint is of step 10",
+        "the end was not validated, which is done now",
     ]
     assert fit(10, tmp_path, validate=validate)[1] == history
     assert hw.training.read_metrics(tmp_path) == history
