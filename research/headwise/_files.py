@@ -45,7 +45,7 @@ def writing(path: str | os.PathLike) -> Iterator[None]:
 def reason(error: BaseException) -> tuple[int | None, str]:
     """The number and words of the disk's own error, which others may stand around."""
     chain = [error]
-    while (deeper := chain[-1].__cause__ or chain[-1].__context__) is not None:
+    while (deeper := chain[-1].__cause__) is not None:
         chain.append(deeper)
     for one in reversed(chain):
         if isinstance(one, OSError) and one.errno is not None:
@@ -93,8 +93,10 @@ def append_lines(
     A file that is not there is made, or, without `make`, a FileNotFoundError.
     """
     data = "".join(json_line(line) for line in lines).encode()
-    flags = -1 if make else ~os.O_CREAT
-    opener = lambda name, mode: os.open(name, mode & flags, 0o666)  # noqa: E731
+
+    def opener(name: str, flags: int) -> int:
+        return os.open(name, flags if make else flags & ~os.O_CREAT, 0o666)
+
     with open(path, "a+b", buffering=0, opener=opener) as file:
         whole = _is_start_of_line(file, file.seek(0, os.SEEK_END))
         start = append(file, data if whole else b"\n" + data)

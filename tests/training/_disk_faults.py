@@ -25,7 +25,7 @@ from orbax.checkpoint import v1  # noqa: F401
 import headwise as hw
 
 STEPS = 24
-SECONDS = 30
+SECONDS = 60
 """After which a process that hangs is ended, and has no answer."""
 
 
