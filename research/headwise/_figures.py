@@ -5,17 +5,6 @@ from typing import Any
 from headwise import _text
 
 
-def label(name: str) -> str:
-    """A name as matplotlib shows it: a "$" starts no formula, a "_" hides no label.
-
-    Of one that is longer than 60 characters both ends are shown.
-    """
-    shown = _text.visible(name)
-    shown = f"{shown[:28]}...{shown[-29:]}" if len(shown) > 60 else shown
-    shown = shown.replace("$", r"\$")
-    return f" {shown}" if shown.startswith("_") else shown
-
-
 def new_axes(width: float, height: float) -> Any:
     """Axes of a new figure; says what to install if matplotlib is not there."""
     try:
@@ -25,3 +14,42 @@ def new_axes(width: float, height: float) -> Any:
             'pictures need matplotlib: pip install "headwise[plots]"'
         ) from error
     return plt.subplots(figsize=(width, height), layout="constrained")[1]
+
+
+def text(name: str, longest: int = 40) -> str:
+    """A name as it stands in a picture: on one line, no mathematics, no empty boxes.
+
+    A dollar is a dollar, what the fonts have no glyph for is written out, the middle of
+    a long name is left out, and an underscore in front, which would hide a label from
+    the legend, follows a space.
+    """
+    if len(name) > longest:
+        name = f"{name[: longest // 2]}…{name[1 - longest // 2 :]}"
+    name = _text.printable(name).replace("$", r"\$")
+    if not name.isascii():
+        glyphs = _glyphs()
+        name = "".join(
+            c if ord(c) in glyphs else c.encode("unicode_escape").decode() for c in name
+        )
+    return f" {name}" if name.startswith("_") else name
+
+
+def colours(count: int) -> list[Any]:
+    """A colour for each of so many things; no two alike up to 20."""
+    from matplotlib import colormaps
+
+    table = colormaps["tab10" if count <= 10 else "tab20"]
+    return [table(i % table.N) for i in range(count)]
+
+
+def _glyphs() -> set[int]:
+    """The code points that the fonts in use can draw."""
+    from matplotlib import font_manager
+    from matplotlib import rcParams
+
+    glyphs: set[int] = set()
+    for family in rcParams["font.family"]:
+        wanted = font_manager.FontProperties(family=[family])
+        font = font_manager.get_font(font_manager.findfont(wanted))
+        glyphs |= set(font.get_charmap())
+    return glyphs

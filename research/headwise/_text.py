@@ -1,4 +1,4 @@
-"""Texts for a terminal: tables, and the weight of a head."""
+"""Texts for a terminal: tables, names as they can be printed, the weight of a head."""
 
 import io
 import shutil
@@ -17,7 +17,7 @@ def table(
     """A plain-text table: first column left, the others right.
 
     It is as wide as it needs to be and never wider than the terminal (at least 80; a
-    file counts as 100). Control characters are shown, not sent.
+    file counts as 100). Its texts stand as they are, made `printable`.
     """
     grid = rich.table.Table(
         box=rich.box.SIMPLE_HEAD,
@@ -26,13 +26,13 @@ def table(
     )
     for i, column in enumerate(columns):
         grid.add_column(
-            rich.text.Text(visible(column)),
+            rich.text.Text(printable(column)),
             justify="left" if i == 0 else "right",
             overflow="fold",
             min_width=min(len(column), 12),
         )
     for row in rows:
-        grid.add_row(*(rich.text.Text(visible(cell)) for cell in row))
+        grid.add_row(*(rich.text.Text(printable(cell)) for cell in row))
     width = max(shutil.get_terminal_size(fallback=(100, 24)).columns, 80)
     text = io.StringIO()
     rich.console.Console(file=text, width=width, color_system=None).print(grid)
@@ -42,16 +42,19 @@ def table(
     return "\n".join(line for line in lines if line)
 
 
-def visible(name: str) -> str:
-    r"""A name for a terminal, a picture or a graph: what cannot be seen is escaped.
+def printable(text: str) -> str:
+    r"""The text on one line, without what moves the cursor or cannot be encoded.
+
+    Line ends, ESC, marks of direction and lone surrogates are written out.
 
     Example:
         >>> from headwise import _text
-        >>> print(_text.visible("a\x1b[2Jb\n"))
-        a\x1b[2Jb\n
+        >>> print(_text.printable("a" + chr(10) + "b" + chr(27) + "[31m é 日本"))
+        a\nb\x1b[31m é 日本
     """
-    shown = (c if c.isprintable() else repr(c)[1:-1] for c in name)
-    return "".join(shown)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def some(names: Sequence[str], most: int = 8) -> str:

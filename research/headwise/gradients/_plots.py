@@ -9,10 +9,7 @@ from headwise import _figures
 
 def _colours(names: tuple[str, ...]) -> dict[str, Any]:
     """A colour for every head; no two alike up to 20."""
-    from matplotlib import colormaps
-
-    table = colormaps["tab10" if len(names) <= 10 else "tab20"]
-    return {name: table(i % table.N) for i, name in enumerate(names)}
+    return dict(zip(names, _figures.colours(len(names)), strict=True))
 
 
 def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
@@ -40,7 +37,7 @@ def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
                 },
             )
         kind = "shared" if len(heads) > 1 else (heads[0] if heads else "not trained")
-        words = f"{_figures.label(module)}  ({_figures.label(kind)})"
+        words = f"{_figures.text(module, 60)}  ({_figures.text(kind)})"
         face = "0.9" if len(heads) != 1 else colours[heads[0]]
         ax.text(
             1.02,
@@ -54,7 +51,7 @@ def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
         ax.text(
             -0.04,
             y,
-            _figures.label(name),
+            _figures.text(name),
             va="center",
             ha="right",
             bbox=box | {"facecolor": colours[name], "alpha": 0.6},
@@ -77,7 +74,7 @@ def contributions(c: Any, ax: Any = None) -> Any:
     for h, name in enumerate(c.names):
         width = share[:, h]
         start = np.where(width >= 0, ahead, behind)
-        label = _figures.label(name)
+        label = _figures.text(name)
         ax.barh(y, width, left=start, color=colours[name], alpha=0.75, label=label)
         for m in np.flatnonzero(np.abs(width) > 0.18):
             ax.text(
@@ -91,7 +88,7 @@ def contributions(c: Any, ax: Any = None) -> Any:
         ahead += np.maximum(width, 0)
         behind += np.minimum(width, 0)
     ax.axvline(0, color="0.3", lw=0.8)
-    ax.set_yticks(y, [_figures.label(module) for module in c.modules])
+    ax.set_yticks(y, [_figures.text(module, 60) for module in c.modules])
     ax.set_xlabel("share of the update (numbers: gradient norm)")
     ax.set_title("what each head contributes to every module")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

@@ -110,7 +110,7 @@ def _entities(name: str) -> str:
     """A name inside the quotes of a Mermaid graph, where #34; is a quote."""
     plain = " _-./"
     return "".join(
-        c if c.isalnum() or c in plain else f"#{ord(c)};" for c in _text.visible(name)
+        c if c.isalnum() or c in plain else f"#{ord(c)};" for c in _text.printable(name)
     )
 
 

@@ -43,7 +43,7 @@ def routing(r: Any) -> str:
         return table
     moves = [(n, [m for m, heads in modules.items() if n in heads]) for n in r.names]
     lines = [f"{n} moves {', '.join(mine) or '-'}" for n, mine in moves]
-    return "\n".join([table, *map(_text.visible, lines)])
+    return "\n".join([table, *map(_text.printable, lines)])
 
 
 def _grouped(modules: dict[str, tuple[str, ...]], number: int) -> str:
