@@ -91,7 +91,7 @@ def test_pictures():
     figure.canvas.draw()
     legend = [text.get_text() for text in bars.get_legend().get_texts()]
     shown = [text.replace(r"\$", "$").removeprefix(" ") for text in legend]
-    cut = {"x" * 300: f"{'x' * 28}...{'x' * 29}"}
+    cut = {"x" * 300: f"{'x' * 20}…{'x' * 19}"}
     assert shown == [(SHOWN | cut).get(name, name) for name in names]
     words = [text.get_text() for text in routes.texts]
     assert words.count(r"a\nb  (a\nb)") == 1

@@ -110,8 +110,11 @@ def test_a_step_whose_pulls_cancel_does_not_decide_a_run():
     for record in (history[0], history[-1]):
         for head in record["contributions"]["trunk"].values():
             del head["pull"]
+    nothing = {name: {"norm": 0.0, "share": 0.0} for name in "ab"}
+    history += [{"contributions": {"trunk": nothing}}] * 20
     median = hw.reports.mean_contributions(history)
     np.testing.assert_allclose(median.share, [[0.5, 0.5]])
+    assert not hw.reports.mean_contributions(history[-1:]).share.any()
 
 
 def test_means_are_over_the_records_in_which_a_head_moves_the_module():

@@ -37,7 +37,7 @@ def routing(r: Any, ax: Any = None, depth: int | None = None) -> Any:
                 },
             )
         kind = "shared" if len(heads) > 1 else (heads[0] if heads else "not trained")
-        words = f"{_figures.text(module)}  ({_figures.text(kind)})"
+        words = f"{_figures.text(module, 60)}  ({_figures.text(kind)})"
         face = "0.9" if len(heads) != 1 else colours[heads[0]]
         ax.text(
             1.02,
@@ -88,7 +88,7 @@ def contributions(c: Any, ax: Any = None) -> Any:
         ahead += np.maximum(width, 0)
         behind += np.minimum(width, 0)
     ax.axvline(0, color="0.3", lw=0.8)
-    ax.set_yticks(y, [_figures.text(module) for module in c.modules])
+    ax.set_yticks(y, [_figures.text(module, 60) for module in c.modules])
     ax.set_xlabel("share of the update (numbers: gradient norm)")
     ax.set_title("what each head contributes to every module")
     ax.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

@@ -83,14 +83,19 @@ def _mean(values: Iterable[float | None]) -> float:
 
 
 def _share(rows: Sequence[Mapping[str, Any]], names: Sequence[str]) -> np.ndarray:
-    """[H], of the records that are finite."""
+    """[H], of the records that are finite, and in which the module moves."""
+    lines = [[row[name] for name in names] for row in rows]
+    lines = [line for line in lines if any(entry["norm"] != 0 for entry in line)]
 
     def table(key: str) -> np.ndarray:
-        lines = [[row[name].get(key) for name in names] for row in rows]
-        return np.array([line for line in lines if None not in line], np.float64)
+        # A head that moves nothing has no pull in its entry.
+        found = [
+            [e.get(key) if e["norm"] != 0 else 0.0 for e in line] for line in lines
+        ]
+        return np.array([line for line in found if None not in line], np.float64)
 
     pulls = table("pull")
-    if len(pulls):
+    if len(pulls) or not lines:
         parts = pulls.sum(axis=0)
         return parts / parts.sum() if parts.sum() else np.zeros(len(names))
     shares = table("share")

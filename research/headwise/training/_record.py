@@ -109,19 +109,20 @@ def _mean(total: float, count: float) -> float | None:
 def _by_module(c: Any) -> dict[str, Any]:
     """{module: {head: {norm, share, pull, "cosine": {a head after it: cosine}}}}.
 
-    Cosines are of heads that both move the module.
+    Of a head that does not move the module norm and share alone, which are 0.
     """
     modules: dict[str, Any] = {}
     for m, module in enumerate(c.modules):
-        moving = [h for h in range(len(c.names)) if c.norm[m, h] != 0]
-        row: dict[str, Any] = {}
-        for h, name in enumerate(c.names):
-            later = [k for k in moving if k > h] if c.norm[m, h] != 0 else []
-            row[name] = {
+        row: dict[str, Any] = {name: {"norm": 0.0, "share": 0.0} for name in c.names}
+        moving = np.flatnonzero(c.norm[m])
+        for i, h in enumerate(moving):
+            row[c.names[h]] = {
                 "norm": plain(c.norm[m, h]),
                 "share": plain(c.share[m, h]),
                 "pull": None if c.pull is None else plain(c.pull[m, h]),
-                "cosine": {c.names[k]: plain(c.cosine[m, h, k]) for k in later},
+                "cosine": {
+                    c.names[k]: plain(c.cosine[m, h, k]) for k in moving[i + 1 :]
+                },
             }
         modules[module] = row | _pairs(row)
     return modules
@@ -132,5 +133,8 @@ def _pairs(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Deprecated: names may hold a "|".
     """
-    pairs = {f"{a}|{b}": x for a in row for b, x in row[a]["cosine"].items()}
-    return {} if "cosine" in row else {"cosine": pairs}
+    if "cosine" in row:
+        return {}
+    cosines = {name: entry.get("cosine", {}) for name, entry in row.items()}
+    pairs = {f"{a}|{b}": x for a, others in cosines.items() for b, x in others.items()}
+    return {"cosine": pairs}
