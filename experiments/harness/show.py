@@ -71,8 +71,7 @@ def best_weights(spec: Spec, records: Sequence[hw.sweeps.Record]) -> dict[str, f
     metric, more = next(iter(spec.metrics.items()))
     rows = [row for row in hw.reports.summary(records) if row["mean"]]
     if not rows:
-        error = records[0]["error"]
-        raise FloatingPointError(f"no trial came to a finite end (the first: {error})")
+        raise FloatingPointError("every trial of the sweep diverged")
     known = sorted({name for row in rows for name in row["mean"]})
     text.known_names("SPEC.metrics", [metric], known)
     rows = [row for row in rows if metric in row["mean"]]

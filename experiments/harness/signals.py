@@ -53,5 +53,6 @@ def _insist(reader: int, raised: threading.Event) -> None:
     select.select([reader], [], [], PATIENCE)
     if not raised.is_set():
         interrupt = KeyboardInterrupt(signal.Signals(number).name)
-        print(f"\n{line(interrupt)}", file=sys.stderr, flush=True)
+        cursor = "\033[?25h" if sys.stderr.isatty() else ""  # a bar hid it
+        print(f"{cursor}\n{line(interrupt)}", file=sys.stderr, flush=True)
         os._exit(CODE)

@@ -16,10 +16,14 @@ from experiments.harness.spec import Experiment
 def sweep(request: Request, experiment: Experiment, workdir: pathlib.Path) -> None:
     """All trials, then one watched run at the best weights."""
     records = train(request, experiment, workdir)
-    weights = show.best_weights(request.spec, records)
+    if not any(record["finite"] for record in records):
+        error = records[0]["error"]
+        raise FloatingPointError(
+            f"no trial came to a finite end (the first: {error}); --retry tries again"
+        )
     show.show_sweep(request.spec, records, workdir)
     best = request._replace(
-        weights=weights,
+        weights=show.best_weights(request.spec, records),
         seed=request.spec.seeds[0],
         sweep=False,
     )

@@ -113,7 +113,7 @@ def whole(flag: str, number: int | None, least: int) -> int | None:
     return number
 
 
-def folder(flag: str, text: str | None, default: str) -> pathlib.Path:
+def folder(flag: str, text: str | None, default: str = "") -> pathlib.Path:
     """A folder of this machine; `~` is the user's, which shells leave after a `=`."""
     if text is None:
         return pathlib.Path(default)

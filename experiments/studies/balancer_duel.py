@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     chosen = given.methods or list(known)
     text.known_names("--problems", given.problems, duel.PROBLEMS)
     text.known_names("--methods", chosen, known)
-    folder = pathlib.Path(given.workdir)
+    folder = text.folder("--workdir", given.workdir)
     folder.mkdir(parents=True, exist_ok=True)
     results: dict[str, dict[str, list]] = {}
     ways: dict[str, np.ndarray] = {}

@@ -31,6 +31,7 @@ from matplotlib import ticker
 
 import headwise as hw
 from experiments.harness import command
+from experiments.harness import text
 
 Loss = Callable[..., jax.Array]
 
@@ -370,7 +371,7 @@ def main(argv: Sequence[str]) -> None:
         "place": [of_shifted_bar(*item) for item in PLACE.items()],
         "value": [of_error(*item) for item in VALUE.items()],
     }
-    folder = pathlib.Path(given.output)
+    folder = text.folder("--output", given.output)
     folder.mkdir(parents=True, exist_ok=True)
     draw_curves(groups, folder / "loss_curves.png")
     draw_gradients(gradient_maps(MAPS), folder / "loss_gradients.png")

@@ -151,8 +151,8 @@ def test_a_sweep_without_a_finite_trial_or_of_another_train(tmp_path, capsys):
     flags = (f"--experiment={file}", "--smoke", "--sweep", f"--workdir={study}")
     code, _, err = call(capsys, *flags)
     assert code == 1
-    said = "error: no trial came to a finite end (the first: a metric is not finite)\n"
-    assert err == said
+    said = "error: no trial came to a finite end (the first: a metric is not finite)"
+    assert err == f"{said}; --retry tries again\n"
     assert list(study.glob("*.png")) == []
     trials = study / "trials.jsonl"
     trials.write_text(trials.read_text().replace('"source": "', '"source": "0'))
