@@ -282,6 +282,11 @@ def test_faults_that_the_next_trial_would_meet_too_end_the_sweep(error, tmp_path
     assert hw.sweeps.read(tmp_path) == []
 
 
+def test_seeds_may_be_a_generator():
+    records = hw.sweeps.run(train, DESIGN, (s for s in (0, 1)), progress=False)
+    assert [record["seed"] for record in records] == [0, 1] * 3
+
+
 def test_rows_that_are_the_same_are_one_trial(tmp_path):
     calls = []
 

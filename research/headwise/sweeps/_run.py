@@ -99,7 +99,8 @@ def run(
     for name, flag in (("batched", batched), ("progress", progress), ("retry", retry)):
         _checks.boolean(name, flag)
     settings = _records.json_settings(settings or {})
-    rows = [(w, seed) for w in _designs.rows(design) for seed in _seeds(seeds)]
+    seeds = _seeds(seeds)
+    rows = [(w, seed) for w in _designs.rows(design) for seed in seeds]
     order = [
         _records.identity({"weights": w, "seed": seed, "settings": settings})
         for w, seed in rows

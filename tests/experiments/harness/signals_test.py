@@ -19,6 +19,7 @@ signals.catch()
 # Longer than the test, without the GIL: like a compiled program.
 COMPILED = """
 try:
+    print("on", flush=True)
     hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)
 except KeyboardInterrupt as error:  # it had not begun
     print(signals.line(error))
@@ -26,6 +27,7 @@ except KeyboardInterrupt as error:  # it had not begun
 """
 STUCK = """
 try:
+    print("on", flush=True)
     time.sleep(60)
 except KeyboardInterrupt as error:
     print(signals.line(error), flush=True)
@@ -44,7 +46,7 @@ TWICE = [signal.SIGTERM, signal.SIGTERM]
 )
 def test_it_ends_whatever_it_does(code, numbers, ends, said):
     process = subprocess.Popen(
-        [sys.executable, "-c", f"{BEFORE}\nprint('on', flush=True)\n{code}"],
+        [sys.executable, "-c", BEFORE + code],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
