@@ -22,6 +22,7 @@ from collections.abc import Sequence
 import rich.progress
 from absl import flags
 
+import headwise as hw
 from experiments.harness import command
 from experiments.harness.text import UsageError
 from launch import plan
@@ -72,12 +73,13 @@ def main(argv: Sequence[str]) -> int:
         raise UsageError(f"--processes: expected 1 or more, got {given.processes}")
     study = plan.read(given)
     spec, jobs = studies.prepare(study)
-    try:
-        run(studies.to_run(study, jobs), study.folder, given.processes)
-    except KeyboardInterrupt:
-        studies.show_so_far(spec, study, jobs)
-        raise
-    return studies.finish(spec, study, jobs)
+    with hw.training.hold_workdir(study.folder):
+        try:
+            run(studies.to_run(study, jobs), study.folder, given.processes)
+        except KeyboardInterrupt:
+            studies.show_so_far(spec, study, jobs)
+            raise
+        return studies.finish(spec, study, jobs)
 
 
 if __name__ == "__main__":
