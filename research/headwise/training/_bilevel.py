@@ -9,8 +9,10 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from headwise import _trees
 from headwise import balancers
 from headwise import gradients
+from headwise.training import _first_state
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -151,7 +153,7 @@ def init_bilevel_state(
         >>> print(state.step, state.upper.variables)
         0 [0.1 0.1]
     """
-    params = jax.tree.map(jnp.asarray, params)
+    params = jax.tree.map(_trees.strong, params)
     state = BilevelState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -161,4 +163,4 @@ def init_bilevel_state(
         key=jax.random.key(0) if key is None else key,
         names=balancers.Names(names),
     )
-    return jax.tree.map(jnp.copy, state)
+    return _first_state.first_state(state)

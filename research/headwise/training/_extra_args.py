@@ -63,9 +63,25 @@ def update(
     extra: Callable[[], dict[str, Any]],
 ) -> tuple[PyTree, Any]:
     """`optimizer.update`, with the extra arguments for one that takes some."""
+    told = {}
     if isinstance(optimizer, optax.GradientTransformationExtraArgs):
-        return optimizer.update(grads, state, params, **extra())
-    return optimizer.update(grads, state, params)
+        told = extra()
+    return mixing(optimizer, grads, state, params, **told)
+
+
+def mixing(
+    optimizer: optax.GradientTransformation,
+    grads: PyTree,
+    state: Any,
+    params: PyTree,
+    **told: Any,
+) -> tuple[PyTree, Any]:
+    """`optimizer.update`, where dtypes may be promoted.
+
+    Optimisers mix them, which a strict user may have forbidden for his own arrays.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return optimizer.update(grads, state, params, **told)
 
 
 def hold_absent(

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from headwise import _numerics
 from headwise import _products
 from headwise import _trees
 from headwise import balancers
@@ -33,17 +34,18 @@ class Kept(NamedTuple):
     reached: list[_layout.Flags]
     """For each head, the leaves that it moves: its gradient is 0 elsewhere."""
 
-    def gramian(self, over: Sequence[bool]) -> Array:
-        """[H, H] over the flagged leaves."""
+    def gramian(
+        self, over: Sequence[bool], axis_name: str | tuple[str, ...] | None = None
+    ) -> Array:
+        """[H, H] over the flagged leaves, those that are split over an axis too."""
         by_leaf = zip(
             zip(*self.rows, strict=True), zip(*self.reached, strict=True), strict=True
         )
-        return jnp.asarray(
-            sum(
-                _products.products(heads, _owner(flags))
-                for heads, flags in _trees.chosen(list(by_leaf), over)
-            )
-        )
+        parts = [
+            _products.products(heads, _owner(flags))
+            for heads, flags in _trees.chosen(list(by_leaf), over)
+        ]
+        return jnp.asarray(_numerics.total_over_devices(parts, axis_name))
 
     def trees(self, names: Sequence[str], params: PyTree) -> dict[str, PyTree]:
         """{name: gradient like the parameters}."""
@@ -95,7 +97,20 @@ class OneMorePass(NamedTuple):
         return self.backward.weighted(decision.weights, own.weights, own.leaves)
 
 
-HeadGradients = Kept | OneMorePass
+class Later:
+    """The weighted pass comes when all is decided: its total is what is asked of it."""
+
+    def trees(self, names: Sequence[str], params: PyTree) -> None:
+        """There are none."""
+
+    def total(
+        self, decision: balancers.Decision, own: Own | None
+    ) -> tuple[balancers.Decision, Own | None]:
+        """The arguments."""
+        return decision, own
+
+
+HeadGradients = Kept | OneMorePass | Later
 
 
 def _owner(flags: Sequence[bool]) -> list[int] | None:
@@ -108,11 +123,17 @@ def gramian(rows: Sequence[Sequence[Array]]) -> Array:
     return jnp.asarray(sum(map(_products.products, zip(*rows, strict=True))))
 
 
-def crossed(rows: Rows, others: Rows, over: Sequence[bool]) -> Array:
+def crossed(
+    rows: Rows,
+    others: Rows,
+    over: Sequence[bool],
+    axis_name: str | tuple[str, ...] | None = None,
+) -> Array:
     """[H, H] inner products of the gradients of two batches over the flagged leaves."""
     pairs = zip(
         zip(*(_trees.chosen(row, over) for row in rows), strict=True),
         zip(*(_trees.chosen(row, over) for row in others), strict=True),
         strict=True,
     )
-    return jnp.asarray(sum(_products.cross(a, b) for a, b in pairs))
+    parts = [_products.cross(a, b) for a, b in pairs]
+    return jnp.asarray(_numerics.total_over_devices(parts, axis_name))

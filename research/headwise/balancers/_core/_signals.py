@@ -15,7 +15,10 @@ def require(balancer: str, signals: _types.Signals, *fields: str) -> None:
     """Raises ValueError if a signal that the balancer needs is missing."""
     for field in fields:
         if getattr(signals, field) is None:
-            raise ValueError(f"{balancer}: expected signals.{field}, got None")
+            text = f"{balancer}: expected signals.{field}, got None"
+            if field in ("key", "step"):
+                text += f"; hw.balanced_grad(...)(..., {field}=) takes one for it"
+            raise ValueError(text)
 
 
 def check_heads(balancer: str, state: Any, signals: _types.Signals) -> None:
