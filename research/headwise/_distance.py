@@ -48,7 +48,7 @@ def _first_axis(foreground: Array, axis: int, step: Array) -> Array:
     before = lax.cummax(jnp.where(foreground, -n, i), axis=axis)
     after = lax.cummin(jnp.where(foreground, 2 * n, i), axis=axis, reverse=True)
     away = jnp.minimum(i - before, after - i)
-    return jnp.where(away < n, (step * away) ** 2, jnp.inf)
+    return jnp.where(away < n, (step * away.astype(step.dtype)) ** 2, jnp.inf)
 
 
 @functools.partial(jax.jit, static_argnames="axis")

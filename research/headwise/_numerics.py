@@ -12,9 +12,18 @@ from headwise.typing import Array
 from headwise.typing import PyTree
 
 
+def common(*dtypes: Any) -> jnp.dtype:
+    """What they promote to, also where a user has forbidden that it happens by itself.
+
+    That is for his own arrays; ours are cast where it is meant.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return jnp.result_type(*dtypes)
+
+
 def accumulator(*arrays: Array) -> jnp.dtype:
     """The dtype to sum in: at least float32, float64 where an input is float64."""
-    return jnp.result_type(jnp.float32, *(array.dtype for array in arrays))
+    return common(jnp.float32, *(array.dtype for array in arrays))
 
 
 def mean_of(arrays: Sequence[Array]) -> Array:
@@ -71,8 +80,16 @@ def has_sharding_type(array: Array) -> bool:
     Entries cannot be picked then, nor split axes be contracted, without saying where
     the result lies; sums are always possible.
     """
-    mesh = getattr(getattr(jax.typeof(array), "sharding", None), "mesh", None)
-    return mesh is not None and not mesh.empty and bool(mesh.explicit_axes)
+    return _explicit_sharding(jax.typeof(array)) is not None
+
+
+def _explicit_sharding(kind: Any) -> Any:
+    """The sharding that a type says, on a mesh with explicit axes; else None."""
+    sharding = getattr(kind, "sharding", None)
+    mesh = getattr(sharding, "mesh", None)
+    if mesh is None or mesh.empty or not mesh.explicit_axes:
+        return None
+    return sharding
 
 
 def alike(tree: PyTree, *others: PyTree) -> PyTree:
@@ -95,7 +112,9 @@ def varying(array: Array, axes: Set[str]) -> Array:
 
 def full(kind: Any, value: float, dtype: Any = None) -> Array:
     """An array of one number with the shape and type that a type says, or a dtype."""
-    array = jnp.full(kind.shape, value, kind.dtype if dtype is None else dtype)
+    dtype = kind.dtype if dtype is None else dtype
+    sharding = _explicit_sharding(kind)
+    array = jnp.full(kind.shape, value, dtype, out_sharding=sharding)
     return varying(array, varying_axes(kind))
 
 
@@ -103,6 +122,41 @@ def varying_axes(type_of_array: Any) -> frozenset[str]:
     """The axes of a mesh along which a type says that its arrays differ."""
     of_axes = getattr(type_of_array, "manual_axis_type", None)
     return frozenset() if of_axes is None else of_axes.varying
+
+
+def total_over_devices(
+    parts: Sequence[Array], axis_name: str | tuple[str, ...] | None
+) -> Array:
+    """The sum of one number, or array of numbers, for every leaf of the parameters.
+
+    Inside of `jax.shard_map` each device knows its own rows of a leaf that is split
+    over an axis; of a leaf that is whole everywhere it knows all. Types tell which.
+
+    Args:
+        parts: one for every leaf.
+        axis_name: of the mesh; what is split over it is added up. None: nothing is.
+
+    Raises:
+        ValueError: none of the parts is split over the axis, as far as types tell.
+    """
+    if axis_name is None:
+        return sum(parts[1:], parts[0])
+    axes = {axis_name} if isinstance(axis_name, str) else set(axis_name)
+    sums: dict[frozenset[str], Array] = {}
+    for part in parts:
+        over = varying_axes(jax.typeof(part)) & axes
+        sums[over] = sums[over] + part if over in sums else part
+    if not any(sums):
+        raise ValueError(
+            f"axis_name: expected parameters that are split over {axis_name!r}, got "
+            "none whose type says so; types do not tell under jax.pmap and "
+            "shard_map(check_vma=False): add up hw.gramian(grads) there by "
+            "jax.lax.psum"
+        )
+    wholes = [
+        lax.psum(x, tuple(sorted(over))) if over else x for over, x in sums.items()
+    ]
+    return sum(wholes[1:], wholes[0])
 
 
 def safe_power(base: Array, exponent: float | Array) -> Array:

@@ -28,6 +28,7 @@ from typing import overload
 import jax.numpy as jnp
 import numpy as np
 
+from headwise import _numerics
 from headwise import _products
 from headwise.typing import Array
 
@@ -134,8 +135,12 @@ def all_joined(pieces: Mapping[Any, list[Leaf]], variables: Iterable[Any]) -> li
     return [joined(pieces[v]) if v in pieces else Leaf((), []) for v in variables]
 
 
-def gramian(number: int, leaves: Iterable[Leaf]) -> Array:
-    """[H, H] over these leaves."""
+def gramian(
+    number: int,
+    leaves: Iterable[Leaf],
+    axis_name: str | tuple[str, ...] | None = None,
+) -> Array:
+    """[H, H] over these leaves, those that are split over an axis too."""
     grams = []
     for heads, arrays in leaves:
         if heads:
@@ -146,17 +151,25 @@ def gramian(number: int, leaves: Iterable[Leaf]) -> Array:
             grams.append(gram)
     if not grams:
         return jnp.zeros((number, number))
-    return jnp.asarray(sum(grams[1:], grams[0]))
+    return _numerics.total_over_devices(grams, axis_name)
 
 
-def cross(number: int, leaves: Iterable[Leaf], others: Iterable[Leaf]) -> Array:
+def cross(
+    number: int,
+    leaves: Iterable[Leaf],
+    others: Iterable[Leaf],
+    axis_name: str | tuple[str, ...] | None = None,
+) -> Array:
     """[H, H] inner products of the gradients of two batches over these leaves."""
-    total = jnp.zeros((number, number))
+    grams = []
     for (heads, arrays), (more, of_more) in zip(leaves, others, strict=True):
         if heads and more:
             gram = _products.cross(stacked(arrays), stacked(of_more))
-            total = total.astype(gram.dtype).at[np.ix_(heads, more)].add(gram)
-    return total
+            total = jnp.zeros((number, number), gram.dtype)
+            grams.append(total.at[np.ix_(heads, more)].set(gram))
+    if not grams:
+        return jnp.zeros((number, number))
+    return _numerics.total_over_devices(grams, axis_name)
 
 
 def weighted_sum(weights: Array, leaf: Leaf, like: Any) -> Array:

@@ -257,7 +257,9 @@ def test_misuse_is_named():
         hw.balanced_grad(network, halves("losses"))
     balancer = hw.balancers.scheduled({"loss1": 1.0, "loss2": 1.0})
     f = hw.balanced_grad(network, balancer)
-    with pytest.raises(ValueError, match=r"scheduled: expected signals\.step"):
+    with pytest.raises(
+        ValueError, match=r"scheduled: expected signals\.step.* step=\)"
+    ):
         f(ABCD, balancer.init(NAMES), 1.0)
     with pytest.raises(ValueError, match=r"present: .*unknown \['loss3'\]"):
         f(ABCD, balancer.init(NAMES), 1.0, step=0, present={"loss1": 1, "loss3": 1})
@@ -305,5 +307,3 @@ def test_microbatches_in_a_step_and_misuse():
         step(state, x)
     with pytest.raises(ValueError, match=r"microbatches: .*positive.* got 0"):
         hw.balanced_grad(program, balancer, microbatches=0)
-    with pytest.raises(ValueError, match=r"microbatches: .*stateful.* got 2"):
-        make_step(program, optimizer, balancer, stateful=True, microbatches=2)

@@ -74,6 +74,17 @@ class Values:
                 jax.vmap(loss)(*stacks), np.stack(expected), **_draws.SAME
             )
 
+    def test_no_dtype_is_promoted_by_itself(self, name):
+        entry = self.entries[name]
+        shape = _draws.smallest(entry)
+        for dtype in (jnp.float32, jnp.bfloat16):
+            for preds, targets, options in _draws.draws(name, entry, shape, 2, seed=11):
+                if np.issubdtype(targets.dtype, np.floating):
+                    targets = targets.astype(dtype)
+                total = _draws.total(entry, **options)
+                with jax.numpy_dtype_promotion("strict"):
+                    jax.eval_shape(jax.grad(total), preds.astype(dtype), targets)
+
     def test_sharded_batch_equals_one_device(self, name):
         entry = self.entries[name]
         shape = (4, *_draws.smallest(entry)[1:])

@@ -176,8 +176,6 @@ def test_stops_at_the_first_step_that_is_not_finite(tmp_path):
 
 
 def test_misuse_is_named():
-    with pytest.raises(ValueError, match=r"microbatches: .*stateful.* got 2"):
-        make("moml", stateful=True, microbatches=2)
     with pytest.raises(ValueError, match="microbatches: expected a positive int"):
         make("moml", microbatches=0)
     with pytest.raises(ValueError, match="contributions: expected an int >= 0"):

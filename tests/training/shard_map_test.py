@@ -209,22 +209,33 @@ def test_split_parameters(model):
         }
         return jax.lax.pmean(by_objective(full, x), "batch")
 
-    def both(program):
+    def both(program, axis_name=None):
+        """Gradients, and what is made of all rows: gramians and weights."""
+
         def run(params, x):
-            balancer = hw.balancers.equal()
-            total = whole(balancer, program, params, x)[0]
+            total = whole(hw.balancers.equal(), program, params, x)[0]
             grads = hw.head_grads(program)(params, x)[1]
-            return total, grads, hw.gramian(grads)
+            gram = hw.gramian(grads, axis_name)
+            again = hw.head_gramian(program, axis_name=axis_name)(params, x)[1]
+            mgda = hw.balancers.mgda()
+            f = hw.balanced_grad(program, mgda, axis_name=axis_name)
+            common, info, _ = f(params, mgda.init(NAMES), x)
+            return (total, grads, common), (gram, again, info.weights, info.gramian)
 
         return run
 
-    def on_rows(params, x):
-        """The gramian of all rows is the sum of those of every device's."""
-        *gradients, gram = both(gathered)(params, x)
-        return gradients, jax.lax.psum(gram, "batch")
-
-    f = in_shard_map(on_rows, (SPLIT, SPLIT), (SPLIT, WHOLE))
+    f = in_shard_map(both(gathered, "batch"), (SPLIT, SPLIT), (SPLIT, WHOLE))
     assert_same(f(params, x), jax.jit(both(by_objective))(params, x))
+
+
+def test_axes_that_nothing_is_split_over_are_named(model):
+    params, x = model
+    local = hw.head_grads(values_fn)
+    f = in_shard_map(lambda p, x: hw.gramian(local(p, x)[1], "batch"), WHOLE, WHOLE)
+    with pytest.raises(ValueError, match=r"axis_name: .*split over 'batch'.*psum"):
+        jax.eval_shape(f, params, x)
+    with pytest.raises(ValueError, match=r"axis_name: .*'grads', got 'batch'"):
+        hw.balanced_grad(values_fn, hw.balancers.graddrop(), axis_name="batch")
 
 
 def test_objective_forward_and_back(model):

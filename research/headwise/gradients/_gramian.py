@@ -35,19 +35,25 @@ def rows_by_leaf(grads: Mapping[str, PyTree]) -> list[list[Array]]:
     return [[jnp.asarray(g) for g in heads] for heads in zip(*leaves, strict=True)]
 
 
-def gramian(grads: Mapping[str, PyTree]) -> Array:
+def gramian(
+    grads: Mapping[str, PyTree], axis_name: str | tuple[str, ...] | None = None
+) -> Array:
     """Inner products of the head gradients over all parameters.
 
     ``gram[i, j] = <grads[names[i]], grads[names[j]]>``, names in sorted order.
 
     Args:
         grads: {name: pytree}, as `hw.head_grads` returns.
+        axis_name: inside of `jax.shard_map`, of an axis (or several) over which
+            parameters are split (FSDP): products of the rows of all devices are added
+            up. Leaves that are whole on every device count once.
 
     Returns:
         [H, H], symmetric; float32 (also for bfloat16 gradients), float64 if a leaf is.
 
     Raises:
-        ValueError: the gradients differ in structure or shapes.
+        ValueError: the gradients differ in structure or shapes; no leaf is split over
+            `axis_name`, as far as its type tells (`check_vma`).
 
     Example:
         >>> grads = {"y1": {"b": 3.0, "c": 4.0}, "y2": {"b": 2.0, "c": 0.0}}
@@ -55,7 +61,8 @@ def gramian(grads: Mapping[str, PyTree]) -> Array:
         [[25.  6.]
          [ 6.  4.]]
     """
-    return jnp.asarray(sum(_products.products(rows) for rows in rows_by_leaf(grads)))
+    parts = [_products.products(rows) for rows in rows_by_leaf(grads)]
+    return jnp.asarray(_numerics.total_over_devices(parts, axis_name))
 
 
 def cosines(gram: Array) -> Array:

@@ -15,7 +15,12 @@ from headwise.typing import ValuesFn
 
 
 def head_gramian(
-    values_fn: ValuesFn, has_aux: bool = False, *, wrt: Any = None, method: str = "auto"
+    values_fn: ValuesFn,
+    has_aux: bool = False,
+    *,
+    wrt: Any = None,
+    method: str = "auto",
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Callable[..., tuple[Any, Array]]:
     """Transforms `values_fn` into a function that returns values and gramian.
 
@@ -33,6 +38,8 @@ def head_gramian(
         method: "lockstep", "sequential", "batched" (lockstep, with the heads stacked),
             or "auto": batched where `hw.head_grads` is, otherwise whichever of the
             first two needs less memory by the shapes in the program.
+        axis_name: as in `hw.gramian`; the gradients of a device's own rows are kept
+            then.
 
     Returns:
         A function that returns `(values, gram)`, or `((values, aux), gram)`; gram is
@@ -62,6 +69,11 @@ def head_gramian(
         values = _means.together(plain_values, tally)
         if flags is None:
             gram = _gramian.of_rows(backward.feature_rows())
+        elif axis_name is not None:
+            way = "auto" if method == "lockstep" else method
+            rows = [_trees.chosen(row, flags) for row in backward.rows(way, flags)]
+            grads = dict(zip(backward.names, rows, strict=True))
+            gram = _gramian.gramian(grads, axis_name)
         else:
             gram = backward.gramian(flags, method)
         return ((values, aux) if has_aux else values), gram

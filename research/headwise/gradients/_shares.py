@@ -45,7 +45,7 @@ def along_update(
             (h,) = heads
             moving = jnp.any(jnp.stack([moves[i] for i in mine]))
             moving = moving & (gram[h, h] != 0)
-            pull.append(jnp.zeros_like(gram[0]).at[h].set(moving))
+            pull.append(jnp.zeros_like(gram[0]).at[h].set(moving.astype(gram.dtype)))
         else:
             each = [_products.along(rows[i], updates[i], reached[i]) for i in mine]
             pull.append(jnp.asarray(sum(each)))

@@ -19,7 +19,8 @@ def _relative_to_rarest(volume: Array) -> Array:
     known = jnp.where(present, volume, jnp.inf)
     rarest = jnp.min(known, -1, keepdims=True)
     rarest = jnp.where(any_present, rarest, jnp.zeros_like(rarest))
-    return jnp.where(present, rarest / jnp.where(present, volume, 1), any_present)
+    absent = any_present.astype(volume.dtype)
+    return jnp.where(present, rarest / jnp.where(present, volume, 1), absent)
 
 
 @_reduction.values_per("example")

@@ -127,11 +127,11 @@ def _percentile(values: Array, counted: Array, percentile: float | Array) -> Arr
     Without meaning where nothing is counted.
     """
     last = jnp.sum(counted, 1, keepdims=True) - 1
-    rank = jnp.asarray(percentile, values.dtype) / 100 * last
+    rank = jnp.asarray(percentile, values.dtype) / 100 * last.astype(values.dtype)
     k = jnp.floor(rank).astype(last.dtype)
     low = _order_statistic(values, counted, k)
     high = _order_statistic(values, counted, jnp.minimum(k + 1, last))
-    part = rank - k
+    part = rank - k.astype(rank.dtype)
     return ((1 - part) * low + part * high)[:, 0]
 
 

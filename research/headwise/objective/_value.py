@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from headwise import _coupling
 from headwise import _look
 from headwise import _means
+from headwise import _numerics
 from headwise import _reduction
 from headwise import _weights
 from headwise.objective import _gate
@@ -122,7 +123,7 @@ def _shown(name: str, loss: Loss, outputs: PyTree, sample_weights: Array) -> Arr
 
     Weights of positions tell of positions where the loss has a value for each.
     """
-    shown = sample_weights != 0
+    shown = sample_weights.astype(bool)
     examples = jnp.any(shown, tuple(range(1, shown.ndim)))
     for leaf in jax.tree.leaves(outputs):
         _reduction.align(f"sample_weights of head {name!r}", examples, leaf.shape)
@@ -145,5 +146,7 @@ def _weigh_examples(
     weights = _reduction.align(
         f"sample_weights of head {name!r}", sample_weights, entries.shape
     )
-    kept = jnp.where(weights != 0, entries, jnp.zeros_like(entries))
-    return kept * jnp.broadcast_to(weights, entries.shape)
+    kept = jnp.where(weights.astype(bool), entries, jnp.zeros_like(entries))
+    weights = jnp.broadcast_to(weights, entries.shape)
+    dtype = _numerics.common(kept, weights)
+    return kept.astype(dtype) * weights.astype(dtype)

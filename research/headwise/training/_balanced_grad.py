@@ -14,6 +14,7 @@ from headwise.training import _components
 from headwise.training import _decide
 from headwise.training import _default
 from headwise.training import _head_gradients
+from headwise.training import _in_turn
 from headwise.training import _info
 from headwise.training import _layout
 from headwise.training import _look
@@ -34,6 +35,7 @@ def balanced_grad(
     stored: bool | None = None,
     method: str = "auto",
     microbatches: int = 1,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Callable[..., tuple[PyTree, _info.Info, Any]]:
     """Transforms `values_fn` into a function that returns the gradient to apply.
 
@@ -89,8 +91,13 @@ def balanced_grad(
             head gradients, and so the gramian, are those of the whole batch: Σ count *
             mean / Σ count with the counts of `hw.Means`, or means over the parts for
             values in a plain dict, which must be plain means then. Head gradients are
-            kept, a pass a head, whatever the balancer needs; aux is that of the last
-            part.
+            kept, a pass a head. A balancer that needs the values alone takes one
+            weighted pass, after a forward pass through all parts that tells it the
+            values, or with static weights none. aux is that of the last part; every
+            part gets the same other arguments.
+        axis_name: inside of `jax.shard_map`, of an axis (or several) over which
+            parameters are split and gathered where they are used (FSDP): the gramian is
+            that of all devices' rows. Head gradients are kept then.
 
     Returns:
         `f(params, state, *args, key=None, step=None, present=None)` -> (grads, info,
@@ -103,7 +110,8 @@ def balanced_grad(
             of other heads; the balancer lacks a signal (it names it); `microbatches` or
             the balancer's `batches` do not divide the batch, come together or with
             features, or meet a head whose value is no mean over examples (Dice over
-            the batch).
+            the batch); `axis_name` with features, or with a balancer that looks at
+            gradients themselves, whose lengths it cannot add up.
 
     Example:
         >>> def values_fn(p, x):
@@ -124,6 +132,7 @@ def balanced_grad(
         stored=stored,
         method=method,
         microbatches=microbatches,
+        axis_name=axis_name,
     )
 
     def transformed(
@@ -151,8 +160,14 @@ def balanced_grad_and_layout(
     stored: bool | None = None,
     method: str = "auto",
     microbatches: int,
+    stateful: bool = False,
+    axis_name: str | tuple[str, ...] | None = None,
 ) -> Callable[..., tuple[tuple[PyTree, _info.Info, Any], Callable[[], _layout.Layout]]]:
-    """`balanced_grad`, and a call for the layout: one trace of the model knows both."""
+    """`balanced_grad`, and a call for the layout: one trace of the model knows both.
+
+    With `stateful` the arguments are (batch, rest, key), and aux is the next rest:
+    parts of a batch hand it on, and draw by keys of their own.
+    """
     by_default = balancer is None
     balancer = balancers.equal() if balancer is None else balancer
     _checks.choice("private", ["weighted", "own"], private)
@@ -170,14 +185,16 @@ def balanced_grad_and_layout(
             f"balancer: one that wants {balancer.batches} batches goes with neither "
             "microbatches nor wrt='features'"
         )
+    if axis_name is not None and (features or balancer.needs == "grads"):
+        raise ValueError(
+            "axis_name: expected None with wrt='features' or a balancer that needs "
+            f"'grads', got {axis_name!r}"
+        )
     plain = _model.plain(values_fn, has_aux)
-
-    def look_at(params: PyTree, args: tuple) -> _look.Look:
-        if balancer.batches > 1:
-            return _look.several(plain, balancer.batches, params, *args)
-        if microbatches > 1:
-            return _look.accumulated(plain, microbatches, method, params, *args)
-        return _look.whole(plain, params, *args)
+    asked = head_grads or balancer.needs == "grads"
+    alone = balancer.needs == "values" and not asked
+    ways = (balancer.batches, microbatches, method, alone, stateful)
+    look_at = _in_turn.looker(plain, *ways)
 
     def transformed(
         params: PyTree,
@@ -196,36 +213,43 @@ def balanced_grad_and_layout(
 
         @functools.cache
         def layout() -> _layout.Layout:
-            return _layout.make_layout(look.reaches(), wrt, params)
+            made = _layout.make_layout(look.reaches(), wrt, params)
+            return made._replace(axis_name=axis_name)
 
         asked_of = balancer
         if by_default:
             asked_of = _default.default(look.tally.weights, names, state)
         each = _components.apart(asked_of, names, layout, params)
         own = layout().private if private == "own" else None
-        asked = head_grads or balancer.needs == "grads"
 
-        def by_values(look: _look.Whole | _look.Several) -> _decide.Outcome:
-            one_more = _head_gradients.OneMorePass(look.backward)
-            return _decide.by_values(each, signals, state, one_more, own)
+        def by_values(made_of: _head_gradients.HeadGradients) -> _decide.Outcome:
+            return _decide.by_values(each, signals, state, made_of, own)
 
-        def by_gradients() -> _decide.Outcome:
-            kept = asked or look.keeps(False if features else stored)
+        def by_gradients(
+            look: _look.Whole | _look.Several | _look.Accumulated,
+        ) -> _decide.Outcome:
+            kept = asked or bool(axis_name)
+            kept = kept or look.keeps(False if features else stored)
             gram, made_of = look.gradients(layout(), kept, method)
             grads = made_of.trees(names, params)
             return _decide.by_gradients(each, signals, state, gram, made_of, grads, own)
 
-        if isinstance(look, _look.Accumulated) or asked:
-            outcome = by_gradients()
+        if isinstance(look, _in_turn.InTurn):
+            outcome = by_values(_head_gradients.Later())
+            look, total = look.passed(*outcome.total)
+            outcome = outcome._replace(total=total)
+        elif isinstance(look, _look.Accumulated) or asked:
+            outcome = by_gradients(look)
         elif balancer.needs == "values":
-            outcome = by_values(look)
+            outcome = by_values(_head_gradients.OneMorePass(look.backward))
         elif balancer.due is None:
-            outcome = by_gradients()
+            outcome = by_gradients(look)
         else:
+            one_more = _head_gradients.OneMorePass(look.backward)
             outcome = _decide.when_due(
                 balancer.due(state),
-                by_gradients,
-                functools.partial(by_values, look),
+                functools.partial(by_gradients, look),
+                functools.partial(by_values, one_more),
             )
         info = _info.make_info(look, outcome)
         grads = jax.tree.unflatten(jax.tree.structure(params), outcome.total)

@@ -13,6 +13,7 @@ from headwise import _checks
 from headwise import _trees
 from headwise import balancers
 from headwise import gradients
+from headwise.training import _first_state
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -167,7 +168,7 @@ def init_bilevel_state(
     if key is not None:
         _checks.key("key", key)
     _trees.check_floating("params", params)
-    params = jax.tree.map(jnp.asarray, params)
+    params = jax.tree.map(_trees.strong, params)
     state = BilevelState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -177,4 +178,4 @@ def init_bilevel_state(
         key=jax.random.key(0) if key is None else key,
         names=balancers.Names(names),
     )
-    return jax.tree.map(jnp.copy, state)
+    return _first_state.first_state(state)

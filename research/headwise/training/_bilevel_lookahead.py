@@ -9,6 +9,7 @@ import optax
 from jax import lax
 
 from headwise.training import _bilevel_upper
+from headwise.training import _extra_args
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -24,7 +25,7 @@ def lookahead(
     """`moved` and `ahead` of a `BilevelProblem`."""
 
     def move(params: PyTree, grads: PyTree, state: Any) -> tuple[PyTree, Any]:
-        updates, state = inner.update(grads, state, params)
+        updates, state = _extra_args.mixing(inner, grads, state, params)
         return optax.apply_updates(params, updates), state
 
     def moved(params: PyTree, grads: PyTree) -> PyTree:

@@ -1,13 +1,14 @@
 """What a bilevel step reports of its heads, when asked: conflicts and contributions."""
 
 from collections.abc import Callable
+from typing import Any
 
 from headwise import gradients
 from headwise.training import _bilevel
 from headwise.training import _decide
 from headwise.training import _head_gradients
 from headwise.training import _layout
-from headwise.training import _model
+from headwise.training import _sampled
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -17,13 +18,15 @@ Report = tuple[Array | None, gradients.Contributions | None]
 
 
 def reporter(model: ValuesFn, contributions: bool | int) -> Callable[..., Report]:
-    """`report(state, args, backward, weights, updates, here)` of training gradients.
+    """`report(state, args, backward, weights, updates, here, after)` of a step.
+
+    Of the training gradients; `after` is the optimiser's next state.
 
     Args:
         model: `(params, *args) -> (values, aux)`.
         contributions: True, a number of steps, or False, as in `make_bilevel_step`.
     """
-    every = _model.period(contributions)
+    every = _sampled.period(contributions)
     monitor = None
     if every > 1:
         monitor = gradients.monitor(model, every, has_aux=True)
@@ -35,10 +38,12 @@ def reporter(model: ValuesFn, contributions: bool | int) -> Callable[..., Report
         weights: dict[str, Array],
         updates: PyTree,
         here: Array | None,
+        after: Any,
     ) -> Report:
         if monitor is not None:
+            step = _sampled.as_step(every, state.step, state.optimizer, after)
             return None, monitor(
-                state.step, state.params, *args, weights=weights, update=updates
+                step, state.params, *args, weights=weights, update=updates
             )
         if every == 0:
             return None, None

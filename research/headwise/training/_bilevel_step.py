@@ -15,6 +15,7 @@ from headwise import gradients
 from headwise.training import _bilevel
 from headwise.training import _bilevel_lookahead
 from headwise.training import _bilevel_report
+from headwise.training import _extra_args
 from headwise.training import _model
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -73,7 +74,8 @@ def make_bilevel_step(
             their arrays; every pass, those of the inner steps and of validation too,
             goes through the parts one after the other (`lax.scan`), in the memory of
             one, and runs each forward once more. Values are those of the whole batch,
-            as in `hw.balanced_grad`. Not with `stateful`.
+            as in `hw.balanced_grad`; a stateful model goes through the parts as in
+            `make_step`.
         contributions: True: also compute every head's training gradient and put
             `hw.contributions` of the applied update into `info`; a number k: only in
             steps 0, k, 2 k and so on, as in `hw.training.make_step`.
@@ -83,10 +85,10 @@ def make_bilevel_step(
         hypergradient is not finite, the upper variables stay.
 
     Raises:
-        ValueError: `inner_steps` or `microbatches` is not a positive int, or the latter
-            comes with `stateful`. When the step is called: the batch is no pair; the
-            batches differ in their heads, or from the state; `microbatches` does not
-            divide a batch, or the value of a head is no mean over examples.
+        ValueError: `inner_steps` or `microbatches` is not a positive int. When the step
+            is called: the batch is no pair; the batches differ in their heads, or from
+            the state; `microbatches` does not divide a batch, or the value of a head is
+            no mean over examples.
         TypeError: when it is called: the state is of another method.
 
     Example:
@@ -114,7 +116,7 @@ def make_bilevel_step(
     _checks.optimizer("optimizer", optimizer)
     _checks.optimizer("inner_optimizer", inner_optimizer, optional=True)
     _bilevel.check_method(method)
-    model = _model.with_rest(values_fn, stateful, microbatches)
+    model = _model.with_rest(values_fn, stateful)
     model = _model.in_parts(model, microbatches)
     plain = _model.plain(model, True)
     report = _bilevel_report.reporter(model, contributions)
@@ -170,11 +172,13 @@ def make_bilevel_step(
         grads = decision.direction
         if grads is None:
             grads = grad(decision.weights)
-        updates, optimizer_state = optimizer.update(
-            grads, state.optimizer, state.params
+        updates, optimizer_state = _extra_args.mixing(
+            optimizer, grads, state.optimizer, state.params
         )
         weights = dict(zip(names, of_present(decision.weights), strict=True))
-        conflicts, shares = report(state, args, backward, weights, updates, here)
+        conflicts, shares = report(
+            state, args, backward, weights, updates, here, optimizer_state
+        )
         new = _bilevel.BilevelState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -14,6 +14,7 @@ from headwise import _numerics
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _bilevel
+from headwise.training import _extra_args
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -72,7 +73,9 @@ def descended(
     slopes = slopes.astype(upper.variables.dtype)
     finite = jnp.all(jnp.isfinite(slopes))
     safe = jnp.where(finite, slopes, jnp.zeros_like(slopes))
-    updates, state = optimizer.update(safe, upper.optimizer, upper.variables)
+    updates, state = _extra_args.mixing(
+        optimizer, safe, upper.optimizer, upper.variables
+    )
     variables = jnp.asarray(optax.apply_updates(upper.variables, updates))
     moved = upper._replace(variables=variables, optimizer=state)
     return jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, upper)

@@ -23,8 +23,8 @@ from headwise.typing import PyTree
 class Outcome(NamedTuple):
     """What was decided, and what it was decided on."""
 
-    total: list[Array]
-    """The gradient to apply, leaf by leaf."""
+    total: Any
+    """The gradient to apply, leaf by leaf; or what a pass that is to come weighs."""
     weights: Array
     """[H], as the balancer answered."""
     state: Any
@@ -170,7 +170,7 @@ def _decided(
         here = here & ~(broken & (decision.weights == 0))
     apart = None
     if own is not None:
-        apart = _head_gradients.Own(jnp.where(here, jnp.ones(here.shape), 0.0), own)
+        apart = _head_gradients.Own(here.astype(jnp.float32), own)
     total = head_gradients.total(decision, apart)
     return Outcome(total, decision.weights, new, here, broken=broken)
 

@@ -65,14 +65,30 @@ def update(
     extra: Callable[[], dict[str, Any]],
 ) -> tuple[PyTree, Any]:
     """`optimizer.update`, with the extra arguments for one that takes some."""
+    told = {}
+    if isinstance(optimizer, optax.GradientTransformationExtraArgs):
+        told = extra()
     try:
-        if isinstance(optimizer, optax.GradientTransformationExtraArgs):
-            return optimizer.update(grads, state, params, **extra())
-        return optimizer.update(grads, state, params)
+        return mixing(optimizer, grads, state, params, **told)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         # Only now: it traces `init`.
         _trees.check_optimizer_state("state.optimizer", optimizer, state, params)
         raise
+
+
+def mixing(
+    optimizer: optax.GradientTransformation,
+    grads: PyTree,
+    state: Any,
+    params: PyTree,
+    **told: Any,
+) -> tuple[PyTree, Any]:
+    """`optimizer.update`, where dtypes may be promoted.
+
+    Optimisers mix them, which a strict user may have forbidden for his own arrays.
+    """
+    with jax.numpy_dtype_promotion("standard"):
+        return optimizer.update(grads, state, params, **told)
 
 
 def hold_absent(

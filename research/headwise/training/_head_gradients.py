@@ -6,6 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from headwise import _numerics
 from headwise import _products
 from headwise import _rows
 from headwise import _trees
@@ -34,14 +35,16 @@ class Kept(NamedTuple):
     reached: list[_layout.Flags]
     """For each head, the leaves that it moves: its gradient is 0 elsewhere."""
 
-    def gramian(self, over: Sequence[bool]) -> Array:
-        """[H, H] over the flagged leaves."""
+    def gramian(
+        self, over: Sequence[bool], axis_name: str | tuple[str, ...] | None = None
+    ) -> Array:
+        """[H, H] over the flagged leaves, those that are split over an axis too."""
         reached = zip(*self.reached, strict=True)
         leaves = [
             leaf.of(_members(moves)) if sum(moves) == 1 else leaf  # else 0 elsewhere
             for leaf, moves in zip(_rows.by_leaf(self.rows), reached, strict=True)
         ]
-        return _rows.gramian(len(self.rows), _trees.chosen(leaves, over))
+        return _rows.gramian(len(self.rows), _trees.chosen(leaves, over), axis_name)
 
     def trees(self, names: Sequence[str], params: PyTree) -> dict[str, PyTree]:
         """{name: gradient like the parameters}."""
@@ -90,7 +93,20 @@ class OneMorePass(NamedTuple):
         return self.backward.weighted(decision.weights, own.weights, own.leaves)
 
 
-HeadGradients = Kept | OneMorePass
+class Later:
+    """The weighted pass comes when all is decided: its total is what is asked of it."""
+
+    def trees(self, names: Sequence[str], params: PyTree) -> None:
+        """There are none."""
+
+    def total(
+        self, decision: balancers.Decision, own: Own | None
+    ) -> tuple[balancers.Decision, Own | None]:
+        """The arguments."""
+        return decision, own
+
+
+HeadGradients = Kept | OneMorePass | Later
 
 
 def _members(flags: Sequence[bool]) -> list[int]:
@@ -103,15 +119,23 @@ def gramian(rows: Sequence[Sequence[Array]]) -> Array:
     return _rows.gramian(len(rows), _rows.by_leaf(rows))
 
 
-def crossed(rows: Rows, others: Rows, over: Sequence[bool]) -> Array:
+def crossed(
+    rows: Rows,
+    others: Rows,
+    over: Sequence[bool],
+    axis_name: str | tuple[str, ...] | None = None,
+) -> Array:
     """[H, H] inner products of the gradients of two batches over the flagged leaves."""
     if isinstance(rows, _rows.Rows) and isinstance(others, _rows.Rows):
         return _rows.cross(
-            len(rows), *(_trees.chosen(r.leaves, over) for r in (rows, others))
+            len(rows),
+            *(_trees.chosen(r.leaves, over) for r in (rows, others)),
+            axis_name,
         )
     pairs = zip(
         zip(*(_trees.chosen(row, over) for row in rows), strict=True),
         zip(*(_trees.chosen(row, over) for row in others), strict=True),
         strict=True,
     )
-    return jnp.asarray(sum(_products.cross(a, b) for a, b in pairs))
+    parts = [_products.cross(a, b) for a, b in pairs]
+    return jnp.asarray(_numerics.total_over_devices(parts, axis_name))

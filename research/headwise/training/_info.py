@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from headwise import _means
 from headwise.training import _decide
+from headwise.training import _in_turn
 from headwise.training import _look
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -34,7 +35,7 @@ class Info(NamedTuple):
     a gradient that is not finite. None with static weights, which hide nothing."""
 
 
-def make_info(look: _look.Look, outcome: _decide.Outcome) -> Info:
+def make_info(look: _look.Look | _in_turn.InTurn, outcome: _decide.Outcome) -> Info:
     """Of what was seen and what was decided, by name of head."""
     names = tuple(look.values)
     return Info(

@@ -24,6 +24,8 @@ class Layout(NamedTuple):
     """For each head, the leaves that it moves."""
     over: Flags | Literal["features"]
     """The leaves that a gramian is taken over; or the features, which are none."""
+    axis_name: str | tuple[str, ...] | None = None
+    """Axes of a mesh over which leaves are split; None: each device has them whole."""
 
     @property
     def shared(self) -> Flags:

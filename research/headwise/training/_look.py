@@ -2,7 +2,8 @@
 
 Three ways, a class each. All know the `values`, what is told of them (`tally`), `aux`
 and which leaves each head `reaches`, and answer `gradients`: the gramian, and what the
-gradient to apply is made of.
+gradient to apply is made of. Who asks for the values of microbatches alone looks in
+turn (`_in_turn.py`).
 """
 
 from collections.abc import Callable
@@ -54,7 +55,7 @@ class Whole(NamedTuple):
         if isinstance(layout.over, str):
             return _head_gradients.gramian(self.backward.feature_rows()), made_of
         if isinstance(made_of, _head_gradients.Kept):
-            return made_of.gramian(layout.over), made_of
+            return made_of.gramian(layout.over, layout.axis_name), made_of
         return self.backward.gramian(layout.over, method), made_of
 
 
@@ -91,8 +92,8 @@ class Several(NamedTuple):
             others = made_of.rows
         else:
             others = second.rows(method)
-        gram = _head_gradients.crossed(first.rows(method), others, layout.over)
-        return gram, made_of
+        rows, axes = first.rows(method), layout.axis_name
+        return _head_gradients.crossed(rows, others, layout.over, axes), made_of
 
 
 class Accumulated(NamedTuple):
@@ -117,7 +118,7 @@ class Accumulated(NamedTuple):
         """No pass is left to run."""
         assert not isinstance(layout.over, str)
         made_of = _head_gradients.Kept(self.rows, layout.reached)
-        return made_of.gramian(layout.over), made_of
+        return made_of.gramian(layout.over, layout.axis_name), made_of
 
 
 Look = Whole | Several | Accumulated
@@ -138,13 +139,23 @@ def whole(plain: Plain, params: PyTree, *args: Any) -> Whole:
 
 
 def several(
-    plain: Plain, batches: int, params: PyTree, batch: Any, *others: Any
+    plain: Plain,
+    batches: int,
+    params: PyTree,
+    batch: Any,
+    *others: Any,
+    stateful: bool = False,
 ) -> Several:
     """A forward pass of each of so many equal parts; `plain` is traced once."""
     parts = _parts.parted("batches", batches, batch)
-    first, *later = [jax.tree.map(lambda a, i=i: a[i], parts) for i in range(batches)]
-    program = _traced.traced(lambda p, part: plain(p, part, *others), params, first)
-    looks = [whole(program, params, part) for part in (first, *later)]
+    model = of_part(plain, params, parts, others, stateful)
+    looks: list[Whole] = []
+    for i in range(batches):
+        part = jax.tree.map(lambda a, i=i: a[i], parts)
+        if stateful and looks:
+            others = (looks[-1].aux, *others[1:])
+        mine = _parts.others_of(i, others, stateful)
+        looks.append(whole(model, params, part, *mine))
     looks[0].tally.refuse_coupled("batches")
     values, tally = _means.added([(look.values, look.tally) for look in looks])
     backwards = tuple(look.backward for look in looks)
@@ -152,12 +163,18 @@ def several(
 
 
 def accumulated(
-    plain: Plain, parts: int, method: str, params: PyTree, batch: Any, *others: Any
+    plain: Plain,
+    parts: int,
+    method: str,
+    params: PyTree,
+    batch: Any,
+    *others: Any,
+    stateful: bool = False,
 ) -> Accumulated:
     """Values and head gradients, one microbatch after the other in a `lax.scan`."""
     reached: list[_layout.Flags] = []
 
-    def one(params: PyTree, part: Any) -> tuple[dict[str, PyTree], Any]:
+    def one(params: PyTree, part: Any, *others: Any) -> tuple[dict[str, PyTree], Any]:
         look = whole(plain, params, part, *others)
         reached.extend(look.reaches())
         rows = look.backward.rows(method)
@@ -165,6 +182,16 @@ def accumulated(
         return dict(zip(look.values, pairs, strict=True)), (look.aux, look.tally)
 
     batch = _parts.parted("microbatches", parts, batch)
-    pairs, aux, tally = _parts.of_whole("microbatches", one, params, batch)
+    pairs, aux, tally = _parts.of_whole(
+        "microbatches", one, params, batch, *others, stateful=stateful
+    )
     values = {name: value for name, (value, _) in pairs.items()}
     return Accumulated(values, aux, tally, [row for _, row in pairs.values()], reached)
+
+
+def of_part(
+    plain: Plain, params: PyTree, parts: Any, others: tuple, stateful: bool
+) -> _traced.Traced:
+    """What is done with a part."""
+    mine = _parts.others_of(0, others, stateful)
+    return _traced.traced(plain, params, _parts.first(parts), *mine)

@@ -16,15 +16,10 @@ from headwise.typing import ValuesFn
 
 
 def with_rest(
-    values_fn: ValuesFn, stateful: bool, microbatches: int
+    values_fn: ValuesFn, stateful: bool
 ) -> Callable[[PyTree, Any, PyTree, Array], tuple[Any, PyTree]]:
     """`(params, batch, rest, key) -> (values, rest)` of a model of either kind."""
     _checks.boolean("stateful", stateful)
-    microbatches = _checks.positive_int("microbatches", microbatches)
-    if stateful and microbatches != 1:
-        raise ValueError(
-            f"microbatches: expected 1 for a stateful model, got {microbatches}"
-        )
 
     _checks.function("values_fn", values_fn)
     if hasattr(values_fn, "total") and hasattr(values_fn, "values"):
@@ -98,32 +93,32 @@ def plain(values_fn: ValuesFn, has_aux: bool) -> _look.Plain:
 
 
 def in_parts(model: ValuesFn, microbatches: int) -> ValuesFn:
-    """`model(params, batch, *others) -> (values, aux)`, going through parts of a batch.
+    """A model of `with_rest`, going through parts of a batch one after the other.
 
     For passes that are differentiated again, where no pass may be run part by part from
     outside. A part's activations are computed again on the way back
-    (`jax.checkpoint`), so that one part's are alive at a time; aux is that of the last.
+    (`jax.checkpoint`), so that one part's are alive at a time. Parts hand on the rest,
+    and draw by keys of their own.
     """
+    microbatches = _checks.positive_int("microbatches", microbatches)
     if microbatches == 1:
         return model
     of_part = plain(model, True)
 
-    def whole(params: PyTree, batch: Any, *others: Any) -> tuple[Any, Any]:
+    def whole(
+        params: PyTree, batch: Any, rest: PyTree, key: Array
+    ) -> tuple[Any, PyTree]:
         parts = _parts.parted("microbatches", microbatches, batch)
-        values, aux, tally = _parts.of_whole(
+        values, rest, tally = _parts.of_whole(
             "microbatches",
-            lambda params, part: of_part(params, part, *others),
+            of_part,
             params,
             parts,
+            rest,
+            key,
+            stateful=True,
             remat=True,
         )
-        return _means.together(values, tally), aux
+        return _means.together(values, tally), rest
 
     return whole
-
-
-def period(contributions: bool | int) -> int:
-    """How many steps apart contributions are wanted: 1 for True, 0 for never."""
-    if isinstance(contributions, bool):
-        return int(contributions)
-    return _checks.nonnegative_int("contributions", contributions)

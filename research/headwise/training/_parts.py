@@ -13,8 +13,8 @@ from headwise import _traced
 from headwise.typing import Array
 from headwise.typing import PyTree
 
-Part = Callable[[PyTree, Any], tuple[dict[str, PyTree], tuple[Any, _means.Tally]]]
-"""(params, part of the batch) -> ({name: arrays, all means}, (aux, tally))."""
+Part = Callable[..., tuple[dict[str, PyTree], tuple[Any, _means.Tally]]]
+"""(params, part of the batch, *others) -> ({name: arrays, all means}, (aux, tally))."""
 
 
 def parted(argument: str, parts: int, batch: Any) -> Any:
@@ -36,8 +36,89 @@ def parted(argument: str, parts: int, batch: Any) -> Any:
     return jax.tree.map(cut, batch)
 
 
+def first(parts: Any) -> Any:
+    """The first part of the batch."""
+    return jax.tree.map(lambda a: a[0], parts)
+
+
+def number(parts: Any) -> int:
+    """How many parts there are."""
+    return jax.tree.leaves(parts)[0].shape[0]
+
+
+def others_of(part: Array | int, others: tuple, stateful: bool) -> tuple:
+    """What a part is given beside its examples.
+
+    Args:
+        part: which.
+        others: the same for every part; or, of a stateful model, (rest, key): what the
+            part before has left, and a key of which every part gets one of its own.
+        stateful: which of the two.
+    """
+    if not stateful:
+        return others
+    rest, key = others
+    return rest, jax.random.fold_in(key, part)
+
+
+def in_turn(
+    run: Callable[..., tuple[PyTree, PyTree, Any]],
+    total: PyTree,
+    parts: Any,
+    others: tuple,
+    stateful: bool,
+) -> tuple[PyTree, PyTree, Any]:
+    """Goes through the parts one after the other (`lax.scan`).
+
+    Args:
+        run: `(total, part, *others) -> (total, told, aux)`.
+        total: before the first part.
+        parts: arrays whose leading axis counts the parts.
+        others, stateful: as in `others_of`; the rest of a part is its aux.
+
+    Returns:
+        (total, told, aux): what each part told, stacked, and the aux of the last.
+    """
+
+    def one(carry: tuple, numbered: tuple) -> tuple[tuple, tuple]:
+        total, rest = carry
+        i, part = numbered
+        mine = others_of(i, (rest, others[1]), True) if stateful else others
+        total, told, aux = run(total, part, *mine)
+        return ((total, aux), (told, ())) if stateful else ((total, ()), (told, aux))
+
+    start = (total, others[0] if stateful else ())
+    (total, rest), (told, auxes) = lax.scan(
+        one, start, (jnp.arange(number(parts)), parts)
+    )
+    aux = rest if stateful else jax.tree.map(lambda a: a[-1], auxes)
+    return total, told, aux
+
+
+def zeros_of(types: PyTree) -> PyTree:
+    """Where sums begin: at least float32."""
+    return jax.tree.map(lambda x: _numerics.full(x, 0, _numerics.accumulator(x)), types)
+
+
+def add(total: PyTree, more: PyTree) -> PyTree:
+    """Sums with the arrays of one more part."""
+    return jax.tree.map(lambda x, y: x + y.astype(x.dtype), total, more)
+
+
+def mean(total: PyTree, parts: Any, like: PyTree) -> PyTree:
+    """The mean over the parts, with the dtypes that one part's have."""
+    count = number(parts)
+    return jax.tree.map(lambda x, one: (x / count).astype(one.dtype), total, like)
+
+
 def of_whole(
-    argument: str, one: Part, params: PyTree, parts: Any, remat: bool = False
+    argument: str,
+    one: Part,
+    params: PyTree,
+    parts: Any,
+    *others: Any,
+    stateful: bool = False,
+    remat: bool = False,
 ) -> tuple[dict[str, PyTree], Any, _means.Tally]:
     """What each part gives, one after the other, as of the whole batch.
 
@@ -49,6 +130,8 @@ def of_whole(
         one: what is done with a part.
         params: what it is done at.
         parts: of `parted`.
+        *others: further arguments of `one`, as in `others_of`.
+        stateful: as there.
         remat: compute a part's activations again when it is differentiated.
 
     Raises:
@@ -56,55 +139,65 @@ def of_whole(
     """
     like: dict[str, PyTree] = {}
 
-    def sums(params: PyTree, part: Any) -> tuple[tuple[dict, _means.Tally], Any]:
-        trees, (aux, tally) = one(params, part)
+    def sums(
+        params: PyTree, part: Any, *others: Any
+    ) -> tuple[tuple[dict, _means.Tally], Any]:
+        trees, (aux, tally) = one(params, part, *others)
         tally.refuse_coupled(argument)
         like.update(
             jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), trees)
         )
         return (_means.weighed(trees, tally), tally), aux
 
-    first = jax.tree.map(lambda a: a[0], parts)
-    program = _traced.traced(sums, params, first)
+    begin = others_of(0, others, stateful)
+    program = _traced.traced(sums, params, first(parts), *begin)
     run = jax.checkpoint(program) if remat else program
-    (trees, tally), aux = summed(
-        lambda part: run(params, part), program.types[0], parts
-    )
+
+    def more(total: PyTree, part: Any, *others: Any) -> tuple[PyTree, tuple, Any]:
+        pair, aux = run(params, part, *others)
+        return add(total, pair), (), aux
+
+    types = program.types[0]
+    total, _, aux = in_turn(more, zeros_of(types), parts, others, stateful)
+    trees, tally = mean(total, parts, types)
     return _means.divided(trees, tally, like), aux, _totals(tally, parts)
 
 
-def summed(
-    run: Callable[[Any], tuple[PyTree, Any]], types: PyTree, parts: Any
-) -> tuple[PyTree, Any]:
-    """The mean over the parts of what `run` gives first, and its last second result.
+def of_stacked(
+    values: dict[str, Array], tally: _means.Tally, parts: Any
+) -> tuple[dict[str, Array], _means.Tally]:
+    """Values of the whole batch and what is told of them, from [n] of its parts."""
+    one = (_means.weighed(values, tally), tally)
+    total = jax.tree.map(
+        lambda x: jnp.sum(x, axis=0, dtype=_numerics.accumulator(x)), one
+    )
+    means, told = mean(total, parts, one)
+    return _means.divided(means, told, values), _totals(told, parts)
 
-    Sums are at least float32; the means have the types that one part's have.
+
+def shares(names: Any, tally: _means.Tally, parts: Any) -> Array | None:
+    """[n, H] what a part counts in the mean of each head, 1 on average; None: 1 each.
 
     Args:
-        run: a part of the batch to (what is averaged, aux).
-        types: of what is averaged.
-        parts: arrays whose leading axis counts the parts.
+        names: of the heads.
+        tally: of all parts, stacked.
+        parts: of the batch.
     """
+    if not tally.counts:
+        return None
+    count = number(parts)
 
-    def add(total: PyTree, part: Any) -> tuple[PyTree, Any]:
-        more, aux = run(part)
-        return jax.tree.map(jnp.add, total, more), aux
+    def share(name: str) -> Array:
+        if name not in tally.counts:
+            return jnp.ones(count)
+        mine = tally.counts[name]
+        return _numerics.safe_divide(count * mine, jnp.sum(mine), 0.0)
 
-    count = _number(parts)
-    zeros = jax.tree.map(
-        lambda x: _numerics.full(x, 0, _numerics.accumulator(x)), types
-    )
-    total, aux = lax.scan(add, zeros, parts)
-    mean = jax.tree.map(lambda x, like: (x / count).astype(like.dtype), total, types)
-    return mean, jax.tree.map(lambda a: a[-1], aux)
-
-
-def _number(parts: Any) -> int:
-    return jax.tree.leaves(parts)[0].shape[0]
+    return jnp.stack([share(name).astype(jnp.float32) for name in names], axis=1)
 
 
 def _totals(tally: _means.Tally, parts: Any) -> _means.Tally:
     """Of the whole batch, from means over its parts."""
-    counts = {n: c * _number(parts) for n, c in tally.counts.items()}
+    counts = {n: c * number(parts) for n, c in tally.counts.items()}
     present = {n: (x != 0).astype(x.dtype) for n, x in tally.present.items()}
     return _means.Tally(counts, present, weights=tally.weights)

@@ -17,7 +17,9 @@ from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
 from headwise.training import _extra_args
+from headwise.training import _first_state
 from headwise.training import _model
+from headwise.training import _sampled
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -73,7 +75,9 @@ def init_state(
     """The state before the first step. Pure: may be vmapped over keys and weights.
 
     All arrays are copies: no two leaves share a buffer, and a step that is jitted with
-    the state donated deletes none of the caller's.
+    the state donated deletes none of the caller's. Put the parameters on their mesh
+    first: what is made here (counters, weights, the optimiser's state) then lies there
+    too, split like them or whole on each device, and a jitted step compiles once.
 
     Args:
         names: of the heads (`objective.names`).
@@ -102,7 +106,7 @@ def init_state(
     if key is not None:
         _checks.key("key", key)
     _trees.check_floating("params", params)
-    params = jax.tree.map(jnp.asarray, params)
+    params = jax.tree.map(_trees.strong, params)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -112,7 +116,7 @@ def init_state(
         key=jax.random.key(0) if key is None else key,
         names=balancers.Names(names),
     )
-    return jax.tree.map(jnp.copy, state)
+    return _first_state.first_state(state)
 
 
 def make_step(
@@ -145,19 +149,23 @@ def make_step(
         private: "weighted" or "own", as in `hw.balanced_grad`.
         wrt: what a gramian is taken over, as in `hw.balanced_grad`.
         microbatches: parts of a batch that are gone through one after the other, as in
-            `hw.balanced_grad`; not with `stateful`.
+            `hw.balanced_grad`. A stateful model gets the `rest` that the part before
+            returned, and in part i the key `fold_in(key, i)`: BatchNorm normalises by
+            the examples of one part, and its running statistics move once a part. So it
+            does with the parts that a balancer wants (`modo`).
         contributions: True: also compute every head's gradient and put
             `hw.contributions` of the applied update into `info`. The step costs a
             backward pass a head then; the update is the same. A number k: only in
             steps 0, k, 2 k and so on, inside the same program; NaN in the others
-            (`hw.gradients.monitor`).
+            (`hw.gradients.monitor`). Where `optax.MultiSteps` moves nothing in such a
+            step, in the next one that moves: the shares of the last batch in it.
 
     Returns:
         The step. The state's arrays may be donated.
 
     Raises:
-        ValueError: unknown `private`; `microbatches` with `stateful`. When the step is
-            called: `values_fn` has other heads than the state.
+        ValueError: unknown `private`; `microbatches` is no positive int. When the step
+            is called: `values_fn` has other heads than the state.
         TypeError: when it is called: the state is of another balancer.
 
     Example:
@@ -173,8 +181,9 @@ def make_step(
         2.0 16.0 8.0
     """
     _checks.optimizer("optimizer", optimizer)
-    with_rest = _model.with_rest(values_fn, stateful, microbatches)
-    every = _model.period(contributions)
+    with_rest = _model.with_rest(values_fn, stateful)
+    whole = _model.in_parts(with_rest, microbatches)
+    every = _sampled.period(contributions)
     gradient = _balanced_grad.balanced_grad_and_layout(
         with_rest,
         balancer,
@@ -183,10 +192,11 @@ def make_step(
         head_grads=every == 1,
         wrt=wrt,
         microbatches=microbatches,
+        stateful=True,
     )
     monitor = None
     if every > 1:
-        monitor = gradients.monitor(with_rest, every, has_aux=True)
+        monitor = gradients.monitor(whole, every, has_aux=True)
 
     def step(state: TrainState, batch: Any) -> tuple[TrainState, StepInfo]:
         _model.check_state(TrainState, "init_state", state)
@@ -203,7 +213,7 @@ def make_step(
             None,
             state.names,
         )
-        told = _extra_args.told(with_rest, state.params, args, grads, info, layout)
+        told = _extra_args.told(whole, state.params, args, grads, info, layout)
         updates, optimizer_state = _extra_args.update(
             optimizer, grads, state.optimizer, state.params, told
         )
@@ -217,12 +227,15 @@ def make_step(
                 present=_means.tally_of(info.values).here(info.values),
             )
         elif monitor is not None:
+            number = _sampled.as_step(
+                every, state.step, state.optimizer, optimizer_state
+            )
             report = monitor(
-                state.step, state.params, *args, weights=info.weights, update=updates
+                number, state.params, *args, weights=info.weights, update=updates
             )
         params = optax.apply_updates(state.params, updates)
         if balancer is not None and balancer.after is not None:
-            moved, _ = with_rest(params, *args)
+            moved, _ = whole(params, *args)
             here = _means.tally_of(info.values).here(info.values)
             if here is not None:
                 moved = _means.without_absent(moved, here)

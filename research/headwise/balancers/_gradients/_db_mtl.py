@@ -98,7 +98,9 @@ def db_mtl(
         longest = jnp.broadcast_to(jnp.max(lengths), lengths.shape)
         factors = _numerics.safe_divide(longest, lengths, 0.0).astype(jnp.float32)
         # Two products: the factors themselves may leave float32.
-        unit = _rows.scaled(_numerics.safe_divide(jnp.ones(()), lengths, 0.0), averages)
+        unit = _rows.scaled(
+            _numerics.safe_divide(jnp.ones_like(lengths), lengths, 0.0), averages
+        )
         direction = _rows.combined(longest, unit, signals)
         # A zero gradient has no length to bring up; it takes part with any factor.
         factors = jnp.where(present & (lengths == 0), 1.0, factors)

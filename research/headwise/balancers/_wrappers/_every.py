@@ -35,7 +35,10 @@ def every(k: int, balancer: _types.Balancer) -> _types.Balancer:
     static weights. Under `jax.vmap` both branches run.
 
     On CPU, XLA runs a convolution inside a branch many times slower than outside;
-    `hw.nn.matmul_convolution` is free of that.
+    `hw.nn.matmul_convolution` is free of that. A program with both branches also asks
+    for more memory than either: where that crosses 32 MiB, glibc gives it back to the
+    system after every step (a transformer between refreshes: 31 ms in place of 19);
+    docs/head_gradients.md has the settings that keep it.
 
     Args:
         k: a refresh at updates 0, k, 2k and so on.
