@@ -389,5 +389,7 @@ def pmean(values: Mapping[str, Array], axis_name: Any) -> dict[str, Array]:
         n: lax.psum(x, axis_name) if n in counts else lax.pmean(x, axis_name)
         for n, x in weighed(like, tally).items()
     }
-    means: Means = together(divided(sums, whole, like), whole, tally.weights is not None)
+    means: Means = together(
+        divided(sums, whole, like), whole, tally.weights is not None
+    )
     return means.with_weights(tally.weights) if tally.weights else means

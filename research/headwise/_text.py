@@ -47,8 +47,8 @@ def printable(text: Any) -> str:
 
     Example:
         >>> from headwise import _text
-        >>> print(_text.printable("depth\\n\\x1b[2J"))
-        depth\\n\\x1b[2J
+        >>> len(_text.printable("depth" + chr(10)))  # a backslash, and n
+        7
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(text))
 

@@ -99,5 +99,5 @@ def test_the_end_is_an_error_and_forgotten():
     batches = iter([1, 2])
     with pytest.raises(ValueError, match="a batch for step 2, but the iterable has en"):
         chunk(batches, 0, 3)
-    with pytest.raises(TypeError, match="batches: expected a function .*, got int"):
+    with pytest.raises(TypeError, match=r"batches: expected a function .*, got int"):
         chunk(3, 0, 1)

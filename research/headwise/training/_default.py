@@ -23,8 +23,7 @@ def default(
         state: of `equal` or `constant`.
     """
     equal = balancers.equal()
-    of = getattr(getattr(state, "names", None), "of", None)
-    if weights is None or of != "equal":
+    if weights is None or not getattr(state, "by_default", False):
         return equal
     given: dict[str, Any] = dict.fromkeys(names, 1.0) | weights
     moving = any(map(callable, given.values()))
@@ -56,7 +55,7 @@ def overruled(step: Any, state: Any) -> list[str]:
     balancer = getattr(step, "balancer", None)
     if balancer is None or not balancer.static:
         return []
-    holds = getattr(state, "balancer", None)
+    holds: Any = getattr(state, "balancer", None)
     if "weights" not in getattr(type(holds), "settings", ()):
         return []
     made = np.asarray(balancer.init(holds.names).weights)

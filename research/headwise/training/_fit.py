@@ -174,12 +174,13 @@ def fit(
         history = [] if writer is None else list(writer.history)
         saving, done, idle = _due.Budget(), first, False
         stops = _due.stops(first, steps, log_every, validate_every, checkpoint_every)
-        if first == steps and writer is not None and validate is not None:
-            if not any("validation" in r for r in history if r["step"] == steps):
-                _LOG.warning("%s: the end was not validated, which is done now", path)
-                metrics = _validation.validation(validate, state)
-                history.append({"step": steps, "validation": metrics})
-                writer.write(history[-1])
+        validated = [record["step"] for record in history if "validation" in record]
+        forgot = writer is not None and first == steps and steps not in validated
+        if writer is not None and validate is not None and forgot:
+            _LOG.warning("%s: the end was not validated, which is done now", path)
+            metrics = _validation.validation(validate, state)
+            history.append({"step": steps, "validation": metrics})
+            writer.write(history[-1])
         with _progress.progress(label, first, steps, progress) as show:
             for stop in stops:
                 infos: list[_record.Info] = []

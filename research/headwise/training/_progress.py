@@ -63,7 +63,10 @@ def progress(label: str, first: int, steps: int, on: bool) -> Iterator[Show]:
 
 def _numbers(record: Mapping[str, Any]) -> str:
     """The values of the heads and what was validated, in one line."""
-    pairs = [*record.get("values", {}).items(), *_metrics.flat(record.get("validation", {}))]
+    pairs = [
+        *record.get("values", {}).items(),
+        *_metrics.flat(record.get("validation", {})),
+    ]
     return " ".join(
         f"{_text.printable(name)} {math.nan if x is None else x:.3g}"
         for name, x in pairs
