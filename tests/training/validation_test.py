@@ -50,5 +50,5 @@ def test_what_validate_may_not_return_is_named(kind):
     got, error, words = BAD[kind]
     with pytest.raises(error, match=f"^validate: {words}"):
         validated({"m": got})
-    with pytest.raises(TypeError, match="^validate: expected {name: scalar}, got "):
+    with pytest.raises(TypeError, match=r"^validate: expected \{name: scalar\}, "):
         validated(got if kind != "nested" else 0.5)

@@ -23,8 +23,7 @@ def default(
         state: of `equal` or `constant`.
     """
     equal = balancers.equal()
-    of = getattr(getattr(state, "names", None), "of", None)
-    if weights is None or of != "equal":
+    if weights is None or not getattr(state, "by_default", False):
         return equal
     given: dict[str, Any] = dict.fromkeys(names, 1.0) | weights
     moving = any(map(callable, given.values()))
@@ -54,12 +53,17 @@ def overruled(step: Any, state: Any) -> list[str]:
         ValueError: the weights of the step are of other heads.
     """
     balancer = getattr(step, "balancer", None)
-    if balancer is None or not balancer.static:
+    holds: Any = getattr(state, "balancer", None)
+    if balancer is None or not balancer.static or not _has_weights(holds):
         return []
-    holds = getattr(state, "balancer", None)
-    if "weights" not in getattr(type(holds), "settings", ()):
+    made = balancer.init(holds.names)
+    if not _has_weights(made) or np.shape(made.weights) != np.shape(holds.weights):
         return []
-    made = np.asarray(balancer.init(holds.names).weights)
-    rows = zip(holds.names, made, np.asarray(holds.weights), strict=True)
+    rows = zip(holds.names, np.asarray(made.weights), np.asarray(holds.weights))
     lines = [f"{name!r}: {a:.7g} -> {b:.7g}" for name, a, b in rows if a != b]
-    return [] if (made == 1).all() else lines
+    return [] if (np.asarray(made.weights) == 1).all() else lines
+
+
+def _has_weights(state: Any) -> bool:
+    """Whether it is a state of static weights that a user sets."""
+    return "weights" in getattr(type(state), "settings", ())

@@ -43,28 +43,16 @@ def constant(weights: _named.Given = None) -> _types.Balancer:
         [0.5 0.3]
     """
     _named.check("weights", weights, _no_schedule)
-    return static("constant", weights)
-
-
-def static(of: str, weights: _named.Given) -> _types.Balancer:
-    """`constant` or `equal`, whose states serve each other's steps.
-
-    Args:
-        of: which of the two, for its states and errors.
-        weights: {name: scalar}, checked; None means 1 each.
-    """
 
     def init(names: Sequence[str], params: PyTree = None) -> ConstantState:
         del params
-        names = _types.Names(names, of)
+        names = _types.Names(names, "constant")
         return ConstantState(names, _named.row("weights", weights, names, 1.0))
 
     def update(
         signals: _types.Signals, state: ConstantState
     ) -> tuple[_types.Decision, ConstantState]:
-        given = getattr(getattr(state, "names", None), "of", of)
-        of_either = given if given in ("constant", "equal") else of
-        _signals.check_heads(of_either, state, signals)
+        _signals.check_heads("constant", state, signals)
         present = _signals.presence(signals)
         return _types.Decision(_masked.zero_absent(state.weights, present)), state
 
