@@ -305,6 +305,8 @@ def in_range(
 
     An array must be a scalar of real numbers, or any with `axes`.
     """
+    if isinstance(got, np.ndarray) and got.shape == ():
+        got = got[()]
     if isinstance(got, jax.Array | np.ndarray):
         kinds = (jnp.floating, jnp.integer)
         fits = any(jnp.issubdtype(got.dtype, numbers) for numbers in kinds)
@@ -318,7 +320,7 @@ def in_range(
 
 def _in_float32(number: Any) -> float:
     """As a float, with inf where float32 has none so large; NaN for an int of int64."""
-    if isinstance(number, numbers.Integral) and abs(number) > _INT32:
+    if isinstance(number, numbers.Integral) and abs(int(number)) > _INT32:
         return math.nan
     found = float(number)
     return math.copysign(math.inf, found) if abs(found) > _LARGEST else found

@@ -4,6 +4,8 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Bad:
@@ -29,7 +31,7 @@ class Bad:
         return dataclasses.replace(self, others=others)
 
 
-NO_NUMBER = ("1", True, math.nan)
+NO_NUMBER = ("1", True, math.nan, 10**400, np.ones(2), np.array(math.nan))
 POSITIVE = Bad("('heads' or )?a positive number", (0, -1.5, math.inf, *NO_NUMBER))
 POSITIVE_OR_INF = Bad("a positive number", (0, -1.5, *NO_NUMBER))
 NONNEGATIVE = Bad("a number >= 0", (-1e-9, math.inf, *NO_NUMBER))
@@ -40,8 +42,8 @@ AT_LEAST_ONE = Bad("a number >= 1", (0.9, math.inf, *NO_NUMBER))
 NUMBER = Bad("a finite number", (math.inf, *NO_NUMBER))
 LOG_WEIGHT = Bad(r"a number in \[-14\.0, 14\.0\]", (14.1, math.inf, *NO_NUMBER))
 NAN = Bad("a number", NO_NUMBER)
-POSITIVE_INT = Bad("a positive int", (0, -1, 2.5, "2", None, True))
-NONNEGATIVE_INT = Bad("an int >= 0", (-1, 2.5, "2", None, True))
+POSITIVE_INT = Bad("a positive int", (0, -1, 2.5, "2", None, True, 2**31))
+NONNEGATIVE_INT = Bad("an int >= 0", (-1, 2.5, "2", None, True, 2**31))
 BOOLEAN = Bad("True or False", (1, None, "yes"))
 CHOICE = Bad("one of", ("no such", None, 17))
 FUNCTION = Bad("a callable", (None, 3))

@@ -11,8 +11,8 @@ import headwise as hw
 from tests.losses import _draws
 from tests.losses._families import ENTRIES
 
-NOT_POSITIVE = (0.0, -1.0, math.inf, math.nan, "1", None, True)
-NEGATIVE = (-0.5, math.inf, math.nan, "1", True)
+NOT_POSITIVE = (0.0, -1.0, math.inf, math.nan, 1e39, 10**400, "1", None, True)
+NEGATIVE = (-0.5, math.inf, math.nan, 1e39, 10**400, "1", True)
 NO_FRACTION = (-0.1, 1.1, math.nan, "0.5", True)
 NO_FLAG = (1, "yes", None, 0.0)
 NO_CHOICE = ("median", None, 1)

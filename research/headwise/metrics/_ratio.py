@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _checks
+from headwise import _trees
 from headwise.typing import Array
 
 Sums = TypeVar("Sums")
@@ -77,7 +78,7 @@ def add(first: Sums, second: Sums) -> Sums:
         >>> print(seen.value, seen.mean)
         [0.75  nan] 0.75
     """
-    structures = jax.tree.structure(first), jax.tree.structure(second)
+    structures = _trees.structure(first), _trees.structure(second)
     if structures[0] != structures[1]:
         raise ValueError(
             f"second: expected the structure of first, {structures[0]}, got "
