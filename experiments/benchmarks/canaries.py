@@ -103,8 +103,8 @@ def _attention(width: int) -> Callable[[bool], tuple[Callable, tuple]]:
 
 
 def _columns(tiny: bool) -> tuple[Callable, tuple]:
-    """The gramian of the columns of one output of an MLP."""
-    values_fn, params, batch = crowds.mlp(16 if tiny else 64)
+    """The gramian of the columns of one output of a GNN."""
+    values_fn, params, batch = crowds.mlp(12) if tiny else crowds.gnn(32)
     return hw.head_gramian(values_fn), (params, batch)
 
 
@@ -193,7 +193,7 @@ CANARIES = {
     "heads one by one": Canary(_attention(512), {"STACKED_SIZE": 2**62}, "ms"),
     "heads that are alike": Canary(_columns, {"ALIKE_HEADS": 2**62}, "s to compile"),
     "some heads at a time": Canary(
-        _columns, {"heads_at_once": lambda heads, _: 1}, "ms"
+        _columns, {"heads_at_once": lambda heads, _: heads}, "ms"
     ),
     "ordered heads": Canary(
         _mlp(hw.head_grads, width=64, batch=4096), {"after": lambda x, _: x}, "MB"

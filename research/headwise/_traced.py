@@ -1,13 +1,15 @@
-"""Functions traced once and run as often as wanted."""
+"""Functions traced once and run as often as wanted, or for many rows."""
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax import lax
 from jax.extend import core
 
 from headwise import _numerics
+from headwise.typing import Array
 from headwise.typing import PyTree
 
 
@@ -62,3 +64,23 @@ def branches(*programs: Traced) -> list[Callable[..., Any]]:
         return run
 
     return list(map(branch, programs))
+
+
+def mapped(
+    function: Callable[[list[Array]], list[Array]], rows: list[Array], at_once: int
+) -> list[Array]:
+    """The function of every row of some arrays, stacked: so many rows at a time.
+
+    One by one where an operation of it has no rule for stacks (`ragged_dot`).
+    """
+    number = len(rows[0])
+    blocks = -(-number // at_once)
+    size = -(-number // blocks)  # as equal as may be
+    if size == 1:
+        return lax.map(function, rows)
+    try:
+        if blocks == 1:
+            return jax.vmap(function)(rows)
+        return lax.map(function, rows, batch_size=size)
+    except NotImplementedError:
+        return lax.map(function, rows)

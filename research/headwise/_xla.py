@@ -12,8 +12,8 @@ trick                    why                              decided by            
 turned activations       products read them across        turns_activations     -
 stacked heads            few large products, not many     stacks_heads          1.07
 heads one by one         stacks leave the caches          STACKED_SIZE          1.15
-heads that are alike     a copy a head takes minutes      ALIKE_HEADS           -
-some heads at a time     stacks leave the caches          heads_at_once         -
+heads that are alike     a copy a head takes minutes      ALIKE_HEADS           2.5
+some heads at a time     stacks leave the caches          heads_at_once         1.8
 ordered heads            passes run at once, in memory    after                 -
 gradients let go         the same, side by side           hold                  -
 parts at large params    gradients complete early         LARGE_PART            -
@@ -52,7 +52,7 @@ ALIKE_HEADS = 12
 """From so many heads that differ in data alone on, one program runs for all of them; a
 copy a head is faster by what a compiler sees in it, and takes time to compile."""
 
-AT_ONCE_BYTES = 2**22
+AT_ONCE_BYTES = 2**18
 """Heads that are alike go through that program so many at a time that their cotangents
 take no more. (On CPU, where it is about what the caches hold.)"""
 

@@ -37,7 +37,9 @@ def head_gramian(
         wrt: as in `hw.head_grads`: which parameters (None: all), or "features".
         method: "lockstep", "sequential", "batched" (lockstep, with the heads stacked),
             or "auto": batched where `hw.head_grads` is, otherwise whichever of the
-            first two needs less memory by the shapes in the program.
+            first two needs less memory by the shapes in the program. Of many heads that
+            differ in data alone the gradients are kept while they take less than 256
+            MiB or than what the forward pass keeps; one program makes them all.
         axis_name: as in `hw.gramian`; the gradients of a device's own rows are kept
             then.
 

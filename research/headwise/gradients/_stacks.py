@@ -19,7 +19,6 @@ Example:
     [0, 0] [3. 7.]
 """
 
-from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -31,12 +30,14 @@ from jax import lax
 from jax.extend import core
 
 from headwise import _products
+from headwise import _traced
 from headwise import _xla
 from headwise.gradients import _alike
 from headwise.gradients import _blocks
 from headwise.gradients import _equations
 from headwise.gradients import _linear
 from headwise.gradients import _transpose
+from headwise.gradients import _weight_products
 from headwise.gradients._equations import Var
 from headwise.typing import Array
 
@@ -56,6 +57,8 @@ class Stack(NamedTuple):
     """What is known and the same for all heads."""
     data: dict[Var, Array]
     """[heads, ...], what is known and differs."""
+    turned: dict[Var, Array]
+    """By result, the activations of products with parameters (`_weight_products`)."""
 
     @property
     def stacked_nbytes(self) -> int:
@@ -87,7 +90,7 @@ class Stack(NamedTuple):
 
         number = len(self.heads)
         # With the numbers of the heads: there may be nothing in which they differ.
-        return _mapped(one, [*self.data.values(), jnp.arange(number)], at_once)
+        return _traced.mapped(one, [*self.data.values(), jnp.arange(number)], at_once)
 
     def weighted(self, *weights: Array) -> list[dict[Var, Array]]:
         """For each of some weights, Σ weight * cotangent by variable.
@@ -150,6 +153,12 @@ class Stack(NamedTuple):
                     starts = [arrays[v] for v in step.starts]
                     arrays[step.out] = _blocks.cut(arrays[step.operand], starts, step)
                     continue
+                turned = self.turned.get(step.outvars[0])
+                if turned is not None:
+                    x, w = (arrays[v] for v in step.invars)
+                    product = _weight_products.run_turned(x, turned, w, step)
+                    arrays[step.outvars[0]] = product
+                    continue
                 taken = _equations.variables(step.invars)
                 run = _equations.function(taken, step.outvars, [step])
                 results = run(*(arrays[v] for v in taken))
@@ -179,8 +188,9 @@ def stack(linear: _linear.Linear, group: Sequence[_alike.Path]) -> Stack:
         if isinstance(atom, core.Literal):
             numbers = np.stack([np.asarray(other.val) for other in atoms])
             if (numbers != numbers[:1]).any():
-                atom = fresh(atom.aval)
-                data[atom] = jnp.asarray(numbers, np.asarray(atoms[0].val).dtype)
+                kind: Any = atom.aval
+                atom = fresh(kind)
+                data[atom] = jnp.asarray(numbers, kind.dtype)
         elif atom not in linear.known:
             inputs.append(atoms)
         elif all(other is atom for other in atoms):
@@ -211,31 +221,18 @@ def stack(linear: _linear.Linear, group: Sequence[_alike.Path]) -> Stack:
         steps=tuple(steps),
         common=common,
         data=data,
+        turned={
+            step.outvars[0]: _weight_products.turn(linear, step)
+            for step in first.steps
+            if not isinstance(step, _alike.Slice)
+            and _weight_products.is_weight_product(linear, step)
+            and step.invars[0] in common
+        },
     )
 
 
 def _is_literal(atom: Any) -> bool:
     return isinstance(atom, core.Literal)
-
-
-def _mapped(
-    function: Callable[[list[Array]], list[Array]], data: list[Array], at_once: int
-) -> list[Array]:
-    """The function of each row of the data: so many at a time, stacked.
-
-    One by one where an operation of it cannot be stacked.
-    """
-    number = len(data[-1])
-    blocks = -(-number // at_once)
-    size = -(-number // blocks)  # as equal as may be
-    if size == 1:
-        return lax.map(function, data)
-    try:
-        if blocks == 1:
-            return jax.vmap(function)(data)
-        return lax.map(function, data, batch_size=size)
-    except NotImplementedError:  # no rule for a stack (`ragged_dot`)
-        return lax.map(function, data)
 
 
 def _summed(weights: Array, variables: Sequence[Var], stack: Array) -> dict[Var, Array]:

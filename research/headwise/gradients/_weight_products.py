@@ -16,6 +16,7 @@ from typing import Any
 
 from jax import lax
 
+from headwise import _linear_map
 from headwise import _numerics
 from headwise import _xla
 from headwise.gradients import _linear
@@ -62,6 +63,24 @@ def pullback(
         return gradients
 
     return pull
+
+
+def turn(linear: _linear.Linear, eqn: Any) -> Array:
+    """The activations of a weight product, to be held for `run_turned`."""
+    return _turned(linear.known[eqn.invars[0]], eqn)
+
+
+def run_turned(x: Array, turned: Array, w: Array, eqn: Any) -> Array:
+    """A weight product whose transpose takes the turned activations."""
+
+    def forward(known: list[Array], tangents: list[Array]) -> list[Array]:
+        return [eqn.primitive.bind(known[0], tangents[0], **eqn.params)]
+
+    def backward(known: list[Array], cotangents: list[Any]) -> list[Any]:
+        (ct,) = cotangents
+        return [None if ct is None else _gradient(known[1], ct, eqn)]
+
+    return _linear_map.linear_map(forward, backward, [x, turned], [w])[0]
 
 
 def _turned(x: Array, eqn: Any) -> Array:
