@@ -21,10 +21,10 @@ from headwise.training._fit import fit
 from headwise.training._info import Info
 from headwise.training._metrics import read_metrics
 from headwise.training._record import NonFiniteError
-from headwise.training._step import init_state
+from headwise.training._state import init_state
+from headwise.training._state import StepInfo
+from headwise.training._state import TrainState
 from headwise.training._step import make_step
-from headwise.training._step import StepInfo
-from headwise.training._step import TrainState
 from headwise.training._workdir import claim_workdir
 from headwise.training._workdir import hold_workdir
 from headwise.training._workdir import WorkdirError

@@ -26,7 +26,7 @@ from headwise.training import _metrics
 from headwise.training import _progress
 from headwise.training import _record
 from headwise.training import _resume
-from headwise.training import _step
+from headwise.training import _state
 from headwise.training import _validation
 from headwise.training import _window
 from headwise.training import _workdir
@@ -34,7 +34,7 @@ from headwise.training import _workdir
 _LOG = logging.getLogger("headwise")
 _IDLE = "step %d: nothing is trained, all weights and gradients are 0"
 
-StateT = TypeVar("StateT", _step.TrainState, _bilevel.BilevelState)
+StateT = TypeVar("StateT", _state.TrainState, _bilevel.BilevelState)
 
 
 def fit(

@@ -1,9 +1,7 @@
 """One pure training step: gradients, balancer, optimiser."""
 
 from collections.abc import Callable
-from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,111 +10,14 @@ import optax
 from headwise import _checks
 from headwise import _means
 from headwise import _products
-from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _balanced_grad
 from headwise.training import _extra_args
-from headwise.training import _first_state
 from headwise.training import _model
 from headwise.training import _sampled
-from headwise.typing import Array
-from headwise.typing import PyTree
+from headwise.training import _state
 from headwise.typing import ValuesFn
-
-
-class TrainState(NamedTuple):
-    """All that changes in training, and the names: it checkpoints, vmaps and scans."""
-
-    step: Array
-    """int32, number of steps done."""
-    params: PyTree
-    rest: PyTree
-    """Other state of the model (running statistics), () if it has none."""
-    optimizer: Any
-    balancer: Any
-    key: Array
-    """The run's key; step t uses `fold_in(key, t)`."""
-    names: balancers.Names | None = None
-    """Of the heads, static; None: the step takes any."""
-
-
-class StepInfo(NamedTuple):
-    """What one step did."""
-
-    values: dict[str, Array]
-    """Raw value of each head, before the step; `hw.Means` where `values_fn` returns
-    that."""
-    weights: dict[str, Array]
-    """Effective weight of each head."""
-    grad_norm: Array
-    """Norm of the gradient that went into the optimiser."""
-    conflicts: Array | None = None
-    """Number of conflicting pairs of heads, when the gramian was computed, else None;
-    NaN between two refreshes of `balancers.every`."""
-    present: dict[str, Array] | None = None
-    """Bool: whether each head counted in this step."""
-    contributions: gradients.Contributions | None = None
-    """With `contributions`: shares of the update that was applied; NaN in the steps
-    between two samples."""
-    broken: dict[str, Array] | None = None
-    """Bool: whether the head had data, but a value or, where gradients were looked at,
-    a gradient that is not finite. None with static weights, which hide nothing."""
-
-
-def init_state(
-    names: Sequence[str],
-    params: PyTree,
-    optimizer: optax.GradientTransformation,
-    balancer: balancers.Balancer | None = None,
-    rest: PyTree = (),
-    key: Array | None = None,
-) -> TrainState:
-    """The state before the first step. Pure: may be vmapped over keys and weights.
-
-    All arrays are copies: no two leaves share a buffer, and a step that is jitted with
-    the state donated deletes none of the caller's. Put the parameters on their mesh
-    first: what is made here (counters, weights, the optimiser's state) then lies there
-    too, split like them or whole on each device, and a jitted step compiles once.
-
-    Args:
-        names: of the heads (`objective.names`).
-        params: pytree of floating arrays.
-        optimizer: of optax.
-        balancer: of `hw.balancers`, the step's; None means `equal()`.
-        rest: other state of the model, passed through `values_fn`.
-        key: of the run; None means `jax.random.key(0)`.
-
-    Returns:
-        `TrainState`.
-
-    Raises:
-        TypeError, ValueError: params holds a leaf that is not floating, or nothing.
-
-    Example:
-        >>> state = hw.training.init_state(
-        ...     ["a"], {"w": jnp.ones(2)}, optax.sgd(0.1), hw.balancers.equal()
-        ... )
-        >>> print(state.step, state.balancer.weights)
-        0 [1.]
-    """
-    _checks.optimizer("optimizer", optimizer)
-    balancer = balancers.equal() if balancer is None else balancer
-    _checks.balancer("balancer", balancer)
-    if key is not None:
-        _checks.key("key", key)
-    _trees.check_floating("params", params)
-    params = jax.tree.map(_trees.strong, params)
-    state = TrainState(
-        step=jnp.zeros((), jnp.int32),
-        params=params,
-        rest=rest,
-        optimizer=optimizer.init(params),
-        balancer=balancer.init(names, params),
-        key=jax.random.key(0) if key is None else key,
-        names=balancers.Names(names),
-    )
-    return _first_state.first_state(state)
 
 
 def make_step(
@@ -129,7 +30,7 @@ def make_step(
     wrt: Any = None,
     microbatches: int = 1,
     contributions: bool | int = False,
-) -> Callable[[TrainState, Any], tuple[TrainState, StepInfo]]:
+) -> Callable[[_state.TrainState, Any], tuple[_state.TrainState, _state.StepInfo]]:
     """A pure `step(state, batch) -> (state, info)`; jit, vmap or scan it as you like.
 
     Args:
@@ -198,8 +99,10 @@ def make_step(
     if every > 1:
         monitor = gradients.monitor(whole, every, has_aux=True)
 
-    def step(state: TrainState, batch: Any) -> tuple[TrainState, StepInfo]:
-        _model.check_state(TrainState, "init_state", state)
+    def step(
+        state: _state.TrainState, batch: Any
+    ) -> tuple[_state.TrainState, _state.StepInfo]:
+        _model.check_state(_state.TrainState, "init_state", state)
         of_model, of_balancer = jax.random.split(
             jax.random.fold_in(state.key, state.step)
         )
@@ -241,7 +144,7 @@ def make_step(
                 moved = _means.without_absent(moved, here)
             moved = jnp.stack([moved[name] for name in info.values])
             balancer_state = balancer.after(moved, balancer_state)
-        new = TrainState(
+        new = _state.TrainState(
             step=state.step + 1,
             params=params,
             rest=info.aux,
@@ -251,7 +154,7 @@ def make_step(
             names=state.names,
         )
         norm = _products.norm(grads)
-        return new, StepInfo(
+        return new, _state.StepInfo(
             values=info.values,
             weights=info.weights,
             grad_norm=norm,
