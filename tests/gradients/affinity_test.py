@@ -378,7 +378,7 @@ def test_absolute_form_keeps_the_meaning_of_negative_values():
     ("options", "state", "error", "words"),
     [
         ({"method": "exact"}, (), ValueError, ["method", "measured", "'exact'"]),
-        ({"optimizer": 0.1}, (), TypeError, ["optimizer", "optax", "float"]),
+        ({"optimizer": 0.1}, (), TypeError, ["optimizer", "optax", "got 0.1"]),
         ({}, (), ValueError, ["optimizer_state", "optimizer.init(params)", "()"]),
         ({}, jnp.ones(3), ValueError, ["optimizer_state", "PyTreeDef(*)"]),
         ({"shared": {"w": 1}}, None, TypeError, ["shared", "bool", "int"]),
