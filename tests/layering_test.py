@@ -28,6 +28,7 @@ BASE = {
     "_frameworks",
     "_linear_map",
     "_means",
+    "_means_of_parts",
     "_look",
     "_marks",
     "_numerics",

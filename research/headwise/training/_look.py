@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 
 from headwise import _means
+from headwise import _means_of_parts
 from headwise import _traced
 from headwise import _xla
 from headwise import gradients
@@ -157,7 +158,7 @@ def several(
         mine = _parts.others_of(i, others, stateful)
         looks.append(whole(model, params, part, *mine))
     looks[0].tally.refuse_coupled("batches")
-    values, tally = _means.added([(look.values, look.tally) for look in looks])
+    values, tally = _means_of_parts.added([(look.values, look.tally) for look in looks])
     backwards = tuple(look.backward for look in looks)
     return Several(values, looks[-1].aux, tally, backwards)
 

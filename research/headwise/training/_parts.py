@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from headwise import _means
+from headwise import _means_of_parts
 from headwise import _numerics
 from headwise import _traced
 from headwise.typing import Array
@@ -147,7 +148,7 @@ def of_whole(
         like.update(
             jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), trees)
         )
-        return (_means.weighed(trees, tally), tally), aux
+        return (_means_of_parts.weighed(trees, tally), tally), aux
 
     begin = others_of(0, others, stateful)
     program = _traced.traced(sums, params, first(parts), *begin)
@@ -160,19 +161,19 @@ def of_whole(
     types = program.types[0]
     total, _, aux = in_turn(more, zeros_of(types), parts, others, stateful)
     trees, tally = mean(total, parts, types)
-    return _means.divided(trees, tally, like), aux, _totals(tally, parts)
+    return _means_of_parts.divided(trees, tally, like), aux, _totals(tally, parts)
 
 
 def of_stacked(
     values: dict[str, Array], tally: _means.Tally, parts: Any
 ) -> tuple[dict[str, Array], _means.Tally]:
     """Values of the whole batch and what is told of them, from [n] of its parts."""
-    one = (_means.weighed(values, tally), tally)
+    one = (_means_of_parts.weighed(values, tally), tally)
     total = jax.tree.map(
         lambda x: jnp.sum(x, axis=0, dtype=_numerics.accumulator(x)), one
     )
     means, told = mean(total, parts, one)
-    return _means.divided(means, told, values), _totals(told, parts)
+    return _means_of_parts.divided(means, told, values), _totals(told, parts)
 
 
 def shares(names: Any, tally: _means.Tally, parts: Any) -> Array | None:
