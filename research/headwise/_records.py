@@ -172,6 +172,11 @@ def identity(record: Mapping[str, Any]) -> str:
         >>> print(hw.sweeps.identity(trial | {"settings": {"lr": 0.003}}))
         [{"a": 0.1, "b": 1}, 0, {"lr": 0.003}]
     """
+    if not (isinstance(record, Mapping) and {"weights", "seed"} <= record.keys()):
+        raise TypeError(
+            "record: expected a Record, or a dict with weights, seed and perhaps "
+            f"settings, got {_checks.kind(record)}"
+        )
     return canonical([record["weights"], record["seed"], record.get("settings") or {}])
 
 

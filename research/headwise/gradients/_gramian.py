@@ -32,7 +32,10 @@ def rows_by_leaf(grads: Mapping[str, PyTree]) -> list[list[Array]]:
                     f"grads: {name!r} has a leaf of shape {jnp.shape(a)} where "
                     f"{names[0]!r} has {jnp.shape(b)}"
                 )
-    return [[jnp.asarray(g) for g in heads] for heads in zip(*leaves, strict=True)]
+    return [
+        [_checks.array(f"grads[{name!r}]", g) for name, g in zip(names, heads)]
+        for heads in zip(*leaves, strict=True)
+    ]
 
 
 def gramian(

@@ -13,10 +13,19 @@ _BLOCK = 256
 
 
 def _points(argument: str, points: Any) -> np.ndarray:
-    table = np.asarray(points, np.float64)
+    table = _numbers(argument, points)
     if table.ndim != 2:
         raise ValueError(f"{argument}: expected [N, M], got shape {table.shape}")
     return table
+
+
+def _numbers(argument: str, given: Any) -> np.ndarray:
+    try:
+        return np.asarray(given, np.float64)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"{argument}: expected an array of numbers, got {_checks.kind(given)}"
+        ) from error
 
 
 def front(points: Any, higher: Sequence[bool] | bool = False) -> np.ndarray:
@@ -110,9 +119,10 @@ def hypervolume(points: Any, reference: Sequence[float]) -> float:
         3.0
     """
     table = _points("points", points)
-    if len(reference) != table.shape[1]:
+    at = _numbers("reference", reference)
+    if at.shape != table.shape[1:]:
         raise ValueError(
-            f"reference: expected {table.shape[1]} entries, got {len(reference)}"
+            f"reference: expected {table.shape[1]} entries, got shape {at.shape}"
         )
     try:
         import moocore
@@ -120,7 +130,7 @@ def hypervolume(points: Any, reference: Sequence[float]) -> float:
         raise ModuleNotFoundError(
             'hypervolume needs moocore: pip install "headwise[pareto]"'
         ) from error
-    return float(moocore.hypervolume(table, ref=np.asarray(reference, np.float64)))
+    return float(moocore.hypervolume(table, ref=at))
 
 
 def delta_m(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from headwise import gradients
+from headwise.reports import _given
 
 
 def mean_contributions(history: Iterable[Mapping[str, Any]]) -> gradients.Contributions:
@@ -46,6 +47,7 @@ def mean_contributions(history: Iterable[Mapping[str, Any]]) -> gradients.Contri
         >>> print(c.modules, c.share.round(2), c.conflict)    # 3 and 2.0625 of 5.0625
         ('trunk',) [[0.59 0.41]] [-0.25]
     """
+    history = _given.history(history)
     known = [r["contributions"] for r in history if r.get("contributions")]
     if not known:
         raise ValueError("history: expected records with contributions, got none")

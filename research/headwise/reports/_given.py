@@ -36,6 +36,19 @@ def records(given: Iterable[_groups.Record]) -> list[_groups.Record]:
     return every
 
 
+def history(given: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The records of a run as a list; raises where something else came instead."""
+    expected = "history: expected records of `hw.training.fit` or `read_metrics`"
+    listed = isinstance(given, Iterable) and getattr(given, "ndim", 1)
+    if isinstance(given, str | Mapping) or not listed:
+        raise TypeError(f"{expected}, a list; got {_checks.kind(given)}")
+    every = list(given)
+    for i, one in enumerate(every):
+        if not isinstance(one, Mapping):
+            raise TypeError(f"{expected}; history[{i}] is {_checks.kind(one)}")
+    return every
+
+
 def metrics(every: Sequence[_groups.Record], higher: Mapping[str, bool]) -> None:
     """Raises unless there are records, and `higher` has flags for metrics of theirs.
 

@@ -149,6 +149,11 @@ def fit(
     ):
         if name == "log_every" or period is not None:
             _checks.positive_int(name, period)
+    if not hasattr(state, "step"):
+        raise TypeError(
+            "state: expected that of init_state or init_bilevel_state, got "
+            f"{_checks.kind(state)}"
+        )
     step, state = _compiled(step, state)
     report = None if report is None else _compiled(report, state)[0]
     checkpoints = writer = program = None
