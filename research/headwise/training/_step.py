@@ -12,8 +12,8 @@ from headwise import _means
 from headwise import _products
 from headwise import balancers
 from headwise import gradients
-from headwise.training import _balanced_grad
 from headwise.training import _extra_args
+from headwise.training import _gradient_to_apply
 from headwise.training import _model
 from headwise.training import _sampled
 from headwise.training import _state
@@ -85,7 +85,7 @@ def make_step(
     with_rest = _model.with_rest(values_fn, stateful)
     whole = _model.in_parts(with_rest, microbatches)
     every = _sampled.period(contributions)
-    gradient = _balanced_grad.balanced_grad_and_layout(
+    gradient = _gradient_to_apply.gradient_to_apply(
         with_rest,
         balancer,
         private,
