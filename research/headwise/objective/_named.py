@@ -27,7 +27,7 @@ def named(names: Sequence[str], items: Sequence[Any]) -> dict[str, Any]:
         {'y1': 0.5, 'y2': 0.3}
     """
     _checks.head_names("names", names)
-    listed = hasattr(items, "__len__") and getattr(items, "ndim", 1)
+    listed = hasattr(items, "__len__") and getattr(items, "ndim", True)
     if isinstance(items, dict) or not listed:
         raise TypeError(f"items: expected a sequence, got {type(items).__name__}")
     if len(names) != len(items):

@@ -39,7 +39,7 @@ def records(given: Iterable[_groups.Record]) -> list[_groups.Record]:
 def history(given: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The records of a run as a list; raises where something else came instead."""
     expected = "history: expected records of `hw.training.fit` or `read_metrics`"
-    listed = isinstance(given, Iterable) and getattr(given, "ndim", 1)
+    listed = isinstance(given, Iterable) and getattr(given, "ndim", True)
     if isinstance(given, str | Mapping) or not listed:
         raise TypeError(f"{expected}, a list; got {_checks.kind(given)}")
     every = list(given)

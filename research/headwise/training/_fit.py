@@ -187,7 +187,7 @@ def fit(
         stops = _due.stops(first, steps, log_every, validate_every, checkpoint_every)
         if first == steps and writer is not None and validate is not None:
             there = history and history[-1]["step"] == steps
-            end = history.pop() if there else {"step": steps}
+            end: dict[str, Any] = history.pop() if there else {"step": steps}
             if "validation" not in end:
                 _LOG.warning("%s: the end was not validated, which is done now", path)
                 end["validation"] = _validation.validation(validate, state)

@@ -127,11 +127,8 @@ def crossed(
 ) -> Array:
     """[H, H] inner products of the gradients of two batches over the flagged leaves."""
     if isinstance(rows, _rows.Rows) and isinstance(others, _rows.Rows):
-        return _rows.cross(
-            len(rows),
-            *(_trees.chosen(r.leaves, over) for r in (rows, others)),
-            axis_name,
-        )
+        mine, theirs = (_trees.chosen(r.leaves, over) for r in (rows, others))
+        return _rows.cross(len(rows), mine, theirs, axis_name)
     pairs = zip(
         zip(*(_trees.chosen(row, over) for row in rows), strict=True),
         zip(*(_trees.chosen(row, over) for row in others), strict=True),
