@@ -5,6 +5,8 @@ import gc
 import os
 import pathlib
 import platform
+import signal
+import subprocess
 from collections.abc import Iterator
 
 # Compiled programs are kept from run to run and shared by the workers: compiling is
@@ -36,8 +38,25 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
 def pytest_configure() -> None:
-    """Absl flags are read outside `app.run` here (chex, grain)."""
+    """Absl flags are read outside `app.run` here (chex, grain).
+
+    Tests in the background of a shell inherit that SIGINT is ignored, and would hand
+    it on to the commands that they interrupt.
+    """
     flags.FLAGS.mark_as_parsed()
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def commands() -> Iterator[list[subprocess.Popen]]:
+    """The processes that a test starts: killed when it ends, however it ends."""
+    started: list[subprocess.Popen] = []
+    yield started
+    for process in started:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 _MAPS = pathlib.Path("/proc/self/maps")

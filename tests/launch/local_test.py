@@ -92,18 +92,18 @@ def test_a_trial_that_diverges_is_a_result_and_one_that_dies_is_not(tmp_path):
 
 
 @pytest.mark.slow
-def test_interrupts_of_real_commands(tmp_path):
+def test_interrupts_of_real_commands(tmp_path, commands):
     """A run in Python, a sweep inside a compiled program, a study of processes."""
     common = [sys.executable, "-m"]
     flags = ["--experiment=seed_network", "--steps=100000000"]
     grid = ["--weights=loss1=1,loss2=0.1:1:2", f"--folder={tmp_path / 'study'}"]
     main = [*common, "experiments.main", *flags]
-    commands = {
+    lines = {
         "run": [*main, f"--workdir={tmp_path / 'run'}"],
         "sweep": [*main, "--sweep", f"--workdir={tmp_path / 'sweep'}"],
         "study": [*common, "launch.local", *flags, *grid],
     }
-    commands = {
+    started = {
         name: subprocess.Popen(
             words,
             cwd=ROOT,
@@ -113,8 +113,9 @@ def test_interrupts_of_real_commands(tmp_path):
             text=True,
             start_new_session=True,
         )
-        for name, words in commands.items()
+        for name, words in lines.items()
     }
+    commands += started.values()
 
     def begun():
         told = [tmp_path / "run", *(tmp_path / "study/trials").glob("*")]
@@ -125,12 +126,12 @@ def test_interrupts_of_real_commands(tmp_path):
     while not begun() and time.monotonic() < end:
         time.sleep(0.1)
     time.sleep(2)
-    commands["run"].send_signal(signal.SIGTERM)
-    commands["sweep"].send_signal(signal.SIGTERM)
-    commands["study"].send_signal(signal.SIGINT)
+    started["run"].send_signal(signal.SIGTERM)
+    started["sweep"].send_signal(signal.SIGTERM)
+    started["study"].send_signal(signal.SIGINT)
     for name, number in (("run", "TERM"), ("sweep", "TERM"), ("study", "INT")):
-        out, _ = commands[name].communicate(timeout=60)
-        assert commands[name].returncode == 75, out
+        out, _ = started[name].communicate(timeout=60)
+        assert started[name].returncode == 75, out
         line = f"interrupted by SIG{number}: the same command goes on"
         assert line in out.splitlines()
         assert "Traceback" not in out

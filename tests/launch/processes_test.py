@@ -76,10 +76,18 @@ def until(true, seconds=20):
     assert true()
 
 
+def code_of(launcher):
+    """How it ends, which it does in time."""
+    try:
+        return launcher.wait(20)
+    finally:
+        launcher.kill()
+
+
 def interrupt(folder, number):
     launcher = started(folder)
     launcher.send_signal(number)
-    return launcher.wait(20)
+    return code_of(launcher)
 
 
 def from_the_keyboard(folder, times):
@@ -89,20 +97,20 @@ def from_the_keyboard(folder, times):
     os.close(side)
     for _ in range(times):
         os.killpg(launcher.pid, signal.SIGINT)  # what the terminal does
-    code = launcher.wait(20)
+    code = code_of(launcher)
     os.close(main)
     return code
 
 
 def fault(folder):
     (folder / "fault").touch()
-    return started(folder).wait(20)
+    return code_of(started(folder))
 
 
 def no_log(folder):
     """The log of the third cannot be written."""
     (folder / "parent").mkdir()
-    return started(folder).wait(20)
+    return code_of(started(folder))
 
 
 WAYS = {

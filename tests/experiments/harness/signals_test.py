@@ -44,7 +44,7 @@ TWICE = [signal.SIGTERM, signal.SIGTERM]
         (STUCK, TWICE, -signal.SIGTERM, "interrupted by SIGTERM: the same command"),
     ],
 )
-def test_it_ends_whatever_it_does(code, numbers, ends, said):
+def test_it_ends_whatever_it_does(code, numbers, ends, said, commands):
     process = subprocess.Popen(
         [sys.executable, "-c", BEFORE + code],
         cwd=ROOT,
@@ -52,6 +52,7 @@ def test_it_ends_whatever_it_does(code, numbers, ends, said):
         stderr=subprocess.STDOUT,
         text=True,
     )
+    commands.append(process)
     lines = [process.stdout.readline()]
     for number in numbers[:-1]:
         process.send_signal(number)
