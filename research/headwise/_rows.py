@@ -164,13 +164,24 @@ def gramian(
 ) -> Array:
     """[H, H] over these leaves, those that are split over an axis too."""
     grams = []
+    together = axis_name is None and number >= _xla.ALIKE_HEADS
+    parts: list[tuple[np.ndarray, Array]] = []
     for heads, arrays in leaves:
         if heads:
             gram = _products.products(arrays)
             if len(heads) < number:
-                total = jnp.zeros((number, number), gram.dtype)
-                gram = total.at[np.ix_(heads, heads)].set(gram)
+                at = np.ix_(heads, heads)
+                if together:
+                    at_flat = np.ravel_multi_index(at, (number, number))
+                    parts.append((at_flat.ravel(), gram.ravel()))
+                    continue
+                gram = jnp.zeros((number, number), gram.dtype).at[at].set(gram)
             grams.append(gram)
+    if parts:  # one scatter: compilers make a loop of each
+        entries = jnp.concatenate([gram for _, gram in parts])
+        total = jnp.zeros(number * number, entries.dtype)
+        total = total.at[np.concatenate([at for at, _ in parts])].add(entries)
+        grams.append(total.reshape(number, number))
     if not grams:
         return jnp.zeros((number, number))
     return _numerics.total_over_devices(grams, axis_name)
