@@ -58,8 +58,8 @@ AT_ONCE_BYTES = 2**18
 take no more. (On CPU, where it is about what the caches hold.)"""
 
 CUT_TOGETHER = 8
-"""Rows of a stack that one loop writes into arrays of their own. With more, and with
-one, it takes longer to run."""
+"""Rows of a stack that one loop writes into arrays of their own; a loop with more takes
+longer to run than a loop for each."""
 
 LARGE_PART = 8
 """A part of the shared program ends where a parameter is used that has at least this
