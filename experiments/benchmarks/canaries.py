@@ -26,6 +26,7 @@ import headwise as hw
 from experiments.benchmarks import crowds
 from experiments.benchmarks import harness
 from headwise import _numerics
+from headwise import _xla
 
 _TRICKS = flags.DEFINE_list("tricks", None, "Which ones; all by default.")
 _CALLS = flags.DEFINE_integer(
@@ -106,6 +107,11 @@ def _columns(tiny: bool) -> tuple[Callable, tuple]:
     """The gramian of the columns of one output of a GNN."""
     values_fn, params, batch = crowds.mlp(12) if tiny else crowds.gnn(32)
     return hw.head_gramian(values_fn), (params, batch)
+
+
+def _rows(tiny: bool) -> tuple[Callable, tuple]:
+    """A stack of 64 gradients, each an array of its own."""
+    return lambda x: _xla.apart(x * 2), (_normal(64, 8 if tiny else 2**12),)
 
 
 def _gramian(tiny: bool) -> tuple[Callable, tuple]:
@@ -195,6 +201,7 @@ CANARIES = {
     "some heads at a time": Canary(
         _columns, {"heads_at_once": lambda heads, _: heads}, "ms"
     ),
+    "stacks cut by reductions": Canary(_rows, {"apart": list}, "s to compile"),
     "ordered heads": Canary(
         _mlp(hw.head_grads, width=64, batch=4096), {"after": lambda x, _: x}, "MB"
     ),

@@ -19,6 +19,7 @@ Example:
 
 from collections.abc import Collection
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -30,6 +31,7 @@ import numpy as np
 
 from headwise import _numerics
 from headwise import _products
+from headwise import _xla
 from headwise.typing import Array
 
 
@@ -65,7 +67,7 @@ class Rows(Sequence[list[Array]]):
         """
         self._number = number
         self.leaves = list(leaves)
-        self._like = list(like)
+        self.like = list(like)
 
     def __len__(self) -> int:
         return self._number
@@ -84,8 +86,28 @@ class Rows(Sequence[list[Array]]):
             leaf.arrays[leaf.heads.index(heads)]
             if heads in leaf.heads
             else jnp.zeros(x.shape, x.dtype)
-            for leaf, x in zip(self.leaves, self._like, strict=True)
+            for leaf, x in zip(self.leaves, self.like, strict=True)
         ]
+
+    def __iter__(self) -> Iterator[list[Array]]:
+        heads = range(self._number)
+        columns = []
+        for leaf, x in zip(self.leaves, self.like, strict=True):
+            zeros = jnp.zeros(x.shape, x.dtype)
+            rows = dict(zip(leaf.heads, _arrays(leaf), strict=True))
+            columns.append([rows.get(h, zeros) for h in heads])
+        return iter([[column[h] for column in columns] for h in heads])
+
+
+def _arrays(leaf: Leaf) -> Sequence[Array]:
+    """Of its heads, each by itself."""
+    stack = leaf.arrays
+    return _xla.apart(stack) if isinstance(stack, Array) else stack
+
+
+def like(rows: Sequence[list[Array]]) -> Sequence[Any]:
+    """What has the shape and dtype of each leaf."""
+    return rows.like if isinstance(rows, Rows) else rows[0]
 
 
 def by_leaf(rows: Sequence[Sequence[Array]]) -> list[Leaf]:
@@ -142,13 +164,24 @@ def gramian(
 ) -> Array:
     """[H, H] over these leaves, those that are split over an axis too."""
     grams = []
+    together = axis_name is None and number >= _xla.ALIKE_HEADS
+    parts: list[tuple[np.ndarray, Array]] = []
     for heads, arrays in leaves:
         if heads:
             gram = _products.products(arrays)
             if len(heads) < number:
-                total = jnp.zeros((number, number), gram.dtype)
-                gram = total.at[np.ix_(heads, heads)].set(gram)
+                at = np.ix_(heads, heads)
+                if together:
+                    at_flat = np.ravel_multi_index(at, (number, number))
+                    parts.append((at_flat.ravel(), gram.ravel()))
+                    continue
+                gram = jnp.zeros((number, number), gram.dtype).at[at].set(gram)
             grams.append(gram)
+    if parts:  # one scatter: compilers make a loop of each
+        entries = jnp.concatenate([gram for _, gram in parts])
+        total = jnp.zeros(number * number, entries.dtype)
+        total = total.at[np.concatenate([at for at, _ in parts])].add(entries)
+        grams.append(total.reshape(number, number))
     if not grams:
         return jnp.zeros((number, number))
     return _numerics.total_over_devices(grams, axis_name)

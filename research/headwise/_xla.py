@@ -14,6 +14,7 @@ stacked heads            few large products, not many     stacks_heads          
 heads one by one         stacks leave the caches          STACKED_SIZE          1.15
 heads that are alike     a copy a head takes minutes      ALIKE_HEADS           2.5
 some heads at a time     stacks leave the caches          heads_at_once         1.8
+stacks cut by reductions a compiled loop for each slice   apart                 5
 ordered heads            passes run at once, in memory    after                 -
 gradients let go         the same, side by side           hold                  -
 parts at large params    gradients complete early         LARGE_PART            -
@@ -55,6 +56,10 @@ copy a head is faster by what a compiler sees in it, and takes time to compile."
 AT_ONCE_BYTES = 2**18
 """Heads that are alike go through that program so many at a time that their cotangents
 take no more. (On CPU, where it is about what the caches hold.)"""
+
+CUT_TOGETHER = 8
+"""Rows of a stack that one loop writes into arrays of their own; a loop with more takes
+longer to run than a loop for each."""
 
 LARGE_PART = 8
 """A part of the shared program ends where a parameter is used that has at least this
@@ -124,6 +129,43 @@ def heads_at_once(heads: int, nbytes: int) -> int:
     """
     limit = AT_ONCE_BYTES if on_cpu() else KEPT_BYTES
     return max(1, min(heads, limit // max(nbytes, 1)))
+
+
+def apart(stack: Array) -> list[Array]:
+    """The rows of a stack, unchanged.
+
+    Of many rows on CPU by reductions of several operands, row after a zero: a loop that
+    has several results, where every slice would be compiled to a loop of its own.
+    """
+    number = len(stack)
+    floating = stack.dtype in (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
+    typed = _axes(stack) or _numerics.has_sharding_type(stack)
+    few = (
+        number < ALIKE_HEADS or not stack.size or not isinstance(stack, jax.core.Tracer)
+    )
+    if few or typed or not (floating or stack.dtype == bool) or not on_cpu():
+        return list(stack)
+    cuts = [slice(i, i + CUT_TOGETHER) for i in range(0, number, CUT_TOGETHER)]
+    return [row for cut in cuts for row in _rows_together(stack[cut])]
+
+
+@jax.custom_jvp
+def _rows_together(stack: Array) -> tuple[Array, ...]:
+    """The rows of a stack in one loop."""
+    zero = lax.full((), False if stack.dtype == bool else -0.0, stack.dtype)
+    lengthen = [(0, 1, 0)] + [(0, 0, 0)] * (stack.ndim - 1)
+    rows = [lax.pad(stack[i : i + 1], zero, lengthen) for i in range(len(stack))]
+    add = lax.bitwise_or if stack.dtype == bool else lax.add
+
+    def added(*sides: tuple[Array, ...]) -> tuple[Array, ...]:
+        return tuple(map(add, *sides))
+
+    return tuple(lax.reduce(tuple(rows), (zero,) * len(rows), added, (0,)))
+
+
+@_rows_together.defjvp
+def _rows_together_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    return _rows_together(*primals), tuple(tangents[0])
 
 
 def loops_over_convolutions() -> bool:

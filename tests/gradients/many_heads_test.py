@@ -313,3 +313,52 @@ def test_operations_without_a_rule_for_stacks(heads):
     for grads in mine:
         assert_close(grads, expected, 2e-6)
     np.testing.assert_allclose(gram, _programs.gramian(expected), rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_a_stack_apart():
+    """Bit for bit, -0 and NaN too; under `vmap` and differentiated."""
+    stack = np.random.default_rng(0).normal(size=(HEADS, 3)).astype(np.float32)
+    stack[2], stack[5, 1] = -0.0, np.nan
+
+    def squares(x):
+        return sum(jnp.sum(row**2) for row in _xla.apart(x))
+
+    def all_of(x):
+        mapped = jax.vmap(lambda y: jnp.stack(_xla.apart(y)), 1, 1)(x)
+        scalars = _xla.apart(x[:, 0] > 0)
+        return _xla.apart(x), mapped, scalars, jax.grad(squares)(x)
+
+    rows, mapped, scalars, slope = jax.device_get(jax.jit(all_of)(stack))
+    for found in (rows, mapped, _xla.apart(jnp.asarray(stack))):
+        assert np.stack(found).tobytes() == stack.tobytes()
+    assert scalars == list(stack[:, 0] > 0)
+    np.testing.assert_array_equal(slope, 2 * stack)
+    made = str(jax.make_jaxpr(_xla.apart)(stack))
+    assert made.count("= reduce[") == -(-HEADS // _xla.CUT_TOGETHER)
+
+
+def test_components_of_many_heads():
+    """A network of its own is a problem of its own: the weights of either alone."""
+    params, data = make(np.float32)
+    both = {"actor": params, "critic": jax.tree.map(lambda x: x[..., ::-1], params)}
+
+    def program(p, d):
+        actor = {f"a{n}": v for n, v in columns(p["actor"], d).items()}
+        return actor | {f"c{n}": v for n, v in columns(p["critic"], d).items()}
+
+    balancer = hw.balancers.upgrad()
+
+    def all_of(p, d):
+        names = sorted(jax.eval_shape(program, p, d))
+        balanced = hw.balanced_grad(program, balancer)
+        _, info, state = balanced(p, balancer.init(names), d)
+        alone = {}
+        for kind in ("actor", "critic"):
+            state_of = balancer.init(NAMES)
+            weights = hw.balanced_grad(columns, balancer)(p[kind], state_of, d)[1]
+            alone |= {kind[0] + n: w for n, w in weights.weights.items()}
+        return info.weights, alone, state.weights
+
+    weights, alone, kept = jax.device_get(_programs.quickly(all_of, both, data))
+    assert_close(weights, alone, 1e-5)
+    np.testing.assert_array_equal(kept, [weights[n] for n in sorted(weights)])

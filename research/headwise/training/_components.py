@@ -23,9 +23,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
+from headwise import _numerics
 from headwise import _products
 from headwise import _trees
+from headwise import _xla
 from headwise import balancers
 from headwise.training import _layout
 from headwise.typing import Array
@@ -87,10 +90,12 @@ def apart(
         signals: balancers.Signals, state: Any
     ) -> tuple[balancers.Decision, Any]:
         here = balancers.presence(signals)
-        answers = []
-        for asked in map(jnp.asarray, masks):
+
+        def answer(asked: Array) -> tuple[balancers.Decision, Any]:
             shown = signals._replace(present=here & asked, asked=asked)
-            answers.append(balancer.update(shown, state))
+            return balancer.update(shown, state)
+
+        answers = _answers(answer, masks, signals)
         decisions = [decision for decision, _ in answers]
         states = [new for _, new in answers]
         alone = 1.0 if balancer.alone is None else balancer.alone(state)
@@ -106,6 +111,19 @@ def apart(
         return balancers.Decision(weights, direction), new
 
     return balancer._replace(update=update)
+
+
+def _answers(
+    answer: Callable[[Array], tuple[balancers.Decision, Any]],
+    masks: Sequence[np.ndarray],
+    signals: balancers.Signals,
+) -> list[tuple[balancers.Decision, Any]]:
+    """About each group. With many heads one program answers in turn."""
+    typed = _numerics.has_sharding_type(signals.values)
+    if len(masks) < 2 or len(masks[0]) < _xla.ALIKE_HEADS or typed:
+        return [answer(jnp.asarray(asked)) for asked in masks]
+    stacked = lax.map(answer, jnp.asarray(np.stack(masks)))
+    return [jax.tree.map(lambda x, i=i: x[i], stacked) for i in range(len(masks))]
 
 
 def _told(names: Sequence[str], groups: Sequence[Group]) -> str:

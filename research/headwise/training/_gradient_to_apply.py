@@ -110,7 +110,8 @@ def gradient_to_apply(
             kept = asked or bool(axis_name)
             kept = kept or look.keeps(False if features else stored)
             gram, made_of = look.gradients(layout(), kept, method)
-            grads = made_of.trees(names, params)
+            # A step has no use for those that nobody asked for.
+            grads = None if stateful and not asked else made_of.trees(names, params)
             return _decide.by_gradients(each, signals, state, gram, made_of, grads, own)
 
         if isinstance(look, _in_turn.InTurn):

@@ -4,6 +4,7 @@ from typing import Any
 from typing import NamedTuple
 
 from headwise import _means
+from headwise import _xla
 from headwise.training import _decide
 from headwise.training import _in_turn
 from headwise.training import _look
@@ -38,15 +39,17 @@ class Info(NamedTuple):
 def make_info(look: _look.Look | _in_turn.InTurn, outcome: _decide.Outcome) -> Info:
     """Of what was seen and what was decided, by name of head."""
     names = tuple(look.values)
+
+    def by_name(row: Array) -> dict[str, Array]:
+        return dict(zip(names, _xla.apart(row), strict=True))
+
     return Info(
         values=_means.together(look.values, look.tally),
-        weights=dict(zip(names, outcome.weights, strict=True)),
+        weights=by_name(outcome.weights),
         gramian=outcome.gramian,
         conflicts=outcome.conflicts,
         grads=outcome.grads,
         aux=look.aux,
-        present=dict(zip(names, outcome.present, strict=True)),
-        broken=None
-        if outcome.broken is None
-        else dict(zip(names, outcome.broken, strict=True)),
+        present=by_name(outcome.present),
+        broken=None if outcome.broken is None else by_name(outcome.broken),
     )
