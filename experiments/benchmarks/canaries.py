@@ -26,7 +26,6 @@ import headwise as hw
 from experiments.benchmarks import crowds
 from experiments.benchmarks import harness
 from headwise import _numerics
-from headwise import _xla
 
 _TRICKS = flags.DEFINE_list("tricks", None, "Which ones; all by default.")
 _CALLS = flags.DEFINE_integer(
@@ -110,8 +109,9 @@ def _columns(tiny: bool) -> tuple[Callable, tuple]:
 
 
 def _rows(tiny: bool) -> tuple[Callable, tuple]:
-    """A stack of 64 gradients, each an array of its own."""
-    return lambda x: _xla.apart(x * 2), (_normal(64, 8 if tiny else 2**12),)
+    """The head gradients of the columns of one output, each an array of its own."""
+    values_fn, params, batch = crowds.mlp(12 if tiny else 48)
+    return hw.head_grads(values_fn), (params, batch)
 
 
 def _gramian(tiny: bool) -> tuple[Callable, tuple]:

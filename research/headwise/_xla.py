@@ -14,7 +14,7 @@ stacked heads            few large products, not many     stacks_heads          
 heads one by one         stacks leave the caches          STACKED_SIZE          1.15
 heads that are alike     a copy a head takes minutes      ALIKE_HEADS           2.5
 some heads at a time     stacks leave the caches          heads_at_once         1.8
-stacks cut by reductions a compiled loop for each slice   apart                 5
+stacks cut by reductions a compiled loop for each slice   apart                 1.9
 ordered heads            passes run at once, in memory    after                 -
 gradients let go         the same, side by side           hold                  -
 parts at large params    gradients complete early         LARGE_PART            -
