@@ -258,7 +258,7 @@ def test_misuse_is_named():
     balancer = hw.balancers.scheduled({"loss1": 1.0, "loss2": 1.0})
     f = hw.balanced_grad(network, balancer)
     with pytest.raises(
-        ValueError, match=r"scheduled: expected signals\.step.* step=\)"
+        ValueError, match=r"scheduled: expected signals\.step.* takes step="
     ):
         f(ABCD, balancer.init(NAMES), 1.0)
     with pytest.raises(ValueError, match=r"present: .*unknown \['loss3'\]"):
