@@ -3,31 +3,33 @@
 None of them changes what is computed. Each has a canary in
 `experiments/benchmarks/canaries.py`, which runs it with and without and fails when it
 no longer helps; then it goes. All were seen with jax 0.10.2 on CPU (x86, two cores).
-The gain is what was measured when a trick came in, time without over time with it; a
-dash where no figure was kept, which a run of the canaries has to fill.
+The gain is what a program costs without over what it costs with the trick: when it came
+in, or by the canaries alone on an Intel Xeon on 2026-11-28. It depends on the machine
+(turned activations: up to 2 on an AMD EPYC). What shows no gain is a candidate to go;
+elimination stays, for safety.
 
 ======================== ================================ ===================== ====
 trick                    why                              decided by            gain
 ======================== ================================ ===================== ====
-turned activations       products read them across        turns_activations     -
+turned activations       products read them across        turns_activations     1.04
 stacked heads            few large products, not many     stacks_heads          1.07
 heads one by one         stacks leave the caches          STACKED_SIZE          1.15
 heads that are alike     a copy a head takes minutes      ALIKE_HEADS           2.5
 some heads at a time     stacks leave the caches          heads_at_once         1.8
 stacks cut by reductions a compiled loop for each slice   apart                 1.9
-ordered heads            passes run at once, in memory    after                 -
-gradients let go         the same, side by side           hold                  -
-parts at large params    gradients complete early         LARGE_PART            -
-long arrays pair by pair stacking copies them             PAIRWISE_SIZE         -
-sums in one loop         terms are stored before          TOGETHER_ROWS         -
-bits of a flag           2^H copies of a loop             `zero_where`          -
-kept gradients           a pass less                      KEPT_BYTES            -
-exponentials kept        computed anew in every use       keeps_arrays          -
+ordered heads            passes run at once, in memory    after                 1.6
+gradients let go         the same, side by side           hold                  1.04
+parts at large params    gradients complete early         LARGE_PART            1.0
+long arrays pair by pair stacking copies them             PAIRWISE_SIZE         6.2
+sums in one loop         terms are stored before          TOGETHER_ROWS         1.6
+bits of a flag           2^H copies of a loop             `zero_where`          0.9
+kept gradients           a pass less                      KEPT_BYTES            1.0
+exponentials kept        computed anew in every use       keeps_arrays          1.0
 sums as products         sums with factors are slow       sums_by_products      50
-channels written out     short inner loops                WRITTEN_OUT           -
+channels written out     short inner loops                WRITTEN_OUT           2.6
 convolution as products  3-D and in loops it is slow      convolves_by_products 3
-neighbours in a row      narrow products are slow         CONVOLUTION_BLOCK     -
-elimination              LAPACK calls wait in threads     SWEPT_HEADS           -
+neighbours in a row      narrow products are slow         CONVOLUTION_BLOCK     1.5
+elimination              LAPACK calls wait in threads     SWEPT_HEADS           0.8
 ======================== ================================ ===================== ====
 
 What is here is read when a program is traced, as `_xla.NAME`. The code of a trick is
