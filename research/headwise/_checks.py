@@ -131,6 +131,16 @@ def array(argument: str, got: Any) -> jax.Array:
     return found
 
 
+def doubles(argument: str, got: Any) -> np.ndarray:
+    """`got` as float64 on the host; raises TypeError if it is no array of numbers."""
+    try:
+        return np.array(got, np.float64)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise TypeError(
+            f"{argument}: expected an array of numbers, got {kind(got)}"
+        ) from error
+
+
 def key(argument: str, got: Any) -> None:
     """Raises TypeError unless `got` is a key of `jax.random`, of either kind."""
     dtype = getattr(got, "dtype", None)

@@ -123,7 +123,7 @@ def _checked_affinity(affinity: Any, heads: tuple[str, ...]) -> np.ndarray:
             f"names: expected at most {_MOST_HEADS} heads for the exact search, got "
             f"{number}; group the heads in parts, or drop some"
         )
-    matrix = np.array(_checks.array("affinity", affinity), np.float64)
+    matrix = _checks.doubles("affinity", affinity)
     if matrix.shape != (number, number):
         raise ValueError(
             f"affinity: expected [{number}, {number}] for the heads "

@@ -13,19 +13,10 @@ _BLOCK = 256
 
 
 def _points(argument: str, points: Any) -> np.ndarray:
-    table = _numbers(argument, points)
+    table = _checks.doubles(argument, points)
     if table.ndim != 2:
         raise ValueError(f"{argument}: expected [N, M], got shape {table.shape}")
     return table
-
-
-def _numbers(argument: str, given: Any) -> np.ndarray:
-    try:
-        return np.asarray(given, np.float64)
-    except (OverflowError, TypeError, ValueError) as error:
-        raise TypeError(
-            f"{argument}: expected an array of numbers, got {_checks.kind(given)}"
-        ) from error
 
 
 def front(points: Any, higher: Sequence[bool] | bool = False) -> np.ndarray:
@@ -119,7 +110,7 @@ def hypervolume(points: Any, reference: Sequence[float]) -> float:
         3.0
     """
     table = _points("points", points)
-    at = _numbers("reference", reference)
+    at = _checks.doubles("reference", reference)
     if at.shape != table.shape[1:]:
         raise ValueError(
             f"reference: expected {table.shape[1]} entries, got shape {at.shape}"
