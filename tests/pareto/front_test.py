@@ -127,7 +127,7 @@ def test_hypervolume_against_counting_cells():
 
 
 def test_hypervolume_names_a_wrong_reference():
-    with pytest.raises(ValueError, match="reference: expected 2 entries, got shape \(3,\)"):
+    with pytest.raises(ValueError, match="reference: expected 2 entries, got shape"):
         hw.pareto.hypervolume([[1, 2]], [3, 3, 3])
 
 
