@@ -40,8 +40,9 @@ def test_there_are_enough_of_them():
 
 
 @pytest.mark.parametrize("names", [HEADS[i : i + 4] for i in range(0, len(HEADS), 4)])
-def test_tables(names):
+def test_tables(names, monkeypatch):
     """Four heads have a column each; each is a module, too."""
+    monkeypatch.setenv("COLUMNS", "100")
     keys = dict.fromkeys(names, True)
     r = hw.gradients.Routing({n: keys | {m: m == n for m in names} for n in names})
     assert list(r.by_module().values()) == [(name,) for name in sorted(names)]

@@ -169,8 +169,9 @@ class TestParametersOfOneModuleWithDifferentHeads:
         np.testing.assert_allclose(shares, [1 / 13, 12 / 13], rtol=1e-5)
 
 
-def test_a_hundred_decoders_fit_a_screen():
+def test_a_hundred_decoders_fit_a_screen(monkeypatch):
     """Rows of a single head give way, and are counted; the data are complete."""
+    monkeypatch.setenv("COLUMNS", "100")
     names = [f"y{i:03}" for i in range(128)]
 
     def reaches(i):
