@@ -63,10 +63,11 @@ def trimmed_mean(trim: int | str = 1) -> _types.Balancer:
         Yin et al., "Byzantine-robust distributed learning: towards optimal statistical
         rates", ICML 2018, definitions 1 and 2.
     """
-    if not isinstance(trim, str):
-        trim = _checks.nonnegative_int("trim", trim)
-    elif trim != "median":
-        raise ValueError(f"trim: expected an int >= 0 or 'median', got {trim!r}")
+    if not isinstance(trim, str) or trim != "median":
+        try:
+            trim = _checks.nonnegative_int("trim", trim)
+        except (TypeError, ValueError) as error:
+            raise type(error)(str(error).replace(">= 0", ">= 0 or 'median'")) from None
 
     def init(names: Sequence[str], params: PyTree = None) -> TrimmedMeanState:
         del params
