@@ -277,6 +277,10 @@ def json_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
             return value.item()
         raise TypeError(f"got {type(value).__name__}")
 
+    if not isinstance(settings, Mapping):
+        raise TypeError(
+            f"settings: expected {{name: value}}, got {_checks.kind(settings)}"
+        )
     plain = {}
     for name, value in settings.items():
         try:

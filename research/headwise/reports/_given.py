@@ -19,7 +19,8 @@ def records(given: Iterable[_groups.Record]) -> list[_groups.Record]:
     expected = "records: expected those of `hw.sweeps.run` or `read`"
     if isinstance(given, str | os.PathLike):
         raise TypeError(f"{expected}, got the path {str(given)!r}; `read` reads it")
-    if isinstance(given, Mapping) or not isinstance(given, Iterable):
+    listed = isinstance(given, Iterable) and getattr(given, "ndim", True)
+    if isinstance(given, Mapping) or not listed:
         raise TypeError(f"{expected}, a list; got {type(given).__name__}")
     every = list(given)
     for i, one in enumerate(every):

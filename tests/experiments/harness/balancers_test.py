@@ -112,7 +112,9 @@ WRONG = {
     "Balancer": "that docs/balancers.md lists; got Balancer",
     "every:k=2,balancer=(mgda": "expected as many ( as )",
     "every:k=2,balancer=" + "(" * 99 + "mgda" + ")" * 99: "lists; got (((",
-    "every:k=2,balancer=(" * 400 + "mgda" + ")" * 400: "expected fewer ( in each other",
+    "every:k=2,balancer=(" * 2000
+    + "mgda"
+    + ")" * 2000: "expected fewer ( in each other",
     "cagrad:d=1": "--balancer=cagrad: expected some of c, rescale; got d",
     "cagrad:c=x": "--balancer=cagrad: c: expected NUMBER; got x",
     "stch:smoothness=0": "--balancer=stch: smoothness: expected",
