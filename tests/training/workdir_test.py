@@ -26,11 +26,12 @@ def test_another_run_is_refused_and_nothing_changes(tmp_path):
     assert (tmp_path / "run.json").read_text() == before
 
 
-def test_folder_with_other_files_is_refused(tmp_path):
-    (tmp_path / "thesis.tex").write_text("mine")
+@pytest.mark.parametrize("name", ["thesis.tex", ".git", ".env"])
+def test_folder_with_other_files_is_refused(tmp_path, name):
+    (tmp_path / name).write_text("mine")
     with pytest.raises(hw.training.WorkdirError, match="holds files that are no run"):
         hw.training.claim_workdir(tmp_path, CONFIG)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_path_under_a_file_is_not_writable(tmp_path):

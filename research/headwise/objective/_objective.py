@@ -99,7 +99,8 @@ class Objective:
         return dict(self._weights)
 
     def __repr__(self) -> str:
-        parts = (f"{name}: {_text.weight(self._weights[name])}" for name in self.names)
+        pairs = ((n, _text.weight(self._weights[n])) for n in self.names)
+        parts = (f"{_text.printable(name)}: {weight}" for name, weight in pairs)
         return f"Objective({', '.join(parts)})"
 
     def _checked_weights(self, weights: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,6 +22,9 @@ class WorkdirError(ValueError):
 
 _LOG = logging.getLogger("headwise")
 
+_OWN = (".lock", ".run.json.", ".trials.lock", ".DS_Store", ".nfs")
+"""What names begin with that a killed process of ours leaves, or the system makes."""
+
 _TOLD = "told, not compared"
 """The key of `run.json` beside those of the configuration."""
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
@@ -80,8 +83,8 @@ def claim(
     try:
         path.mkdir(parents=True, exist_ok=True)
         if not record.exists():
-            files = (file for file in path.iterdir() if not file.name.startswith("."))
-            if alone and any(files):
+            others = (not file.name.startswith(_OWN) for file in path.iterdir())
+            if alone and any(others):
                 raise WorkdirError(
                     f"workdir {path}: holds files that are no run of Headwise; give an "
                     "empty or new folder"
