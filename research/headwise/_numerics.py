@@ -114,7 +114,11 @@ def full(kind: Any, value: float, dtype: Any = None) -> Array:
     """An array of one number with the shape and type that a type says, or a dtype."""
     dtype = kind.dtype if dtype is None else dtype
     sharding = _explicit_sharding(kind)
-    array = jnp.full(kind.shape, value, dtype, out_sharding=sharding)
+    if sharding is None:
+        array = jnp.full(kind.shape, value, dtype)
+    else:  # JAX 0.10.0 has no `out_sharding` of `full`
+        zeros = jnp.zeros(kind.shape, dtype, out_sharding=sharding)
+        array = zeros + jnp.asarray(value, dtype)
     return varying(array, varying_axes(kind))
 
 
