@@ -26,29 +26,38 @@ class Pivots(NamedTuple):
     done: Array
 
 
-def active_set(broken: Callable[[Array], tuple[Array, Array]], start: Array) -> Array:
+def active_set(
+    broken: Callable[[Array, Array], tuple[Array, Array]], start: Array
+) -> Array:
     """The status of every variable at the solution.
 
+    Where the program is singular, rounding can lead the search in circles. It then
+    starts anew on the program with a ridge, which has one answer, well apart from
+    rounding.
+
     Args:
-        broken: status -> ([H] bool, conditions that are broken; [H], the status that
-            would mend them).
+        broken: (status, whether to look at the program with a ridge) -> ([H] bool,
+            conditions that are broken; [H], the status that would mend them).
         start: [H] status.
     """
     heads = start.shape[0]
     cap = 30 + 4 * heads
 
     def step(state: Pivots) -> Pivots:
-        wrong, mended = broken(state.status)
+        wrong, mended = broken(state.status, state.rounds >= cap)
         count = jnp.sum(wrong)
         fewer = count < state.fewest
         patience = jnp.where(fewer, 3, state.patience - 1)
         # The last one alone changes sides when exchanging all does not help.
         last = jnp.arange(heads) == heads - 1 - jnp.argmax(wrong[::-1])
         chosen = wrong & (last | (patience > 0))
+        status = jnp.where(chosen, mended, state.status)
+        fewest = jnp.minimum(count, state.fewest)
+        anew = (state.rounds == cap - 1) & (count > 0)
         return Pivots(
-            jnp.where(chosen, mended, state.status),
-            jnp.minimum(count, state.fewest),
-            patience,
+            jnp.where(anew, first.status, status),
+            jnp.where(anew, first.fewest, fewest),
+            jnp.where(anew, first.patience, patience),
             state.rounds + 1,
             count == 0,
         )
@@ -60,5 +69,5 @@ def active_set(broken: Callable[[Array], tuple[Array, Array]], start: Array) -> 
         jnp.asarray(0),
         jnp.asarray(False),
     )
-    first = _numerics.alike(first, jax.eval_shape(broken, first.status))
-    return lax.while_loop(lambda s: ~s.done & (s.rounds < cap), step, first).status
+    first = _numerics.alike(first, jax.eval_shape(broken, first.status, first.done))
+    return lax.while_loop(lambda s: ~s.done & (s.rounds < 2 * cap), step, first).status

@@ -100,22 +100,25 @@ def solve_unit(
 ) -> Array:
     """`box_qp` for a matrix with unit diagonal; inactive variables are 0."""
 
-    def at(status: Array, unit: Array, linear: Array) -> Array:
+    def at(
+        status: Array, unit: Array, linear: Array, ridged: Array | bool = False
+    ) -> Array:
         fixed = jnp.where(
             status == _active_set.AT_LOWER, lower, jnp.where(status > 0, upper, 0.0)
         )
         free = active & (status == _active_set.FREE)
         fixed = jnp.where(active & ~free, fixed, 0.0)
         return fixed + _linear_system.solve_free(
-            unit, linear - _linear_system.dot(unit, fixed), free
+            unit, linear - _linear_system.dot(unit, fixed), free, ridged
         )
 
     held_unit, held_linear = lax.stop_gradient((unit, linear))
     tolerance = 16 * jnp.finfo(unit.dtype).eps
 
-    def broken(status: Array) -> tuple[Array, Array]:
-        x = at(status, held_unit, held_linear)
+    def broken(status: Array, ridged: Array) -> tuple[Array, Array]:
+        x = at(status, held_unit, held_linear, ridged)
         slope = _linear_system.dot(held_unit, x) - held_linear
+        slope = slope + jnp.where(ridged, _linear_system.ridge(unit) * x, 0.0)
         noise = _linear_system.dot(jnp.abs(held_unit), jnp.abs(x)) + jnp.abs(
             held_linear
         )

@@ -57,10 +57,15 @@ def conflict_averse(gram: Array, start: Array, radius: Array) -> Array:
     squared = jnp.square(jnp.asarray(radius, gram.dtype) / scale)
 
     def solve(
-        free: Array, unit: Array, along: Array, level: Array, squared: Array
+        free: Array,
+        unit: Array,
+        along: Array,
+        level: Array,
+        squared: Array,
+        ridged: Array | bool = False,
     ) -> tuple[Array, Array]:
         right = jnp.stack([level, along], axis=1)
-        per_level, at_start = _linear_system.solve_free(unit, right, free).T
+        per_level, at_start = _linear_system.solve_free(unit, right, free, ridged).T
 
         def inner(x: Array, y: Array) -> Array:
             return jnp.sum(jnp.where(free, x * y, 0.0))
@@ -77,10 +82,11 @@ def conflict_averse(gram: Array, start: Array, radius: Array) -> Array:
     held = lax.stop_gradient((unit, along, level, squared))
     tolerance = 16 * jnp.finfo(gram.dtype).eps
 
-    def broken(status: Array) -> tuple[Array, Array]:
+    def broken(status: Array, ridged: Array) -> tuple[Array, Array]:
         free = active & (status == _active_set.FREE)
-        a, height = solve(free, *held)
+        a, height = solve(free, *held, ridged)
         slack = _linear_system.dot(held[0], a) + held[1] - height * held[2]
+        slack += jnp.where(ridged, _linear_system.ridge(unit) * a, 0.0)
         noise = _linear_system.dot(jnp.abs(held[0]), jnp.abs(a)) + jnp.abs(held[1])
         noise += jnp.abs(height) * held[2]
         low = free & (a < 0)

@@ -14,20 +14,28 @@ dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 """Accelerators would round the factors to fewer bits than the answers need."""
 
 
-def solve_free(unit: Array, right: Array, free: Array) -> Array:
+def ridge(unit: Array) -> Array:
+    """What keeps a singular matrix of unit diagonal solvable."""
+    return 25 * jnp.finfo(unit.dtype).eps
+
+
+def solve_free(
+    unit: Array, right: Array, free: Array, ridged: Array | bool = False
+) -> Array:
     """Solves for the free variables, the others being 0; also where it is singular.
 
     A ridge keeps singular matrices solvable; one step of refinement takes its effect
-    out again where they are not. `right` is [H] or [H, K].
+    out again where they are not, unless the system with the ridge is what is `ridged`
+    for. `right` is [H] or [H, K].
     """
     identity = jnp.eye(unit.shape[0], dtype=unit.dtype)
     both = free[:, None] & free[None, :]
     inner = jnp.where(both, unit, identity)
-    ridged = inner + 25 * jnp.finfo(unit.dtype).eps * identity
+    solve = solver(inner + ridge(unit) * identity)
     right = jnp.where(free if right.ndim == 1 else free[:, None], right, 0.0)
-    solve = solver(ridged)
     x = solve(right)
-    return x + solve(right - _product(inner, x))
+    refined = x + solve(right - _product(inner, x))
+    return refined if ridged is False else jnp.where(ridged, x, refined)
 
 
 def solver(matrix: Array) -> Callable[[Array], Array]:
