@@ -1,6 +1,7 @@
 """The launcher: real processes, a folder a trial, a study that goes on."""
 
 import json
+import os
 import pathlib
 import re
 import signal
@@ -15,13 +16,19 @@ from launch import local
 from launch import study as studies
 
 ROOT = pathlib.Path(local.__file__).parents[1]
+# Of this process nothing but the place of compiled programs, which trials share.
+ENVIRONMENT = {"PYTHONPATH": "research", "PATH": "", "JAX_PLATFORMS": "cpu"} | {
+    name: value
+    for name, value in os.environ.items()
+    if name == "XLA_FLAGS" or name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))
+}
 
 
 def launch(*arguments, module="launch.local"):
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
-        env={"PYTHONPATH": "research", "PATH": "", "JAX_PLATFORMS": "cpu"},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -107,7 +114,7 @@ def test_interrupts_of_real_commands(tmp_path, commands):
         name: subprocess.Popen(
             words,
             cwd=ROOT,
-            env={"PYTHONPATH": "research", "PATH": "", "JAX_PLATFORMS": "cpu"},
+            env=ENVIRONMENT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
