@@ -24,6 +24,12 @@ SPACING = (0.7, 2.0, 1.3, 0.25)
 # One rounding of each of up to four squares, their sum and the root: 6e-8 each.
 ROUNDING = dict(rtol=4e-7)
 
+# One program a shape, instead of one an operation.
+squared_distances = jax.jit(_distance.squared_distances, static_argnums=(1, 2, 3))
+surface = jax.jit(_distance.surface, static_argnums=1)
+sides = jax.jit(_distance.sides, static_argnums=(2, 3))
+signed_distances = jax.jit(_distance.signed_distances, static_argnums=(2, 3))
+
 
 def masks(shape, shares=(0.02, 0.5, 0.98)):
     """Random masks [B, *S], each with a False position."""
@@ -44,7 +50,7 @@ def by_scipy(foreground, spacing=None):
 @every_shape
 def test_squared_distances_are_exact(shape):
     foreground = masks(shape)
-    squared = _distance.squared_distances(foreground, range(1, foreground.ndim))
+    squared = squared_distances(foreground, range(1, foreground.ndim))
     np.testing.assert_array_equal(squared, np.rint(by_scipy(foreground) ** 2))
 
 
@@ -67,7 +73,7 @@ def test_blobs_with_deep_insides():
     noise = np.random.default_rng(0).normal(size=(2, 32, 28, 24))
     smooth = np.array([ndimage.gaussian_filter(x, 3.0) for x in noise])
     for foreground in (smooth > 0.0, smooth > -0.1, smooth > 0.1):
-        squared = _distance.squared_distances(foreground, (1, 2, 3))
+        squared = squared_distances(foreground, (1, 2, 3))
         np.testing.assert_array_equal(squared, np.rint(by_scipy(foreground) ** 2))
 
 
@@ -100,7 +106,7 @@ def test_axes_that_are_not_named_are_examples():
     foreground = masks((6, 7))
     channels = np.stack([foreground, ~foreground[::-1]], -1)
     channels[:, 0, 0] = False
-    got = _distance.squared_distances(channels, (1, 2))
+    got = squared_distances(channels, (1, 2))
     for c in range(2):
         np.testing.assert_array_equal(
             got[..., c], np.rint(by_scipy(channels[..., c]) ** 2)
@@ -110,9 +116,7 @@ def test_axes_that_are_not_named_are_examples():
 def test_float64():
     with jax.enable_x64(True):
         foreground = masks((9, 14, 11))
-        got = _distance.squared_distances(
-            foreground, (1, 2, 3), SPACING[:3], jnp.float64
-        )
+        got = squared_distances(foreground, (1, 2, 3), SPACING[:3], jnp.float64)
         expected = by_scipy(foreground, SPACING[:3]) ** 2
         np.testing.assert_allclose(got, expected, rtol=1e-15)  # float64 rounding
 
@@ -166,10 +170,10 @@ def test_sides_and_signed_distances(spacing):
     foreground = masks((12, 15), (0.6, 0.9))
     step = 1.0 if spacing is None else 0.5
     depth, away = by_scipy(foreground, spacing), by_scipy(~foreground, spacing)
-    sides = _distance.sides(foreground, None, (1, 2), spacing)
-    np.testing.assert_allclose(sides.inside, depth, **ROUNDING)
-    np.testing.assert_allclose(sides.outside, away, **ROUNDING)
-    got = _distance.signed_distances(foreground, None, (1, 2), spacing)
+    both = sides(foreground, None, (1, 2), spacing)
+    np.testing.assert_allclose(both.inside, depth, **ROUNDING)
+    np.testing.assert_allclose(both.outside, away, **ROUNDING)
+    got = signed_distances(foreground, None, (1, 2), spacing)
     # The step is taken off the rounded depth.
     np.testing.assert_allclose(
         got, np.where(foreground, step - depth, away), rtol=4e-7, atol=1e-6
@@ -181,21 +185,21 @@ def test_sides_and_signed_distances(spacing):
 def test_masked_positions_are_on_neither_side():
     foreground = np.array([[True, True, True, True, False, False, False]])
     where = np.array([[True, True, True, False, False, True, True]])
-    sides = _distance.sides(foreground, where, (1,))
-    np.testing.assert_array_equal(sides.inside, [[5, 4, 3, 0, 0, 0, 0]])
-    np.testing.assert_array_equal(sides.outside, [[0, 0, 0, 0, 0, 3, 4]])
+    got = sides(foreground, where, (1,))
+    np.testing.assert_array_equal(got.inside, [[5, 4, 3, 0, 0, 0, 0]])
+    np.testing.assert_array_equal(got.outside, [[0, 0, 0, 0, 0, 3, 4]])
 
 
 @pytest.mark.parametrize("value", [False, True])
 def test_signed_distances_without_a_boundary_are_0(value):
     foreground = np.full((1, 4, 5), value)
-    got = _distance.signed_distances(foreground, None, (1, 2))
+    got = signed_distances(foreground, None, (1, 2))
     np.testing.assert_array_equal(got, 0.0)
 
 
 @every_shape
 def test_surface_is_what_erosion_takes(shape):
     foreground = masks(shape, (0.5, 0.9, 1.0))
-    got = _distance.surface(foreground, range(1, foreground.ndim))
+    got = surface(foreground, range(1, foreground.ndim))
     expected = [mask & ~ndimage.binary_erosion(mask) for mask in foreground]
     np.testing.assert_array_equal(got, expected)

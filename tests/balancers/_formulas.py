@@ -17,22 +17,29 @@ VALUES = np.random.default_rng(0).uniform(0.2, 3.0, size=(STEPS, 3))
 KEYS = jax.random.split(jax.random.key(0), STEPS)
 
 
-def loop(balancer, values, present=None, keys=KEYS, state=None, names=NAMES):
-    """Runs over values [T, H] and present [T, H]; weights [T, H] and the last state."""
-    present = np.ones(np.shape(values), bool) if present is None else present
-    rows = jnp.asarray(values, jnp.float32), jnp.asarray(present), keys[: len(values)]
+@functools.cache
+def compiled(balancer):
+    """One program for any number of steps."""
 
     @jax.jit
-    def run(state):
-        def body(state, row):
-            signals = hw.Signals(row[0], present=row[1], key=row[2])
-            decision, state = balancer.update(signals, state)
-            return state, decision.weights
+    def update(value, present, key, state):
+        signals = hw.Signals(value, present=present, key=key)
+        decision, state = balancer.update(signals, state)
+        return decision.weights, state
 
-        return jax.lax.scan(body, state, rows)
+    return update
 
-    state, weights = run(balancer.init(names) if state is None else state)
-    return np.asarray(weights), state
+
+def loop(balancer, values, present=None, keys=KEYS, state=None, names=NAMES):
+    """Runs over values [T, H] and present [T, H]; weights [T, H] and the last state."""
+    values = np.asarray(values, np.float32)
+    present = np.ones(values.shape, bool) if present is None else np.asarray(present)
+    state = balancer.init(names) if state is None else state
+    update, seen = compiled(balancer), []
+    for value, here, key in zip(values, present, keys[: len(values)], strict=True):
+        weights, state = update(value, here, key, state)
+        seen.append(weights)
+    return np.stack(seen), state
 
 
 def softmax(x):

@@ -18,7 +18,8 @@ def seen_without(absent, step):
     all_of_them = _battery.make_signals(grads, here)
     values = jnp.where(here, all_of_them.values, jnp.nan)
     rest = {n: g for n, g in grads.items() if n != absent}
-    alone = _battery.make_signals(rest)._replace(values=values[here])
+    # Nobody is said to be absent here: that is the same as all being there.
+    alone = _battery.make_signals(rest)._replace(values=values[here], present=None)
     return all_of_them._replace(values=values), alone
 
 

@@ -41,8 +41,16 @@ def test_refreshes_are_those_of_the_balancer_alone():
     _, seen = descend(hw.balancers.every(3, hw.balancers.mgda()), make_params(), X)
     params, kept = make_params(), None
     mgda = hw.balancers.mgda()
+    alone = jax.jit(hw.balanced_grad(values_fn, mgda))
+
+    @jax.jit
+    @jax.grad
+    def total_grad(p, x, w):
+        values = values_fn(p, x)
+        return w[0] * values["a"] + w[1] * values["b"]
+
     for t, (weights, info, grads) in enumerate(seen):
-        fresh = hw.balanced_grad(values_fn, mgda)(params, mgda.init(NAMES), X[t])[1]
+        fresh = alone(params, mgda.init(NAMES), X[t])[1]
         if t % 3 == 0:
             kept = np.array(list(fresh.weights.values()))
             np.testing.assert_allclose(info.gramian, fresh.gramian, rtol=1e-4)
@@ -50,12 +58,7 @@ def test_refreshes_are_those_of_the_balancer_alone():
             assert np.isnan(info.gramian).all()
             assert np.isnan(info.conflicts)
         np.testing.assert_allclose(weights, kept, atol=1e-5)
-
-        def total(p, x=X[t], w=kept):
-            values = values_fn(p, x)
-            return w[0] * values["a"] + w[1] * values["b"]
-
-        for name, expected in jax.grad(total)(params).items():
+        for name, expected in total_grad(params, X[t], kept).items():
             np.testing.assert_allclose(grads[name], expected, rtol=1e-3, atol=1e-5)
         params = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
     assert not np.allclose(seen[0][0], seen[3][0], atol=1e-4)
@@ -96,7 +99,7 @@ def test_one_program_with_a_branch():
 
 def test_absent_heads_have_weight_zero():
     balancer = hw.balancers.every(2, hw.balancers.mgda())
-    f, state = hw.balanced_grad(values_fn, balancer), balancer.init(NAMES)
+    f, state = jax.jit(hw.balanced_grad(values_fn, balancer)), balancer.init(NAMES)
     for x, there, expected in (
         (X[0], True, False),
         (X[1], False, True),
@@ -115,4 +118,6 @@ def test_misuse_is_named():
     balancer = hw.balancers.every(2, hw.balancers.graddrop())
     f = hw.balanced_grad(values_fn, balancer)
     with pytest.raises(ValueError, match=r"every: expected a balancer .* weights"):
-        f(make_params(), balancer.init(names), X[0], key=jax.random.key(0))
+        jax.eval_shape(
+            f, make_params(), balancer.init(names), X[0], key=jax.random.key(0)
+        )

@@ -1,5 +1,7 @@
 """Random weights: their distributions, over many keys."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,17 +22,22 @@ def softmax(x):
 DRAWS = 20000
 
 
-def draw(distribution, present=(True, True, True)):
-    """Weights [DRAWS, 3], each of its own key."""
+@functools.cache
+def program(distribution):
+    """present [3] -> weights [DRAWS, 3], each of its own key."""
     balancer = B.random_weighting(distribution)
     state = balancer.init(NAMES)
 
-    def one(key):
-        signals = hw.Signals(jnp.ones(3), key=key, present=jnp.array(present))
+    def one(key, present):
+        signals = hw.Signals(jnp.ones(3), key=key, present=present)
         return balancer.update(signals, state)[0].weights
 
     keys = jax.random.split(jax.random.key(7), DRAWS)
-    return np.float64(jax.jit(jax.vmap(one))(keys))
+    return functools.partial(jax.jit(jax.vmap(one, (0, None))), keys)
+
+
+def draw(distribution, present=(True, True, True)):
+    return np.float64(program(distribution)(jnp.array(present)))
 
 
 def reference_draws(distribution, heads):

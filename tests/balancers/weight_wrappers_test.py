@@ -52,9 +52,9 @@ class TestWithPreferences:
         many = jnp.array([[1.0, 1.0], [2.0, 3.0]])
         states = jax.tree.map(lambda x: jnp.stack([x, x]), state)
         states = states._replace(preferences=many)
-        weights = jax.vmap(lambda s: balancer.update(_inner.signals(), s)[0].weights)(
-            states
-        )
+        shown = _inner.signals()
+        update = jax.jit(jax.vmap(balancer.update, (None, 0)))
+        weights = update(shown, states)[0].weights
         np.testing.assert_allclose(weights, [[0.5, 0.5], [18 / 13, 12 / 13]], rtol=1e-5)
 
     def test_after_sees_preferred_values(self):

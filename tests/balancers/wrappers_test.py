@@ -156,7 +156,8 @@ def test_misuse_is_named():
         balancer = getattr(hw.balancers, name)(graddrop)
         f = hw.balanced_grad(_inner.values_fn, balancer)
         with pytest.raises(ValueError, match=f"{name}: expected .* with weights, got"):
-            f(
+            jax.eval_shape(
+                f,
                 _inner.make_params(),
                 balancer.init(_inner.NAMES),
                 _inner.X[0],

@@ -1,0 +1,33 @@
+"""A loss as one program: not compiled, each operation of each shape is one by itself."""
+
+import functools
+
+import jax
+import numpy as np
+
+
+@functools.cache
+def _program(loss, static):
+    options = {name: value for name, _, value in static}
+    return jax.jit(functools.partial(loss, **options))
+
+
+def whole(loss):
+    """The same loss, compiled; options that are arrays may vary."""
+
+    @functools.wraps(loss)
+    def call(preds, targets, **options):
+        arrays = {
+            name: value
+            for name, value in options.items()
+            if isinstance(value, (np.ndarray, jax.Array))
+        }
+        # With their types: 3 and 3.0 are equal, and one of them may be an error.
+        static = tuple(
+            (name, type(value), value)
+            for name, value in options.items()
+            if name not in arrays
+        )
+        return _program(loss, static)(preds, targets, **arrays)
+
+    return call
