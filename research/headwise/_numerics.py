@@ -43,12 +43,12 @@ def safe_divide(numerator: Array, denominator: Array, empty: float) -> Array:
     return jnp.where(zero, jnp.full_like(ratio, empty), ratio)
 
 
+@jax.jit  # Traced once for all arrays of one type: steps have many of them.
 def drop_zero_weight(weight: Array, value: Array) -> Array:
     """Weight * value, and 0 where the weight is 0 even if the value is NaN."""
     return weight * zero_where(weight == 0, value)
 
 
-@jax.custom_jvp
 def zero_where(absent: Array, value: Array) -> Array:
     """0 where `absent`, else the value, which may be NaN there.
 
@@ -56,22 +56,25 @@ def zero_where(absent: Array, value: Array) -> Array:
     loop for each value of a flag that is the same for all entries, 2^H copies for a sum
     over H heads.
     """
-    bits = {2: jnp.uint16, 4: jnp.uint32, 8: jnp.uint64}.get(value.dtype.itemsize)
-    floating = jnp.issubdtype(value.dtype, jnp.floating)
-    if jnp.ndim(absent) or not value.ndim or not floating or bits is None:
+    bits = jnp.issubdtype(value.dtype, jnp.floating) and value.dtype.itemsize > 1
+    if jnp.ndim(absent) or not value.ndim or not bits:
         return jnp.where(absent, jnp.zeros_like(value), value)
+    return _masked(absent, value)
+
+
+@jax.custom_jvp
+def _masked(absent: Array, value: Array) -> Array:
+    """`zero_where` of an array with a scalar flag."""
+    bits = jnp.dtype(f"uint{8 * value.dtype.itemsize}")
     mask = jnp.where(absent, jnp.zeros((), bits), ~jnp.zeros((), bits))
     masked = lax.bitcast_convert_type(value, bits) & mask
     return lax.bitcast_convert_type(masked, value.dtype)
 
 
-@zero_where.defjvp
-def _zero_where_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    absent, value = primals
-    tangent = tangents[1]
-    return zero_where(absent, value), jnp.where(
-        absent, jnp.zeros_like(tangent), tangent
-    )
+@_masked.defjvp
+def _masked_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    absent, tangent = primals[0], tangents[1]
+    return _masked(*primals), jnp.where(absent, jnp.zeros_like(tangent), tangent)
 
 
 def has_sharding_type(array: Array) -> bool:

@@ -1,5 +1,6 @@
 """Inner products of long arrays."""
 
+import functools
 import operator
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -36,12 +37,18 @@ def products(
         return jnp.zeros((heads, heads), dtype).at[at].set(part)
     pairwise = _xla.multiplies_pairwise(rows[0].size, heads)
     if not pairwise and not any(map(_numerics.has_sharding_type, rows)):
-        return _of_matrix(jnp.stack([jnp.ravel(row) for row in rows]), dtype)
+        return _of_rows(list(rows), dtype)
     gram = [[jnp.zeros(())] * heads for _ in rows]
     for i in range(heads):
         for j in range(i, heads):
             gram[i][j] = gram[j][i] = inner(rows[i], rows[j], dtype)
     return jnp.stack([jnp.stack(line) for line in gram])
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _of_rows(rows: list[Array], dtype: Any) -> Array:
+    lines = [lax.reshape(row.astype(dtype), (1, row.size)) for row in rows]
+    return _of_matrix(lax.concatenate(lines, 0), dtype)
 
 
 def _of_matrix(matrix: Array, dtype: Any) -> Array:
@@ -127,13 +134,20 @@ def weighted_sum(
 
     A head of weight 0 counts for nothing, even if its row is NaN.
     """
+    if not len(reached):
+        return jnp.zeros_like(rows[0])
     dtype = _numerics.accumulator(*rows)
+    mine = [(weights[h], rows[h]) for h in reached]
+    return _weighted_sum(mine, dtype).astype(jnp.result_type(*rows))
+
+
+@functools.partial(jax.jit, static_argnums=1)  # Many leaves have the same shapes.
+def _weighted_sum(pairs: list[tuple[Array, Array]], dtype: Any) -> Array:
     parts = [
-        _numerics.drop_zero_weight(weights[h].astype(dtype), rows[h].astype(dtype))
-        for h in reached
+        _numerics.drop_zero_weight(weight.astype(dtype), row.astype(dtype))
+        for weight, row in pairs
     ]
-    total = sum(parts[1:], parts[0]) if parts else jnp.zeros_like(rows[0])
-    return total.astype(jnp.result_type(*rows))
+    return sum(parts[1:], parts[0])
 
 
 def of_stack(weights: Array, stack: Array) -> Array:
@@ -150,8 +164,25 @@ def weighed(weights: Array, stack: Array) -> Array:
 
 def norm(tree: PyTree) -> Array:
     """Length of all leaves together, squared and summed in at least float32."""
-    squares = [inner(x, x, _numerics.accumulator(x)) for x in jax.tree.leaves(tree)]
+    leaves = jax.tree.leaves(tree)
+    groups: dict[Any, list[int]] = {}
+    for i, x in enumerate(leaves):
+        groups.setdefault((x.shape, x.dtype), []).append(i)
+    squares = [jnp.zeros(())] * len(leaves)
+    for same in groups.values():
+        mine = [leaves[i] for i in same]
+        for i, square in zip(same, _squares(mine), strict=True):
+            squares[i] = square
     return jnp.sqrt(sum(squares[1:], squares[0]))
+
+
+def _squares(arrays: Sequence[Array]) -> list[Array]:
+    """Σ x² of arrays of one type; of many small ones in a few loops."""
+    dtype = _numerics.accumulator(*arrays)
+    if not _xla.squares_together(arrays):
+        return [inner(x, x, dtype) for x in arrays]
+    terms = [jnp.square(lax.reshape(x, (x.size,)).astype(dtype)) for x in arrays]
+    return _reduced_together(terms, 0.0, operator.add)
 
 
 def inner(a: Array, b: Array, dtype: Any) -> Array:

@@ -17,6 +17,7 @@ Example:
      [ 0. 74.]]
 """
 
+import collections
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from typing import overload
 
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 from headwise import _numerics
 from headwise import _products
@@ -50,7 +52,7 @@ class Leaf(NamedTuple):
             return self
         mine = tuple(self.heads[i] for i in at)
         if isinstance(self.arrays, Array):
-            return Leaf(mine, self.arrays[np.asarray(at, int)])
+            return Leaf(mine, _at(self.arrays, at))
         return Leaf(mine, [self.arrays[i] for i in at])
 
 
@@ -91,11 +93,20 @@ class Rows(Sequence[list[Array]]):
 
     def __iter__(self) -> Iterator[list[Array]]:
         heads = range(self._number)
+        pairs = list(zip(self.leaves, self.like, strict=True))
+        absent = collections.Counter[tuple]()
+        for leaf, x in pairs:
+            absent[x.shape, x.dtype] += self._number - len(leaf.heads)
+        made = next((leaf.arrays for leaf in self.leaves if leaf.heads), None)
+        zeros = {
+            (shape, dtype): _xla.zeros_apart(uses, self._number, shape, dtype, made)
+            for (shape, dtype), uses in absent.items()
+        }
         columns = []
-        for leaf, x in zip(self.leaves, self.like, strict=True):
-            zeros = jnp.zeros(x.shape, x.dtype)
+        for leaf, x in pairs:
             rows = dict(zip(leaf.heads, _arrays(leaf), strict=True))
-            columns.append([rows.get(h, zeros) for h in heads])
+            nothing = zeros[x.shape, x.dtype]
+            columns.append([rows[h] if h in rows else nothing[h] for h in heads])
         return iter([[column[h] for column in columns] for h in heads])
 
 
@@ -126,13 +137,18 @@ def spread(
     for i, v in enumerate(variables):
         places.setdefault(v, []).append(i)
     for v, at in places.items():
-        if len(at) == len(heads):
-            arrays = stack
-        elif len(at) == 1:
-            arrays = stack[at[0] : at[0] + 1]
-        else:
-            arrays = stack[np.asarray(at)]
-        yield v, Leaf(tuple(heads[i] for i in at), arrays)
+        yield v, Leaf(tuple(heads[i] for i in at), _at(stack, at))
+
+
+def _at(stack: Array, places: Sequence[int]) -> Array:
+    """Some rows of a stack. Evenly spaced ones are a slice, which compilers fuse."""
+    if list(places) == list(range(len(stack))):
+        return stack
+    steps = set(np.diff(places)) or {1}
+    if places and len(steps) == 1 and min(steps) > 0:
+        first, *_, last = (*places, places[-1])
+        return lax.slice_in_dim(stack, first, last + 1, int(min(steps)))
+    return stack[np.asarray(places, int)]
 
 
 def joined(pieces: Sequence[Leaf]) -> Leaf:
@@ -205,18 +221,25 @@ def cross(
     return _numerics.total_over_devices(grams, axis_name)
 
 
-def weighted_sum(weights: Array, leaf: Leaf, like: Any) -> Array:
-    """[*shape], Σ weight * gradient over the heads that reach the leaf.
+def weighted_sums(
+    weights: Array, leaves: Iterable[Leaf], like: Iterable[Any]
+) -> list[Array]:
+    """[*shape] for each leaf, Σ weight * gradient over the heads that reach it.
 
     Args:
         weights: [H].
-        leaf: of the parameters.
-        like: has its shape and dtype.
+        leaves: of the parameters.
+        like: has the shape and dtype of each.
     """
-    heads, arrays = leaf
-    if not heads:
-        return jnp.zeros(like.shape, like.dtype)
-    if isinstance(arrays, Array):
-        return _products.of_stack(weights[np.asarray(heads)], arrays)
-    mine = [weights[h] for h in heads]
-    return _products.weighted_sum(mine, arrays, range(len(heads)))
+    each: list[Array] = []
+    sums = []
+    for (heads, arrays), x in zip(leaves, like, strict=True):
+        if not heads:
+            sums.append(jnp.zeros(x.shape, x.dtype))
+        elif isinstance(arrays, Array):
+            sums.append(_products.of_stack(_at(weights, heads), arrays))
+        else:
+            each = each or list(weights)
+            mine = [each[h] for h in heads]
+            sums.append(_products.weighted_sum(mine, arrays, range(len(heads))))
+    return sums

@@ -38,6 +38,7 @@ right for any compiler (an algorithm, a sort of one array in place of two) are n
 and live where they are made.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -62,6 +63,9 @@ take no more. (On CPU, where it is about what the caches hold.)"""
 CUT_TOGETHER = 8
 """Rows of a stack that one loop writes into arrays of their own; a loop with more takes
 longer to run than a loop for each."""
+
+SHARED_ZEROS = 2**10
+"""From so many uses of the same zeros on, each head has its own."""
 
 LARGE_PART = 8
 """A part of the shared program ends where a parameter is used that has at least this
@@ -147,16 +151,21 @@ def apart(stack: Array) -> list[Array]:
     )
     if few or typed or not (floating or stack.dtype == bool) or not on_cpu():
         return list(stack)
-    cuts = [slice(i, i + CUT_TOGETHER) for i in range(0, number, CUT_TOGETHER)]
-    return [row for cut in cuts for row in _rows_together(stack[cut])]
+    size = CUT_TOGETHER if stack.ndim > 1 else number  # of numbers all in one
+    rows: list[Array] = []
+    while len(rows) < number:
+        end = min(len(rows) + size, number)
+        rows += _rows_together(lax.slice_in_dim(stack, len(rows), end))
+    return rows
 
 
 @jax.custom_jvp
-def _rows_together(stack: Array) -> tuple[Array, ...]:
+def _cut_together(stack: Array) -> tuple[Array, ...]:
     """The rows of a stack in one loop."""
     zero = lax.full((), False if stack.dtype == bool else -0.0, stack.dtype)
     lengthen = [(0, 1, 0)] + [(0, 0, 0)] * (stack.ndim - 1)
-    rows = [lax.pad(stack[i : i + 1], zero, lengthen) for i in range(len(stack))]
+    each = [lax.slice_in_dim(stack, i, i + 1) for i in range(len(stack))]
+    rows = [lax.pad(row, zero, lengthen) for row in each]
     add = lax.bitwise_or if stack.dtype == bool else lax.add
 
     def added(*sides: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -165,14 +174,49 @@ def _rows_together(stack: Array) -> tuple[Array, ...]:
     return tuple(lax.reduce(tuple(rows), (zero,) * len(rows), added, (0,)))
 
 
-@_rows_together.defjvp
-def _rows_together_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
-    return _rows_together(*primals), tuple(tangents[0])
+@_cut_together.defjvp
+def _cut_together_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
+    return _cut_together(*primals), tuple(tangents[0])
+
+
+_rows_together = jax.jit(_cut_together)  # traced once for all stacks of one type
+
+
+def zeros_apart(
+    uses: int, number: int, shape: tuple[int, ...], dtype: Any, made: Any
+) -> list[Array]:
+    """Zeros for each of a number of heads, that are used so often in all.
+
+    Of an array that many results share compilers make a copy for each, in a time that
+    grows with their square. So heads have zeros of their own then, which are no
+    constants: a compiler would find that they are the same.
+
+    Args:
+        uses: of all heads.
+        number: of heads.
+        shape, dtype: of the zeros.
+        made: what is computed in any case.
+    """
+    zeros = jnp.zeros(shape, dtype)
+    if uses < SHARED_ZEROS or not isinstance(made, jax.core.Tracer) or not on_cpu():
+        return [zeros] * number
+    stack = jnp.broadcast_to(after(zeros, made), (number, *shape))
+    return apart(stack)
 
 
 def loops_over_convolutions() -> bool:
     """Whether a convolution in a loop, or of a stack, is as fast as a copy a head."""
     return not on_cpu()
+
+
+def solves_in_turn(matrix: Array) -> bool:
+    """Whether many problems with one matrix are solved one after the other.
+
+    On CPU where they go through LAPACK, whose calls take them in turn anyway: each ends
+    when it is solved, not when all are, in the memory of one.
+    """
+    many = on_cpu() and len(matrix) > SWEPT_HEADS
+    return many and not _numerics.has_sharding_type(matrix)
 
 
 def multiplies_pairwise(size: int, heads: int) -> bool:
@@ -186,6 +230,14 @@ def reduces_together(array: Array) -> bool:
         return False
     least, most = TOGETHER_ROWS
     return on_cpu() and least <= array.shape[-1] <= most
+
+
+def squares_together(arrays: Sequence[Array]) -> bool:
+    """Whether one loop over many equal, small arrays is faster to compile."""
+    first = arrays[0]
+    small = 0 < first.size <= TOGETHER_ROWS[1] and len(arrays) >= ALIKE_HEADS
+    real = jnp.issubdtype(first.dtype, jnp.floating)
+    return small and real and on_cpu() and not any(map(_numerics.has_sharding_type, arrays))
 
 
 def sums_by_products(x: Array) -> bool:

@@ -176,6 +176,8 @@ def weighted(weights: Array, cotangents: Sequence[Cotangents]) -> Cotangents:
 
     total: Cotangents = {}
     for h, mine in enumerate(cotangents):
-        add(total, {v: part(weights[h], ct) for v, ct in mine.items()})
+        if mine:
+            weight = weights[h]
+            add(total, {v: part(weight, ct) for v, ct in mine.items()})
     dtypes = {v: ct.dtype for mine in cotangents for v, ct in mine.items()}
     return {v: ct.astype(dtypes[v]) for v, ct in total.items()}

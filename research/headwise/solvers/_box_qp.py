@@ -1,5 +1,6 @@
 """Convex quadratic programs with bounds, by an active set."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -54,18 +55,7 @@ def box_qp(
         _scaling.bound(name, bound, linear)
         for name, bound in (("lower", lower), ("upper", upper))
     )
-    unit, lengths, active = _scaling.unit_diagonal(matrix)
-    nearest = jnp.clip(0.0, lower, upper)
-    idle = jnp.where(linear > 0, upper, jnp.where(linear < 0, lower, nearest))
-    idle = jnp.where(jnp.isfinite(idle), idle, nearest)
-    x = solve_unit(
-        unit,
-        jnp.where(active, linear / lengths, 0.0),
-        jnp.where(active, lower * lengths, 0.0),
-        jnp.where(active, upper * lengths, 0.0),
-        active,
-    )
-    return jnp.where(active, jnp.clip(x / lengths, lower, upper), idle)
+    return _solved(matrix, linear, lower, upper)
 
 
 def nonnegative_qp(matrix: Array, linear: Array) -> Array:
@@ -95,57 +85,77 @@ def nonnegative_qp(matrix: Array, linear: Array) -> Array:
     return box_qp(matrix, linear, 0.0, jnp.inf)
 
 
+@jax.jit  # Traced once for all problems of one size.
+def _solved(matrix: Array, linear: Array, lower: Array, upper: Array) -> Array:
+    unit, lengths, active = _scaling.unit_diagonal(matrix)
+    nearest = jnp.clip(0.0, lower, upper)
+    idle = jnp.where(linear > 0, upper, jnp.where(linear < 0, lower, nearest))
+    idle = jnp.where(jnp.isfinite(idle), idle, nearest)
+    x = solve_unit(
+        unit,
+        jnp.where(active, linear / lengths, 0.0),
+        jnp.where(active, lower * lengths, 0.0),
+        jnp.where(active, upper * lengths, 0.0),
+        active,
+    )
+    return jnp.where(active, jnp.clip(x / lengths, lower, upper), idle)
+
+
 def solve_unit(
     unit: Array, linear: Array, lower: Array, upper: Array, active: Array
 ) -> Array:
     """`box_qp` for a matrix with unit diagonal; inactive variables are 0."""
-
-    def at(
-        status: Array, unit: Array, linear: Array, ridged: Array | bool = False
-    ) -> Array:
-        fixed = jnp.where(
-            status == _active_set.AT_LOWER, lower, jnp.where(status > 0, upper, 0.0)
-        )
-        free = active & (status == _active_set.FREE)
-        fixed = jnp.where(active & ~free, fixed, 0.0)
-        return fixed + _linear_system.solve_free(
-            unit, linear - _linear_system.dot(unit, fixed), free, ridged
-        )
-
-    held_unit, held_linear = lax.stop_gradient((unit, linear))
-    tolerance = 16 * jnp.finfo(unit.dtype).eps
-
-    def broken(status: Array, ridged: Array) -> tuple[Array, Array]:
-        x = at(status, held_unit, held_linear, ridged)
-        slope = _linear_system.dot(held_unit, x) - held_linear
-        slope = slope + jnp.where(ridged, _linear_system.ridge(unit) * x, 0.0)
-        noise = _linear_system.dot(jnp.abs(held_unit), jnp.abs(x)) + jnp.abs(
-            held_linear
-        )
-        free = status == _active_set.FREE
-        margin = tolerance * noise
-        low = free & (x < lower)
-        high = free & (x > upper)
-        leaves_low = (
-            (status == _active_set.AT_LOWER) & (slope < -margin) & (lower < upper)
-        )
-        leaves_high = (
-            (status == _active_set.AT_UPPER) & (slope > margin) & (lower < upper)
-        )
-        mended = jnp.where(
-            low,
-            _active_set.AT_LOWER,
-            jnp.where(high, _active_set.AT_UPPER, _active_set.FREE),
-        )
-        return active & (low | high | leaves_low | leaves_high), mended
-
-    status = _active_set.active_set(
-        broken, jnp.where(active, _active_set.FREE, _active_set.AT_LOWER)
-    )
-    x = at(lax.stop_gradient(status), unit, linear)
+    problem = (unit, linear, lower, upper)
+    x = _active_set.solution(_at, _broken, jnp.zeros_like(linear), active, *problem)
     # Only the sum of equal variables is known: rounding shares it out at random.
-    terms = jnp.stack([held_linear, lower, upper], axis=1)
-    x = _scaling.share_equally(
-        x, lax.stop_gradient(jnp.concatenate([unit, terms], axis=1))
-    )
+    held = lax.stop_gradient(problem)
+    x = _scaling.share_equally(x, held[0], jnp.stack(held[1:], axis=1))
     return jnp.where(active, jnp.clip(x, lower, upper), 0.0)
+
+
+def _at(
+    status: Array,
+    ridged: Array | bool,
+    active: Array,
+    unit: Array,
+    linear: Array,
+    lower: Array,
+    upper: Array,
+) -> Array:
+    """The minimum, with the variables that are not free at their bounds."""
+    fixed = jnp.where(
+        status == _active_set.AT_LOWER, lower, jnp.where(status > 0, upper, 0.0)
+    )
+    free = active & (status == _active_set.FREE)
+    fixed = jnp.where(active & ~free, fixed, 0.0)
+    return fixed + _linear_system.solve_free(
+        unit, linear - _linear_system.product(unit, fixed), free, ridged
+    )
+
+
+def _broken(
+    x: Array,
+    status: Array,
+    ridged: Array,
+    active: Array,
+    unit: Array,
+    linear: Array,
+    lower: Array,
+    upper: Array,
+) -> tuple[Array, Array]:
+    """Which bounds and signs of multipliers are broken; what mends them."""
+    slope = _linear_system.product(unit, x) - linear
+    slope = slope + jnp.where(ridged, _linear_system.ridge(unit) * x, 0.0)
+    noise = _linear_system.product(jnp.abs(unit), jnp.abs(x)) + jnp.abs(linear)
+    margin = 16 * jnp.finfo(unit.dtype).eps * noise
+    free = status == _active_set.FREE
+    low = free & (x < lower)
+    high = free & (x > upper)
+    leaves_low = (status == _active_set.AT_LOWER) & (slope < -margin) & (lower < upper)
+    leaves_high = (status == _active_set.AT_UPPER) & (slope > margin) & (lower < upper)
+    mended = jnp.where(
+        low,
+        _active_set.AT_LOWER,
+        jnp.where(high, _active_set.AT_UPPER, _active_set.FREE),
+    )
+    return active & (low | high | leaves_low | leaves_high), mended

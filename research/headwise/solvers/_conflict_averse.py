@@ -1,5 +1,6 @@
 """The direction in a ball that raises the worst head most: CAGrad's problem."""
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 
@@ -46,6 +47,12 @@ def conflict_averse(gram: Array, start: Array, radius: Array) -> Array:
         2021, equation 4.
     """
     gram, start = _scaling.as_problem(gram, start, ("gram", "start"))
+    _checks.nonnegative("radius", radius)
+    return _solved(gram, start, jnp.asarray(radius, gram.dtype))
+
+
+@jax.jit  # Traced once for all problems of one size.
+def _solved(gram: Array, start: Array, radius: Array) -> Array:
     unit, lengths, active = _scaling.unit_diagonal(gram)
     largest = jnp.max(jnp.where(active, lengths, 0.0))
     scale = jnp.where(largest > 0, largest, 1.0)
@@ -53,50 +60,60 @@ def conflict_averse(gram: Array, start: Array, radius: Array) -> Array:
     level = jnp.where(active, scale / lengths, 0.0)
     begin = jnp.where(active, start * (lengths / scale), 0.0)
     along = _linear_system.dot(unit, begin)
-    _checks.nonnegative("radius", radius)
-    squared = jnp.square(jnp.asarray(radius, gram.dtype) / scale)
-
-    def solve(
-        free: Array,
-        unit: Array,
-        along: Array,
-        level: Array,
-        squared: Array,
-        ridged: Array | bool = False,
-    ) -> tuple[Array, Array]:
-        right = jnp.stack([level, along], axis=1)
-        per_level, at_start = _linear_system.solve_free(unit, right, free, ridged).T
-
-        def inner(x: Array, y: Array) -> Array:
-            return jnp.sum(jnp.where(free, x * y, 0.0))
-
-        # |Σ v g|² = ν² p - 2 ν q + r, for v = ν per_level - at_start.
-        p, q = inner(level, per_level), inner(level, at_start)
-        r = inner(along, at_start)
-        p = jnp.where(p > 0, p, 1.0)
-        root = jnp.square(q) - p * (r - squared)
-        safe = jnp.where(root > 0, root, 1.0)
-        height = (q + jnp.where(root > 0, jnp.sqrt(safe), 0.0)) / p
-        return height * per_level - at_start, height
-
-    held = lax.stop_gradient((unit, along, level, squared))
-    tolerance = 16 * jnp.finfo(gram.dtype).eps
-
-    def broken(status: Array, ridged: Array) -> tuple[Array, Array]:
-        free = active & (status == _active_set.FREE)
-        a, height = solve(free, *held, ridged)
-        slack = _linear_system.dot(held[0], a) + held[1] - height * held[2]
-        slack += jnp.where(ridged, _linear_system.ridge(unit) * a, 0.0)
-        noise = _linear_system.dot(jnp.abs(held[0]), jnp.abs(a)) + jnp.abs(held[1])
-        noise += jnp.abs(height) * held[2]
-        low = free & (a < 0)
-        leaves = active & ~free & (slack < -tolerance * noise)
-        return low | leaves, jnp.where(low, _active_set.AT_LOWER, _active_set.FREE)
-
-    begun = jnp.where(active, _active_set.FREE, _active_set.AT_LOWER)
-    status = _active_set.active_set(broken, begun)
-    free = active & (lax.stop_gradient(status) == _active_set.FREE)
-    a = jnp.maximum(solve(free, unit, along, level, squared)[0], 0.0)
-    rows = jnp.concatenate([held[0], held[2][:, None]], axis=1)
-    a = _scaling.share_equally(a, rows)
+    squared = jnp.square(radius / scale)
+    problem = (unit, along, level, squared)
+    first = (jnp.zeros_like(level), jnp.zeros_like(squared))
+    a, _ = _active_set.solution(_at, _broken, first, active, *problem)
+    held = lax.stop_gradient(problem)
+    a = _scaling.share_equally(jnp.maximum(a, 0.0), held[0], held[2][:, None])
     return jnp.where(active, a * (scale / lengths), 0.0)
+
+
+def _at(
+    status: Array,
+    ridged: Array | bool,
+    active: Array,
+    unit: Array,
+    along: Array,
+    level: Array,
+    squared: Array,
+) -> tuple[Array, Array]:
+    """The weights with which the free gradients are all as far, and how far."""
+    free = active & (status == _active_set.FREE)
+    right = jnp.stack([level, along], axis=1)
+    per_level, at_start = _linear_system.solve_free(unit, right, free, ridged).T
+
+    def inner(x: Array, y: Array) -> Array:
+        return jnp.sum(jnp.where(free, x * y, 0.0))
+
+    # |Σ v g|² = ν² p - 2 ν q + r, for v = ν per_level - at_start.
+    p, q = inner(level, per_level), inner(level, at_start)
+    r = inner(along, at_start)
+    p = jnp.where(p > 0, p, 1.0)
+    root = jnp.square(q) - p * (r - squared)
+    safe = jnp.where(root > 0, root, 1.0)
+    height = (q + jnp.where(root > 0, jnp.sqrt(safe), 0.0)) / p
+    return height * per_level - at_start, height
+
+
+def _broken(
+    point: tuple[Array, Array],
+    status: Array,
+    ridged: Array,
+    active: Array,
+    unit: Array,
+    along: Array,
+    level: Array,
+    squared: Array,
+) -> tuple[Array, Array]:
+    """Weights below 0, and heads at 0 that lose too much; what mends them."""
+    del squared
+    a, height = point
+    free = active & (status == _active_set.FREE)
+    slack = _linear_system.product(unit, a) + along - height * level
+    slack += jnp.where(ridged, _linear_system.ridge(unit) * a, 0.0)
+    noise = _linear_system.product(jnp.abs(unit), jnp.abs(a)) + jnp.abs(along)
+    noise += jnp.abs(height) * level
+    low = free & (a < 0)
+    leaves = active & ~free & (slack < -16 * jnp.finfo(unit.dtype).eps * noise)
+    return low | leaves, jnp.where(low, _active_set.AT_LOWER, _active_set.FREE)

@@ -34,7 +34,7 @@ def solve_free(
     solve = solver(inner + ridge(unit) * identity)
     right = jnp.where(free if right.ndim == 1 else free[:, None], right, 0.0)
     x = solve(right)
-    refined = x + solve(right - _product(inner, x))
+    refined = x + solve(right - product(inner, x))
     return refined if ridged is False else jnp.where(ridged, x, refined)
 
 
@@ -61,10 +61,10 @@ def solver(matrix: Array) -> Callable[[Array], Array]:
 
     start = jnp.concatenate([matrix, jnp.eye(heads, dtype=matrix.dtype)], axis=1)
     inverse = lax.fori_loop(0, heads, eliminate, start)[:, heads:]
-    return lambda right: _product(inverse.T, _product(inverse, right))
+    return lambda right: product(inverse.T, product(inverse, right))
 
 
-def _product(matrix: Array, x: Array) -> Array:
+def product(matrix: Array, x: Array) -> Array:
     """The matrix times x; of few heads as a sum of products.
 
     XLA on CPU fuses a `dot` of that size with what stands around it; with jax 0.12 some

@@ -1,5 +1,6 @@
 """The point of least norm in the convex hull of the head gradients."""
 
+import jax
 import jax.numpy as jnp
 
 from headwise import _checks
@@ -44,7 +45,11 @@ def min_norm(gram: Array, present: Array | None = None) -> Array:
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1]:
         raise ValueError(f"gram: expected [H, H], got shape {gram.shape}")
     gram, _ = _scaling.as_problem(gram, gram[0])
-    present = _scaling.flags(present, len(gram))
+    return _solved(gram, _scaling.flags(present, len(gram)))
+
+
+@jax.jit  # Traced once for all problems of one size.
+def _solved(gram: Array, present: Array) -> Array:
     gram = jnp.where(present[:, None] & present[None, :], gram, 0.0)
     unit, lengths, active = _scaling.unit_diagonal(gram)
     zero = present & ~active

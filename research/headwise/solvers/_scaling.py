@@ -1,5 +1,8 @@
 """Problems in units in which they can be solved, and answers shared out."""
 
+import functools
+import operator
+
 import jax.numpy as jnp
 
 from headwise import _checks
@@ -60,7 +63,11 @@ def unit_diagonal(matrix: Array) -> tuple[Array, Array, Array]:
     return unit, lengths, active
 
 
-def share_equally(x: Array, rows: Array) -> Array:
-    """[H] with the mean of x over those variables whose rows [H, K] are equal."""
-    equal = jnp.all(rows[:, None, :] == rows[None, :, :], axis=2).astype(x.dtype)
-    return _linear_system.dot(equal, x) / jnp.sum(equal, axis=1)
+def share_equally(x: Array, *rows: Array) -> Array:
+    """[H] with the mean of x over those variables whose rows, [H, K] each, are equal.
+
+    Apart, so that rows that are the same for many problems are compared once.
+    """
+    same = [jnp.all(r[:, None, :] == r[None, :, :], axis=2) for r in rows]
+    equal = functools.reduce(operator.and_, same).astype(x.dtype)
+    return _linear_system.product(equal, x) / jnp.sum(equal, axis=1)

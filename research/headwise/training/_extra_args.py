@@ -35,11 +35,9 @@ def told(
     """
 
     def total(values: dict[str, Array]) -> Array:
-        parts = [
-            _numerics.drop_zero_weight(weight, values[name])
-            for name, weight in info.weights.items()
-        ]
-        return sum(parts[1:], parts[0])
+        weights = jnp.stack(list(info.weights.values()))
+        each = jnp.stack([values[name] for name in info.weights])
+        return jnp.sum(_numerics.drop_zero_weight(weights, each))
 
     def value_fn(params: PyTree, present: Any = None, reaches: Any = None) -> Array:
         del present, reaches  # a line search wants each extra argument taken by someone

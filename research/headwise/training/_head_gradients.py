@@ -71,12 +71,11 @@ class Kept(NamedTuple):
     def _weighted(self, weights: Array) -> list[Array]:
         """Σ w g for every leaf, from the heads that move it."""
         reached = zip(*self.reached, strict=True)
-        like = _rows.like(self.rows)
-        leaves = zip(_rows.by_leaf(self.rows), reached, like, strict=True)
-        return [
-            _rows.weighted_sum(weights, leaf.of(_members(moves)), x)
-            for leaf, moves, x in leaves
+        leaves = [
+            leaf.of(_members(moves))
+            for leaf, moves in zip(_rows.by_leaf(self.rows), reached, strict=True)
         ]
+        return _rows.weighted_sums(weights, leaves, _rows.like(self.rows))
 
 
 class OneMorePass(NamedTuple):

@@ -1,9 +1,13 @@
 """UPGrad: every gradient projected onto the cone in which no head loses."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from headwise import _checks
+from headwise import _xla
 from headwise import solvers
 from headwise.balancers._core import _named
 from headwise.balancers._core import _types
@@ -52,7 +56,9 @@ def upgrad(preferences: _named.Given = None) -> _types.Balancer:
     ) -> Array:
         del present, signals
         pulls = -preferences[:, None] * gram
-        lifted = jax.vmap(solvers.nonnegative_qp, (None, 0))(gram, pulls)
+        project = functools.partial(solvers.nonnegative_qp, gram)
+        in_turn = _xla.solves_in_turn(gram)
+        lifted = lax.map(project, pulls) if in_turn else jax.vmap(project)(pulls)
         return preferences + jnp.sum(lifted, axis=0)
 
     return _from_gram.from_gram("upgrad", solve, preferences)
