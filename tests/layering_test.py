@@ -41,6 +41,7 @@ BASE = {
     "_text",
     "_traced",
     "_trees",
+    "_values_fn",
     "_version",
     "_weights",
     "_xla",

@@ -5,6 +5,7 @@ check costs nothing inside `jax.jit`.
 """
 
 import difflib
+import inspect
 import math
 import numbers
 import operator
@@ -129,6 +130,17 @@ def array(argument: str, got: Any) -> jax.Array:
     if jnp.issubdtype(found.dtype, jnp.complexfloating):
         raise TypeError(f"{argument}: expected real numbers, got {found.dtype}")
     return found
+
+
+def broadcastable(argument: str, got: Any, shape: Sequence[int]) -> None:
+    """Raises ValueError unless a number or array can meet an array of this shape."""
+    try:
+        np.broadcast_shapes(np.shape(got), tuple(shape))
+    except ValueError as error:
+        raise ValueError(
+            f"{argument}: expected a scalar, or an array for values of shape "
+            f"{tuple(shape)}, got shape {np.shape(got)}"
+        ) from error
 
 
 def doubles(argument: str, got: Any) -> np.ndarray:
@@ -260,15 +272,43 @@ def function(argument: str, got: Any) -> None:
         raise TypeError(f"{argument}: expected a callable, got {type(got).__name__}")
 
 
+def takes(argument: str, got: Any, *names: str) -> None:
+    """Raises TypeError unless `got` is a function that takes such arguments."""
+    function(argument, got)
+    try:
+        signature = inspect.signature(got)
+    except (TypeError, ValueError):  # it does not tell
+        return
+    try:
+        signature.bind(*names)
+    except TypeError as error:
+        name = getattr(got, "__name__", type(got).__name__)
+        raise TypeError(
+            f"{argument}: expected a function of ({', '.join(names)}), got "
+            f"{name}{signature}"
+        ) from error
+
+
+def returned(argument: str, got: Any) -> None:
+    """Raises TypeError unless what a function of the caller returned is an array."""
+    if not hasattr(got, "shape"):
+        raise TypeError(f"{argument}: expected it to return an array, got {kind(got)}")
+
+
+def call_it(got: Any) -> str:
+    """What is said of a factory in place of what it makes; nothing of all else."""
+    if isinstance(got, types.FunctionType):
+        return f"; call it: {got.__name__}(...)"
+    return ""
+
+
 def balancer(argument: str, got: Any) -> None:
     """Raises TypeError unless `got` is a balancer; a factory must be called."""
     if all(hasattr(got, field) for field in ("init", "update", "needs")):
         return
-    hint = ""
+    hint = call_it(got)
     if isinstance(got, str):
         hint = "; call its factory, such as hw.balancers.mgda()"
-    elif isinstance(got, types.FunctionType):
-        hint = f"; call it: {got.__name__}(...)"
     elif _is_optimizer(got):
         hint = ", which is an optimizer"
     raise TypeError(
@@ -280,11 +320,9 @@ def optimizer(argument: str, got: Any, *, optional: bool = False) -> None:
     """Raises TypeError unless `got` is an optimiser of optax; None may be one too."""
     if _is_optimizer(got) or (optional and got is None):
         return
-    hint = ""
+    hint = call_it(got)
     if hasattr(got, "tx"):
         hint = "; give the one that it was made of, its `tx`"
-    elif isinstance(got, types.FunctionType):
-        hint = f"; call it: {got.__name__}(...)"
     elif hasattr(got, "needs"):
         hint = " (the optimizer comes before the balancer)"
     expected = "an optax.GradientTransformation" + (" or None" if optional else "")

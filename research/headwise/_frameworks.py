@@ -10,7 +10,9 @@ import jax
 from headwise.typing import PyTree
 
 _WAYS = {
-    ("flax.nnx", "Module"): "apply, params, rest = hw.nn.functional(model) parts them",
+    ("flax.nnx", "Module"): (
+        "apply, params, rest = hw.nn.functional(model) parts them, or nnx.split"
+    ),
     ("flax.linen", "Module"): "params = model.init(key, x) are its parameters",
     ("equinox", "Module"): (
         "params, static = eqx.partition(model, eqx.is_inexact_array) parts them"
@@ -38,6 +40,34 @@ def way_out(tree: PyTree) -> str:
         if _holds(tree, package, name):
             return way
     return "keep what is not trained out of the parameters"
+
+
+_CALLS = {
+    ("flax.nnx", "Module"): "apply, params, rest = hw.nn.functional(model) makes one",
+    ("flax.linen", "Module"): "model.apply(params, inputs) is one already",
+}
+
+
+def module(got: Any) -> str | None:
+    """What makes a function of a model of another library; None: it is none."""
+    for (package, name), way in _CALLS.items():
+        if _is_a(got, package, name):
+            return way
+    return None
+
+
+def of_state(got: Any) -> str:
+    """What is said of a state or optimiser of another library in place of ours."""
+    if _is_a(got, "flax.training", "TrainState"):
+        made_of = "state.params and state.tx"
+    elif _is_a(got, "flax.nnx", "Optimizer"):
+        made_of = "the parameters and optimizer.tx"
+    else:
+        return ""
+    return (
+        f" of Flax; make one of {made_of}, or keep yours: "
+        "grads = hw.balanced_grad(values_fn, balancer)(...) goes into it"
+    )
 
 
 def _is_variable(node: Any) -> bool:

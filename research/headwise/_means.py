@@ -17,6 +17,7 @@ from jax import lax
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import _values_fn
 from headwise import _weights
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -137,8 +138,8 @@ class Means(dict[str, Array]):
             if of_heads is not None:
                 _checks.mapping(argument, of_heads)
                 _checks.known_names(argument, values, of_heads)
-        counted = {n: _data(x) for n, x in (counts or {}).items()}
-        here = {n: _data(x) for n, x in (present or {}).items()}
+        counted = {n: _told("counts", n, x) for n, x in (counts or {}).items()}
+        here = {n: _told("present", n, x) for n, x in (present or {}).items()}
         self.counts = here | counted
         self.present = {n: _data(x != 0) for n, x in (counted | here).items()}
         self.coupled = dict(coupled or {})
@@ -181,6 +182,10 @@ class Means(dict[str, Array]):
         means.update(zip(names, values, strict=True))
         means.counts, means.present, means.coupled = counts, present, dict(coupled)
         return means.with_weights(weights)
+
+
+def _told(argument: str, name: str, number: Any) -> Array:
+    return _data(_checks.array(f"{argument}[{name!r}]", number))
 
 
 def _data(number: Any) -> Array:
@@ -272,14 +277,13 @@ def unpacked(result: Any, has_aux: bool) -> tuple[Any, Any]:
 
 
 def with_tally(
-    values_fn: ValuesFn, has_aux: bool
+    values_fn: ValuesFn, has_aux: bool, stateful: bool = False
 ) -> Callable[..., tuple[Any, tuple[Any, Tally]]]:
-    """`values_fn` as a function that returns (values, (aux, tally))."""
-    _checks.function("values_fn", values_fn)
-    _checks.boolean("has_aux", has_aux)
+    """`values_fn`, of either kind, as one that returns (values, (aux, tally))."""
+    model, beside = _values_fn.as_one(values_fn, has_aux, stateful)
 
     def told(*args: Any, **kwargs: Any) -> tuple[Any, tuple[Any, Tally]]:
-        values, aux = unpacked(values_fn(*args, **kwargs), has_aux)
+        values, aux = unpacked(model(*args, **kwargs), beside)
         return values, (aux, jax.tree.map(lax.stop_gradient, tally_of(values)))
 
     return told

@@ -191,14 +191,14 @@ def _refuse(expected: str, got: Any, path: Iterable[str], tree: PyTree) -> None:
 
 
 def check_optimizer_state(
-    argument: str, optimizer: Any, state: Any, params: PyTree
+    argument: str, optimizer: Any, state: Any, params: PyTree, hint: str = ""
 ) -> None:
     """Raises ValueError unless a state is the optimiser's, of these parameters."""
     expected = structure(jax.eval_shape(optimizer.init, params))
     if structure(state) != expected:
         raise ValueError(
             f"{argument}: expected what optimizer.init(params) returns ({expected}), "
-            f"got {structure(state)}"
+            f"got {structure(state)}{hint}"
         )
 
 

@@ -20,7 +20,8 @@ One that reduces over positions itself (Dice) also takes a keyword-only `where`.
 """
 
 ValuesFn: TypeAlias = Callable[..., Any]
-"""`values_fn(params, *args)` -> `Values`, or `(Values, aux)` with `has_aux=True`."""
+"""`values_fn(params, *args)` -> `Values`, or `(Values, aux)` with `has_aux=True`; with
+`stateful=True` `values_fn(params, rest, batch, key)` -> `(Values, rest)`."""
 
 Schedule: TypeAlias = Callable[[Any], Any]
 """`schedule(step)` -> a scalar, as optax's schedules."""

@@ -277,6 +277,7 @@ NATURAL = {
     "title": fixed("", "[/b]"),
     "tolerance": number(0, 1),
     "total": fixed("heads", 2.0),
+    "trainable": fixed(None, lambda: lambda path: path == "w"),
     "train": fixed(lambda: lambda w, seed: {"m": w["a"] + seed}),
     "trim": fixed(0, 1),
     "trunk": fixed(lambda: lambda x: x),

@@ -84,7 +84,7 @@ OF_STEPS = {
     "a rest comes back, but not stateful": mistake(
         lambda: step(lambda p, x: (values_fn(p, x), {})),
         TypeError,
-        "got tuple (with an auxiliary result: has_aux=True; in a step stateful=True)",
+        "got tuple (with an auxiliary result: has_aux=True; with a rest: stateful=True",
     ),
     "an Objective in place of values_fn": mistake(
         lambda: step(hw.Objective({"a": optax.losses.squared_error})),

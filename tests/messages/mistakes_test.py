@@ -10,10 +10,12 @@ import re
 
 import pytest
 
+from tests.messages import _kinds
 from tests.messages import _parts
 from tests.messages import _steps
 
 TABLES = (
+    _kinds.OF_KINDS,
     _steps.OF_STEPS,
     _steps.OF_FIT,
     _parts.OF_LOSSES,

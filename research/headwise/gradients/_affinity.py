@@ -30,6 +30,7 @@ def affinity(
     relative: bool = True,
     shared: PyTree | Callable[[str], bool] | None = None,
     has_aux: bool = False,
+    stateful: bool = False,
 ) -> Callable[..., tuple[Any, Array]]:
     """Transforms `values_fn` into a function that returns the affinity of all heads.
 
@@ -54,7 +55,7 @@ def affinity(
     steps.
 
     Args:
-        values_fn: `(params, *args, **kwargs) -> {name: scalar}`, as in `hw.head_grads`.
+        values_fn: `(params, *args, **kwargs) -> values`, as in `hw.head_grads`.
         optimizer: of optax.
         method: "measured" or "predicted".
         relative: divide by the value, as in TAG. False leaves the decrease of the
@@ -64,22 +65,23 @@ def affinity(
             heads reach (found by `hw.routing`), or all if there are none. Otherwise as
             `wrt` of `hw.head_grads`: a predicate on their path (`lambda path:
             path.startswith("trunk")`), or a prefix of their tree with bool leaves.
-        has_aux: `values_fn` returns (values, aux), as in `jax.grad`.
+        has_aux, stateful: as in `hw.head_grads`. A stateful model looks ahead from the
+            rest that it is given, with the same key.
 
     Returns:
-        `f(params, optimizer_state, *args, **kwargs)` -> `(values, Z)`, or
-        `((values, aux), Z)` with `has_aux`; pure, so it may be jitted, vmapped and
-        scanned. `values` is {name: scalar} before any step. `Z` is [H, H], rows and
-        columns in sorted order of the names; float32 (also for bfloat16), float64 if
-        the values are. Where a value is 0 its relative column is 0, and where a head
-        has no data (`hw.Means`) its row and column are. NaN in the value or gradient of
-        a head stays in its row and column.
+        `f(params, optimizer_state, *args, **kwargs)` -> `(values, Z)`, with `has_aux`
+        `((values, aux), Z)`, with `stateful` `((values, rest), Z)`; pure, so it may be
+        jitted, vmapped and scanned. `values` is {name: scalar} before any step. `Z` is
+        [H, H], rows and columns in sorted order of the names; float32 (also for
+        bfloat16), float64 if the values are. Where a value is 0 its relative column is
+        0, and where a head has no data (`hw.Means`) its row and column are. NaN in the
+        value or gradient of a head stays in its row and column.
 
     Raises:
         ValueError: unknown `method`; `optimizer_state` is not built like
             `optimizer.init(params)`; `shared` is no prefix or selects nothing.
-        TypeError: `optimizer` is none of optax; `relative` or `has_aux` is no bool, or
-            `shared` holds other than bool.
+        TypeError: `optimizer` is none of optax; `relative`, `has_aux` or `stateful` is
+            no bool, or `shared` holds other than bool.
         TypeError, ValueError: when called, as `hw.head_grads`.
 
     Example:
@@ -114,7 +116,8 @@ def affinity(
     _checks.choice("method", ["measured", "predicted"], method)
     _checks.boolean("relative", relative)
     _checks.optimizer("optimizer", optimizer)
-    plain = _head_grads.with_tally(values_fn, has_aux)
+    plain = _head_grads.with_tally(values_fn, has_aux, stateful)
+    beside = has_aux or stateful
     gradients = _head_grads.head_grads(plain, has_aux=True)
 
     def transformed(
@@ -153,7 +156,7 @@ def affinity(
             both = here[:, None] & here[None, :]
             decrease = jnp.where(both, decrease, jnp.zeros_like(decrease))
         values = _means.together(values, tally)
-        return ((values, aux) if has_aux else values), decrease
+        return ((values, aux) if beside else values), decrease
 
     return transformed
 

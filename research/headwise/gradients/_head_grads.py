@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from headwise import _checks
 from headwise import _means
 from headwise import _trees
+from headwise import _values_fn
 from headwise.gradients import _backward
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -42,7 +43,9 @@ def _way_out(returned: Any) -> str:
     """What a user may have meant who returned something else than a dict."""
     if isinstance(returned, tuple) and len(returned) == 2:
         if isinstance(returned[0], Mapping):
-            return " (with an auxiliary result: has_aux=True; in a step stateful=True)"
+            return (
+                " (with an auxiliary result: has_aux=True; with a rest: stateful=True)"
+            )
         if isinstance(returned[1], Mapping):
             return " whose second entry is a dict: return that alone, without a total"
     if isinstance(returned, tuple | list):
@@ -56,30 +59,33 @@ def in_order(values: Mapping[str, Array]) -> dict[str, Array]:
     return {name: values[name] for name in sorted(values)}
 
 
-def with_aux(values_fn: ValuesFn, has_aux: bool) -> Callable[..., tuple[dict, Any]]:
+def with_aux(
+    values_fn: ValuesFn, has_aux: bool, stateful: bool = False
+) -> Callable[..., tuple[dict, Any]]:
     """`values_fn` as a function that always returns ({name: scalar}, aux), checked.
 
     Args:
-        values_fn: `(params, *args, **kwargs) -> {name: scalar}`, or (that, aux).
-        has_aux: which of the two it returns; without, aux is None.
+        values_fn: as in `hw.head_grads`.
+        has_aux: it returns (values, aux); without, aux is None.
+        stateful: it is `(params, rest, batch, key) -> (values, rest)`; the rest that
+            comes back is the aux.
 
     Returns:
         A function of the same arguments; the values are a plain dict in sorted order,
         without what `hw.Means` tells beside them.
 
     Raises:
-        TypeError: `values_fn` is no callable, `has_aux` no bool.
+        TypeError: `values_fn` is no callable, `has_aux` or `stateful` no bool.
         TypeError, ValueError: when called, as `hw.head_grads`.
 
     Example:
         >>> hw.gradients.with_aux(lambda p: {"b": 2.0 * p, "a": p}, False)(1.5)
         ({'a': 1.5, 'b': 3.0}, None)
     """
-    _checks.function("values_fn", values_fn)
-    _checks.boolean("has_aux", has_aux)
+    model, beside = _values_fn.as_one(values_fn, has_aux, stateful)
 
     def plain(*args: Any, **kwargs: Any) -> tuple[dict, Any]:
-        values, aux = _means.unpacked(values_fn(*args, **kwargs), has_aux)
+        values, aux = _means.unpacked(model(*args, **kwargs), beside)
         check_values(values)
         return in_order(values), aux
 
@@ -87,14 +93,19 @@ def with_aux(values_fn: ValuesFn, has_aux: bool) -> Callable[..., tuple[dict, An
 
 
 def with_tally(
-    values_fn: ValuesFn, has_aux: bool
+    values_fn: ValuesFn, has_aux: bool, stateful: bool = False
 ) -> Callable[..., tuple[dict, tuple[Any, _means.Tally]]]:
     """`with_aux`, the aux being (aux, what is told beside the values)."""
-    return with_aux(_means.with_tally(values_fn, has_aux), True)
+    return with_aux(_means.with_tally(values_fn, has_aux, stateful), True)
 
 
 def head_grads(
-    values_fn: ValuesFn, has_aux: bool = False, *, wrt: Any = None, method: str = "auto"
+    values_fn: ValuesFn,
+    has_aux: bool = False,
+    *,
+    stateful: bool = False,
+    wrt: Any = None,
+    method: str = "auto",
 ) -> Callable[..., tuple[Any, dict[str, PyTree]]]:
     """Transforms `values_fn` into a function that returns every head's gradient.
 
@@ -108,9 +119,13 @@ def head_grads(
     for every head.
 
     Args:
-        values_fn: `(params, *args, **kwargs) -> {name: scalar}`; params is any pytree
-            of floating arrays.
-        has_aux: `values_fn` returns (values, aux), as in `jax.grad`.
+        values_fn: `(params, *args, **kwargs) -> values`, values being {name: scalar};
+            with `has_aux` it returns `(values, aux)`; with `stateful` it is
+            `(params, rest, batch, key) -> (values, rest)`. params is any pytree of
+            floating arrays.
+        has_aux: as in `jax.grad`: aux is what else comes out of the model.
+        stateful: the model has running statistics or draws random numbers, as in
+            `hw.training.make_step`. All that takes a `values_fn` takes this word.
         wrt: what to differentiate with respect to. None: all parameters. A callable:
             the parameters for whose path it is true (`lambda path:
             path.startswith("trunk/3")`). A prefix of the parameters' tree with bool
@@ -129,18 +144,19 @@ def head_grads(
             What has no rule for stacks (`jax.lax.ragged_dot`) goes head by head.
 
     Returns:
-        A function of the same arguments that returns `(values, grads)`, or
-        `((values, aux), grads)` with `has_aux`. `values` is in sorted order, and
-        `hw.Means` where `values_fn` returns that. `grads` is {name: pytree like
-        params}, dtypes as in params, None at leaves that `wrt` leaves out; with
-        "features" {name: list of arrays}. A head that reaches no parameter has
-        gradient zero. NaN in one head stays in its own gradient.
+        A function of the same arguments that returns `(values, grads)`, with `has_aux`
+        `((values, aux), grads)`, with `stateful` `((values, rest), grads)`. `values` is
+        in sorted order, and `hw.Means` where `values_fn` returns that. `grads` is
+        {name: pytree like params}, dtypes as in params, None at leaves that `wrt`
+        leaves out; with "features" {name: list of arrays}. A head that reaches no
+        parameter has gradient zero. NaN in one head stays in its own gradient.
 
     Raises:
         TypeError: `values_fn` is no callable, or returns no dict or no floating value;
             params holds a leaf that is not floating (its path is named).
         ValueError: a value is not a scalar; params is empty; `wrt` selects nothing;
-            unknown `method`; the model writes an array in place (`jax.new_ref`).
+            unknown `method`; the model writes an array in place (`jax.new_ref`);
+            `has_aux` with `stateful`.
 
     Example:
         >>> def values_fn(p):
@@ -152,9 +168,19 @@ def head_grads(
         {'b': 3.0, 'c': 2.0, 'd': 0.0}
         >>> print({name: float(g) for name, g in grads["y2"].items()})
         {'b': 25.0, 'c': 0.0, 'd': 20.0}
+
+        A stateful model, and what it hands on:
+
+        >>> def counting(p, rest, batch, key):
+        ...     return {"y": p * batch}, rest + 1
+        >>> f = hw.head_grads(counting, stateful=True)
+        >>> (values, rest), grads = f(2.0, 0, 3.0, jax.random.key(0))
+        >>> print(values["y"], rest, grads["y"])
+        6.0 1 3.0
     """
     _checks.choice("method", _backward.ROWS, method)
-    plain = with_tally(values_fn, has_aux)
+    plain = with_tally(values_fn, has_aux, stateful)
+    beside = has_aux or stateful
 
     def transformed(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, dict]:
         _trees.check_floating("params", params)
@@ -176,6 +202,6 @@ def head_grads(
                 for row in backward.rows(method, flags)
             ]
         grads = dict(zip(backward.names, rows, strict=True))
-        return ((values, aux) if has_aux else values), grads
+        return ((values, aux) if beside else values), grads
 
     return transformed

@@ -18,6 +18,7 @@ def head_gramian(
     values_fn: ValuesFn,
     has_aux: bool = False,
     *,
+    stateful: bool = False,
     wrt: Any = None,
     method: str = "auto",
     axis_name: str | tuple[str, ...] | None = None,
@@ -33,7 +34,7 @@ def head_gramian(
     activations are larger than its parameters.
 
     Args:
-        values_fn, has_aux: as in `hw.head_grads`.
+        values_fn, has_aux, stateful: as in `hw.head_grads`.
         wrt: as in `hw.head_grads`: which parameters (None: all), or "features".
         method: "lockstep", "sequential", "batched" (lockstep, with the heads stacked),
             or "auto": batched where `hw.head_grads` is, otherwise whichever of the
@@ -44,7 +45,8 @@ def head_gramian(
             then.
 
     Returns:
-        A function that returns `(values, gram)`, or `((values, aux), gram)`; gram is
+        A function of the same arguments that returns `(values, gram)`, with `has_aux`
+        `((values, aux), gram)`, with `stateful` `((values, rest), gram)`; gram is
         [H, H] as in `hw.gramian`, rows in sorted order of the names.
 
     Raises:
@@ -59,7 +61,8 @@ def head_gramian(
          [ 6.  9.]]
     """
     _checks.choice("method", [*_backward.ROWS, "lockstep"], method)
-    plain = _head_grads.with_tally(values_fn, has_aux)
+    plain = _head_grads.with_tally(values_fn, has_aux, stateful)
+    beside = has_aux or stateful
 
     def transformed(params: PyTree, *args: Any, **kwargs: Any) -> tuple[Any, Array]:
         _trees.check_floating("params", params)
@@ -78,6 +81,6 @@ def head_gramian(
             gram = _gramian.gramian(grads, axis_name)
         else:
             gram = backward.gramian(flags, method)
-        return ((values, aux) if has_aux else values), gram
+        return ((values, aux) if beside else values), gram
 
     return transformed

@@ -22,7 +22,12 @@ from headwise.typing import ValuesFn
 
 
 def monitor(
-    values_fn: ValuesFn, every: int, depth: int | None = None, has_aux: bool = False
+    values_fn: ValuesFn,
+    every: int,
+    depth: int | None = None,
+    has_aux: bool = False,
+    *,
+    stateful: bool = False,
 ) -> Callable[..., _contributions.Contributions]:
     """Samples `hw.contributions` every so many steps, in one compiled program.
 
@@ -37,12 +42,14 @@ def monitor(
     `hw.training.fit`, a second compiled step.
 
     Args:
-        values_fn, has_aux: as in `hw.head_grads`.
+        values_fn, has_aux, stateful: as in `hw.head_grads`; what comes back beside the
+            values, aux or rest, is dropped.
         every: a positive number of steps.
         depth: of the modules, as in `hw.contributions`.
 
     Returns:
-        `f(step, params, *args, weights=None, update=None)` -> `Contributions`, all NaN
+        `f(step, params, *args, weights=None, update=None)` -> `Contributions` (with
+        `stateful`, args are rest, batch and key), all NaN
         at the steps between two samples, so that `jnp.nanmean` over steps averages the
         samples. step: int scalar; weights and update: as in `hw.contributions`.
 
@@ -55,7 +62,7 @@ def monitor(
         [[[0.25, 0.75]], [[nan, nan]], [[0.25, 0.75]]]
     """
     every = _checks.positive_int("every", every)
-    plain = _head_grads.with_tally(values_fn, has_aux)
+    plain = _head_grads.with_tally(values_fn, has_aux, stateful)
 
     def sampled(
         step: Array | int,

@@ -119,6 +119,7 @@ def routing(
     params: PyTree,
     *args: Any,
     has_aux: bool = False,
+    stateful: bool = False,
     **kwargs: Any,
 ) -> Routing:
     """Proves from the program which head moves which parameter.
@@ -134,9 +135,10 @@ def routing(
     head that moves one entry of it moves it.
 
     Args:
-        values_fn: as in `hw.head_grads`.
+        values_fn, has_aux, stateful: as in `hw.head_grads`; what comes back beside the
+            values, aux or rest, is dropped.
         params, *args, **kwargs: arrays or `jax.ShapeDtypeStruct`s; only shapes matter.
-        has_aux: `values_fn` returns (values, aux).
+            With `stateful`, args are rest, batch and key.
 
     Returns:
         `Routing`: `reaches`, `shared`, `private(name)`, `print`, `mermaid`, `plot`.
@@ -159,7 +161,7 @@ def routing(
         loss2 moves A, B, D
     """
     _trees.check_floating("params", params)
-    plain = _head_grads.with_aux(values_fn, has_aux)
+    plain = _head_grads.with_aux(values_fn, has_aux, stateful)
 
     # Static arguments (modules, strings) stay out of the trace; arrays may be given
     # as shapes.

@@ -90,7 +90,7 @@ def cldice(
     p, t, where = inputs.arrays()
     of_p = _skeleton.soft_skeleton(p, where, iterations)
     of_t = _skeleton.soft_skeleton(t, where, iterations)
-    above, below = _options.smoothing(smooth)
+    above, below = _options.smoothing(smooth, (p.shape[0], p.shape[-1]))
     axes = tuple(range(1, p.ndim - 1))
 
     def share(skeleton: Array, mask: Array) -> Array:

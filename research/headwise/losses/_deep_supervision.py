@@ -56,8 +56,8 @@ def deep_supervision(
         arrays [B, *S_k, C], finest first.
 
     Raises:
-        TypeError: preds is no sequence. ValueError: their number is not that of the
-            weights, or numbers of spatial axes differ.
+        TypeError: `loss` takes other arguments; `weights` or preds is no sequence.
+            ValueError: their numbers differ, or numbers of spatial axes do.
 
     Example:
         >>> l2 = optax.losses.squared_error
@@ -70,7 +70,12 @@ def deep_supervision(
     References:
         Lee et al., "Deeply-supervised nets", AISTATS 2015.
     """
-    _checks.function("loss", loss)
+    _checks.takes("loss", loss, "preds", "targets")
+    if weights is not None and not hasattr(weights, "__len__"):
+        raise TypeError(
+            "weights: expected one for each output, finest first, got "
+            f"{_checks.kind(weights)}"
+        )
 
     def entries(
         preds: PyTree, targets: PyTree, where: Array | None

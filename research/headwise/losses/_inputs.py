@@ -103,6 +103,7 @@ class Inputs(NamedTuple):
         seen = where if weighed is None else _reduction.both(where, weighed)
         if self.activation is not None:
             p = self.activation(p if seen is None else _hidden(p, seen))
+            _checks.returned("activation", p)
         if seen is not None:
             p = jnp.where(seen, p, 0)
         if where is not None:

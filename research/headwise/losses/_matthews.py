@@ -84,7 +84,7 @@ def mcc(
     count = jnp.broadcast_to(count, sums[0].shape)
     tp, fp, fn, tn = (_numerics.safe_divide(x, count, 0.0) for x in sums)
     v_p, v_t = (tp + fp) * (tn + fn), (tp + fn) * (tn + fp)
-    above, below = _options.smoothing(smooth)
+    above, below = _options.smoothing(smooth, v_t.shape)
     product = (v_p + below * v_t) * (v_t + below * v_t)
     undefined = product <= 0
     root = jnp.sqrt(jnp.where(undefined, jnp.ones_like(product), product))

@@ -16,8 +16,10 @@ def is_zero(option: float | Array) -> bool:
     return isinstance(option, float | int) and option == 0
 
 
-def smoothing(smooth: Smooth) -> tuple[float | Array, float | Array]:
-    """What is added to the numerator and to the denominator."""
+def smoothing(
+    smooth: Smooth, shape: tuple[int, ...]
+) -> tuple[float | Array, float | Array]:
+    """What is added to the numerator and to the denominator, arrays of this shape."""
     pair = smooth if isinstance(smooth, tuple) else (smooth, smooth)
     if len(pair) != 2:
         raise ValueError(
@@ -26,6 +28,7 @@ def smoothing(smooth: Smooth) -> tuple[float | Array, float | Array]:
         )
     for part in pair:
         _checks.nonnegative("smooth", part, axes=True)
+        _checks.broadcastable("smooth", part, shape)
     return pair
 
 

@@ -82,5 +82,5 @@ def _of_labels(
 
 def distance(numerator: Array, denominator: Array, smooth: _options.Smooth) -> Array:
     """1 - (numerator + s_n) / (denominator + s_d); 0 where that is 0 / 0."""
-    above, below = _options.smoothing(smooth)
+    above, below = _options.smoothing(smooth, denominator.shape)
     return 1.0 - _numerics.safe_divide(numerator + above, denominator + below, 1.0)

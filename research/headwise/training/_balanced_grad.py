@@ -4,9 +4,12 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
+from headwise import _values_fn
 from headwise import balancers
 from headwise.training import _gradient_to_apply
 from headwise.training import _info
+from headwise.training import _model
+from headwise.training import _trainable
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -19,6 +22,8 @@ def balanced_grad(
     has_aux: bool = False,
     head_grads: bool = False,
     *,
+    stateful: bool = False,
+    trainable: Any = None,
     wrt: Any = None,
     stored: bool | None = None,
     method: str = "auto",
@@ -56,14 +61,22 @@ def balanced_grad(
     all that concerns it. `info.present` tells.
 
     Args:
-        values_fn: `(params, *args) -> {name: scalar}`.
+        values_fn: `(params, *args) -> values`, or of the other kinds that
+            `hw.head_grads` takes.
         balancer: of `hw.balancers`; None means the weights of the `hw.Objective` that
             made the values, 1 each without any: see `hw.training.make_step`.
         private: what parameters that one head alone reaches get: "weighted", the
             gradient of Σ w_h value_h as everywhere (Keras); "own", their head's own
             unweighted gradient (LibMTL, TorchJD).
-        has_aux: `values_fn` returns (values, aux); aux is in `info`.
+        has_aux: `values_fn` returns (values, aux); aux is `info.aux`.
         head_grads: compute the head gradients in any case, for `info.grads`.
+        stateful: `values_fn` is `(params, rest, batch, key) -> (values, rest)`; the
+            rest that comes back is `info.aux`.
+        trainable: the parameters to train, all with None: a predicate on paths or a
+            prefix of flags, as `wrt`. The others are constants of the model, as by
+            `jax.lax.stop_gradient`: no pass goes to them, no head reaches them, and
+            their gradient is 0. (An optimiser with weight decay or momentum moves them
+            all the same: `trainable` of `hw.training.make_step` sees to that.)
         wrt: what a gramian is taken over. None: the *shared* parameters, those that
             two or more heads reach, found from the program (and those of heads that
             reach none), as in MGDA and its successors. A predicate on paths or a prefix
@@ -82,14 +95,16 @@ def balanced_grad(
             kept, a pass a head. A balancer that needs the values alone takes one
             weighted pass, after a forward pass through all parts that tells it the
             values, or with static weights none. aux is that of the last part; every
-            part gets the same other arguments.
+            part gets the same other arguments. With `stateful` it is the batch that is
+            cut; a part gets the rest of the one before, and the key `fold_in(key, i)`.
         axis_name: inside of `jax.shard_map`, of an axis (or several) over which
             parameters are split and gathered where they are used (FSDP): the gramian is
             that of all devices' rows. Head gradients are kept then.
 
     Returns:
         `f(params, state, *args, key=None, step=None, present=None)` -> (grads, info,
-        state), where state is the balancer's, `step` an int scalar for schedules and
+        state), where state is the balancer's and so is `key` (with `stateful`, args are
+        rest, batch and the model's own key), `step` an int scalar for schedules and
         `present` {name: bool} or [H] bool for heads that have no data. A head of weight
         0 leaves no trace in the gradient, even if its loss or private part is NaN.
 
@@ -99,7 +114,10 @@ def balanced_grad(
             the balancer's `batches` do not divide the batch, come together or with
             features, or meet a head whose value is no mean over examples (Dice over
             the batch); `axis_name` with features, or with a balancer that looks at
-            gradients themselves, whose lengths it cannot add up.
+            gradients themselves, whose lengths it cannot add up; `has_aux` with
+            `stateful`; `trainable` selects nothing.
+        TypeError: `balancer` is none (a factory must be called); when called, as
+            `hw.head_grads`.
 
     Example:
         >>> def values_fn(p, x):
@@ -110,8 +128,12 @@ def balanced_grad(
         >>> print(grads["w"], info.values["a"], info.weights["b"])  # 1 * 4 + 0.5 * 8
         8.0 4.0 0.5
     """
+    model = _trainable.others_fixed(values_fn, trainable)
+    if stateful:
+        has_aux = _values_fn.as_one(model, has_aux, stateful)[1]
+        model = _model.with_rest(model, stateful)
     balanced = _gradient_to_apply.gradient_to_apply(
-        values_fn,
+        model,
         balancer,
         private,
         has_aux,
@@ -120,6 +142,7 @@ def balanced_grad(
         stored=stored,
         method=method,
         microbatches=microbatches,
+        stateful=stateful,
         axis_name=axis_name,
     )
 
@@ -131,6 +154,10 @@ def balanced_grad(
         step: Array | int | None = None,
         present: Mapping[str, Array] | Array | None = None,
     ) -> tuple[PyTree, _info.Info, Any]:
+        if stateful:
+            _values_fn.check_number(1 + len(args))
+            rest, batch, of_model = args
+            args = (batch, rest, of_model)
         result, _ = balanced(params, state, args, key, step, present)
         return result
 

@@ -14,6 +14,7 @@ from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _first_state
+from headwise.training import _trainable
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -124,8 +125,18 @@ def check_method(got: Any) -> None:
     if not isinstance(got, BilevelMethod):
         raise TypeError(
             "method: expected a BilevelMethod (auto_lambda(), moml() or forum() of "
-            f"hw.training), got {_checks.kind(got)}"
+            f"hw.training), got {_checks.kind(got)}{_checks.call_it(got)}"
         )
+
+
+def pair(batch: Any) -> tuple[Any, Any]:
+    """The training and the validation batch; raises ValueError for anything else."""
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        got = type(batch).__name__
+        if isinstance(batch, tuple | list):
+            got += f" of {len(batch)}"
+        raise ValueError(f"batch: expected (train_batch, valid_batch), got {got}")
+    return batch[0], batch[1]
 
 
 def init_bilevel_state(
@@ -135,6 +146,8 @@ def init_bilevel_state(
     method: BilevelMethod,
     rest: PyTree = (),
     key: Array | None = None,
+    *,
+    trainable: Any = None,
 ) -> BilevelState:
     """The state before the first bilevel step. Pure: may be vmapped over keys.
 
@@ -147,13 +160,15 @@ def init_bilevel_state(
         method: `auto_lambda`, `moml` or `forum`.
         rest: other state of the model, passed through `values_fn`.
         key: of the run; None means `jax.random.key(0)`.
+        trainable: the step's, as in `init_state`.
 
     Returns:
         `BilevelState`.
 
     Raises:
         TypeError, ValueError: `names` are no distinct names, or not those that the
-            method was made for; params holds a leaf that is not floating, or nothing.
+            method was made for; params holds a leaf that is not floating, or nothing;
+            `trainable` selects nothing.
 
     Example:
         >>> method = hw.training.auto_lambda()
@@ -167,13 +182,13 @@ def init_bilevel_state(
     check_method(method)
     if key is not None:
         _checks.key("key", key)
-    _trees.check_floating("params", params)
+    _trees.check_floating("params", _trainable.part(trainable, params))
     params = jax.tree.map(_trees.strong, params)
     state = BilevelState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         rest=rest,
-        optimizer=optimizer.init(params),
+        optimizer=optimizer.init(_trainable.part(trainable, params)),
         upper=method.init(names),
         key=jax.random.key(0) if key is None else key,
         names=balancers.Names(names),

@@ -1,5 +1,6 @@
 """Bilevel steps: head weights learned on a validation batch, through training."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ from headwise.training import _bilevel_lookahead
 from headwise.training import _bilevel_report
 from headwise.training import _extra_args
 from headwise.training import _model
+from headwise.training import _trainable
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -39,6 +41,7 @@ def make_bilevel_step(
     inner_steps: int = 1,
     remat: bool = False,
     stateful: bool = False,
+    trainable: Any = None,
     microbatches: int = 1,
     contributions: bool | int = False,
 ) -> BilevelStep:
@@ -70,6 +73,8 @@ def make_bilevel_step(
             copies of the parameters in place of T copies of the activations.
         stateful: the model has running statistics or draws random numbers. Inner steps
             and validation use `rest` as it is; the step's own pass changes it.
+        trainable: the parameters to train, as in `make_step` and as given to
+            `init_bilevel_state`; no inner step moves the others either.
         microbatches: cut both batches into so many parts along the leading axis of
             their arrays; every pass, those of the inner steps and of validation too,
             goes through the parts one after the other (`lax.scan`), in the memory of
@@ -111,6 +116,32 @@ def make_bilevel_step(
         Liu et al., "Auto-Lambda: disentangling dynamic task relationships", TMLR 2022,
         algorithm 1; Ye et al., "Multi-objective meta learning", NeurIPS 2021.
     """
+    make = functools.partial(
+        _step,
+        optimizer=optimizer,
+        method=method,
+        inner_optimizer=inner_optimizer,
+        inner_steps=inner_steps,
+        remat=remat,
+        stateful=stateful,
+        microbatches=microbatches,
+        contributions=contributions,
+    )
+    return _trainable.of_step(make, values_fn, trainable)
+
+
+def _step(
+    values_fn: ValuesFn,
+    optimizer: optax.GradientTransformation,
+    method: _bilevel.BilevelMethod,
+    inner_optimizer: optax.GradientTransformation | None,
+    inner_steps: int,
+    remat: bool,
+    stateful: bool,
+    microbatches: int,
+    contributions: bool | int,
+) -> BilevelStep:
+    """A step of all parameters."""
     inner_steps = _checks.positive_int("inner_steps", inner_steps)
     _checks.boolean("remat", remat)
     _checks.optimizer("optimizer", optimizer)
@@ -125,7 +156,7 @@ def make_bilevel_step(
         state: _bilevel.BilevelState, batch: Any
     ) -> tuple[_bilevel.BilevelState, _bilevel.BilevelInfo]:
         _model.check_state(_bilevel.BilevelState, "init_bilevel_state", state)
-        train_batch, valid_batch = _pair(batch)
+        train_batch, valid_batch = _bilevel.pair(batch)
         of_train, of_valid = jax.random.split(jax.random.fold_in(state.key, state.step))
         _trees.check_floating("params", state.params)
         args = (train_batch, state.rest, of_train)
@@ -210,12 +241,3 @@ def _there(values: dict[str, Array], beside: tuple) -> dict[str, Array]:
     if here is not None:
         values = _means.without_absent(values, here)
     return _means.together(values, tally)
-
-
-def _pair(batch: Any) -> tuple[Any, Any]:
-    if not isinstance(batch, tuple | list) or len(batch) != 2:
-        got = type(batch).__name__
-        if isinstance(batch, tuple | list):
-            got += f" of {len(batch)}"
-        raise ValueError(f"batch: expected (train_batch, valid_batch), got {got}")
-    return batch[0], batch[1]

@@ -15,6 +15,8 @@ from headwise.training import _layout
 from headwise.typing import Array
 from headwise.typing import PyTree
 
+_ONE_OPTIMIZER = "; the state is made with the step's optimizer, and its trainable"
+
 
 def told(
     model: Callable[..., tuple[Any, Any]],
@@ -70,7 +72,9 @@ def update(
         return mixing(optimizer, grads, state, params, **told)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError):
         # Only now: it traces `init`.
-        _trees.check_optimizer_state("state.optimizer", optimizer, state, params)
+        _trees.check_optimizer_state(
+            "state.optimizer", optimizer, state, params, _ONE_OPTIMIZER
+        )
         raise
 
 

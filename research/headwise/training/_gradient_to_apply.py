@@ -40,12 +40,14 @@ def gradient_to_apply(
     method: str = "auto",
     microbatches: int,
     stateful: bool = False,
+    in_step: bool = False,
     axis_name: str | tuple[str, ...] | None = None,
 ) -> Callable[..., tuple[tuple[PyTree, _info.Info, Any], Callable[[], _layout.Layout]]]:
     """As `balanced_grad`, and a call for the layout: one trace of the model knows both.
 
     With `stateful` the arguments are (batch, rest, key), and aux is the next rest:
-    parts of a batch hand it on, and draw by keys of their own.
+    parts of a batch hand it on, and draw by keys of their own. A step has no use for
+    head gradients that nobody asked for: `in_step` they are not made into trees.
     """
     by_default = balancer is None
     balancer = balancers.equal() if balancer is None else balancer
@@ -110,8 +112,7 @@ def gradient_to_apply(
             kept = asked or bool(axis_name)
             kept = kept or look.keeps(False if features else stored)
             gram, made_of = look.gradients(layout(), kept, method)
-            # A step has no use for those that nobody asked for.
-            grads = None if stateful and not asked else made_of.trees(names, params)
+            grads = None if in_step and not asked else made_of.trees(names, params)
             return _decide.by_gradients(each, signals, state, gram, made_of, grads, own)
 
         if isinstance(look, _in_turn.InTurn):

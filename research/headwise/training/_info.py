@@ -27,7 +27,8 @@ class Info(NamedTuple):
     grads: dict[str, PyTree] | None = None
     """The head gradients, when they were computed and kept."""
     aux: Any = None
-    """What `values_fn` returned beside the values, with `has_aux`."""
+    """What `values_fn` returned beside the values: aux with `has_aux`, the next rest
+    with `stateful`."""
     present: dict[str, Array] | None = None
     """Bool: whether the head counted: it had data and, where gradients were looked at,
     a finite one."""

@@ -1,12 +1,13 @@
 """What every kind of step does with its arguments: the model as one function."""
 
-import inspect
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
 from headwise import _checks
+from headwise import _frameworks
 from headwise import _means
+from headwise import _values_fn
 from headwise import gradients
 from headwise.training import _look
 from headwise.training import _parts
@@ -19,32 +20,16 @@ def with_rest(
     values_fn: ValuesFn, stateful: bool
 ) -> Callable[[PyTree, Any, PyTree, Array], tuple[Any, PyTree]]:
     """`(params, batch, rest, key) -> (values, rest)` of a model of either kind."""
-    _checks.boolean("stateful", stateful)
-
-    _checks.function("values_fn", values_fn)
-    if hasattr(values_fn, "total") and hasattr(values_fn, "values"):
-        raise TypeError(
-            f"values_fn: expected a function, got {_checks.kind(values_fn)}: one that "
-            "runs the model and returns objective.values(outputs, targets)"
-        )
+    model, _ = _values_fn.as_one(values_fn, stateful=stateful)
 
     def run(params: PyTree, batch: Any, rest: PyTree, key: Array) -> Any:
-        args = (params, rest, batch, key) if stateful else (params, batch)
-        try:
-            returned = values_fn(*args)
-        except TypeError as error:
-            _check_arguments(values_fn, stateful, error)
-            raise
-        if not stateful:
-            _check_dict(returned)
-            return returned, rest
-        if not (isinstance(returned, tuple) and len(returned) == 2):
-            raise TypeError(
-                "values_fn: expected it to return ({name of head: scalar}, rest) with "
-                f"stateful=True, got {_checks.kind(returned)}"
-            )
-        _check_dict(returned[0])
-        return returned
+        if stateful:
+            returned = model(params, rest, batch, key)
+            _check_dict(returned[0])
+            return returned
+        returned = model(params, batch)
+        _check_dict(returned)
+        return returned, rest
 
     return run
 
@@ -54,36 +39,12 @@ def _check_dict(returned: Any) -> None:
         gradients.with_aux(lambda: returned, False)()  # says what is wrong
 
 
-_CALLS = {False: "(params, batch)", True: "(params, rest, batch, key)"}
-
-
-def _check_arguments(values_fn: ValuesFn, stateful: bool, error: TypeError) -> None:
-    """Raises TypeError if the function takes other arguments than a step gives it."""
-    try:
-        signature = inspect.signature(values_fn)
-    except (TypeError, ValueError):  # it does not tell
-        return
-    fits = {}
-    for kind, call in _CALLS.items():
-        try:
-            signature.bind(*call.split(","))
-            fits[kind] = True
-        except TypeError:
-            fits[kind] = False
-    if not fits[stateful]:
-        hint = f"; stateful={not stateful} calls it so" if fits[not stateful] else ""
-        raise TypeError(
-            f"values_fn: expected values_fn{_CALLS[stateful]} with "
-            f"stateful={stateful}, got values_fn{signature}{hint}"
-        ) from error
-
-
 def check_state(kind: type, made_by: str, got: Any) -> None:
     """Raises TypeError unless a step is given a state of its kind."""
     if not isinstance(got, kind):
         raise TypeError(
             f"state: expected a {kind.__name__} of hw.training.{made_by}, got "
-            f"{_checks.kind(got)}"
+            f"{_checks.kind(got)}{_frameworks.of_state(got)}"
         )
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from headwise import _checks
 from headwise import _means
 from headwise import _means_of_parts
 from headwise import _numerics
@@ -59,6 +60,7 @@ def others_of(part: Array | int, others: tuple, stateful: bool) -> tuple:
     if not stateful:
         return others
     rest, key = others
+    _checks.key("key", key)
     return rest, jax.random.fold_in(key, part)
 
 

@@ -13,6 +13,7 @@ from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _first_state
+from headwise.training import _trainable
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -63,6 +64,8 @@ def init_state(
     balancer: balancers.Balancer | None = None,
     rest: PyTree = (),
     key: Array | None = None,
+    *,
+    trainable: Any = None,
 ) -> TrainState:
     """The state before the first step. Pure: may be vmapped over keys and weights.
 
@@ -73,17 +76,20 @@ def init_state(
 
     Args:
         names: of the heads (`objective.names`).
-        params: pytree of floating arrays.
+        params: pytree of floating arrays; frozen ones may be of any type.
         optimizer: of optax.
         balancer: of `hw.balancers`, the step's; None means `equal()`.
         rest: other state of the model, passed through `values_fn`.
         key: of the run; None means `jax.random.key(0)`.
+        trainable: the step's, as in `make_step`: optimiser and balancer know of these
+            parameters alone.
 
     Returns:
-        `TrainState`.
+        `TrainState`; its `params` are all of them.
 
     Raises:
-        TypeError, ValueError: params holds a leaf that is not floating, or nothing.
+        TypeError, ValueError: params holds a leaf that is not floating, or nothing;
+            `trainable` selects nothing.
 
     Example:
         >>> state = hw.training.init_state(
@@ -97,14 +103,15 @@ def init_state(
     _checks.balancer("balancer", balancer)
     if key is not None:
         _checks.key("key", key)
-    _trees.check_floating("params", params)
+    _trees.check_floating("params", _trainable.part(trainable, params))
     params = jax.tree.map(_trees.strong, params)
+    part = _trainable.part(trainable, params)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         rest=rest,
-        optimizer=optimizer.init(params),
-        balancer=balancer.init(names, params),
+        optimizer=optimizer.init(part),
+        balancer=balancer.init(names, part),
         key=jax.random.key(0) if key is None else key,
         names=balancers.Names(names),
     )

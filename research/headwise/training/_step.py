@@ -1,5 +1,6 @@
 """One pure training step: gradients, balancer, optimiser."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,10 @@ from headwise.training import _gradient_to_apply
 from headwise.training import _model
 from headwise.training import _sampled
 from headwise.training import _state
+from headwise.training import _trainable
 from headwise.typing import ValuesFn
+
+Step = Callable[[_state.TrainState, Any], tuple[_state.TrainState, _state.StepInfo]]
 
 
 def make_step(
@@ -26,11 +30,12 @@ def make_step(
     balancer: balancers.Balancer | None = None,
     *,
     stateful: bool = False,
+    trainable: Any = None,
     private: str = "weighted",
     wrt: Any = None,
     microbatches: int = 1,
     contributions: bool | int = False,
-) -> Callable[[_state.TrainState, Any], tuple[_state.TrainState, _state.StepInfo]]:
+) -> Step:
     """A pure `step(state, batch) -> (state, info)`; jit, vmap or scan it as you like.
 
     Args:
@@ -47,6 +52,13 @@ def make_step(
             takes no notice of them, and neither does a state of `constant`, whose
             weights were given with it.
         stateful: the model has running statistics or draws random numbers.
+        trainable: the parameters to train, all with None: a predicate on their path
+            (`lambda path: not path.startswith("trunk")`) or a prefix of their tree with
+            bool leaves (`{"trunk": False, "head": True}`). The others stay as they are
+            in the state, whatever the optimiser does: they are constants of the model,
+            to which no backward pass goes, of which it remembers nothing, and which
+            `info`, the gramian and the contributions do not know. The state is that of
+            `init_state` with the same `trainable`.
         private: "weighted" or "own", as in `hw.balanced_grad`.
         wrt: what a gramian is taken over, as in `hw.balanced_grad`.
         microbatches: parts of a batch that are gone through one after the other, as in
@@ -66,8 +78,11 @@ def make_step(
 
     Raises:
         ValueError: unknown `private`; `microbatches` is no positive int. When the step
-            is called: `values_fn` has other heads than the state.
-        TypeError: when it is called: the state is of another balancer.
+            is called: `values_fn` has other heads than the state; `trainable` selects
+            nothing, or the optimiser's state is of another one.
+        TypeError: `optimizer` or `balancer` is none (a factory must be called). When
+            the step is called: `values_fn` takes other arguments (`stateful`), or the
+            state is of another balancer.
 
     Example:
         >>> def values_fn(params, batch):
@@ -81,6 +96,30 @@ def make_step(
         >>> print(state.params["w"], info.values["a"], info.grad_norm)
         2.0 16.0 8.0
     """
+    make = functools.partial(
+        _step,
+        optimizer=optimizer,
+        balancer=balancer,
+        stateful=stateful,
+        private=private,
+        wrt=wrt,
+        microbatches=microbatches,
+        contributions=contributions,
+    )
+    return _trainable.of_step(make, values_fn, trainable)
+
+
+def _step(
+    values_fn: ValuesFn,
+    optimizer: optax.GradientTransformation,
+    balancer: balancers.Balancer | None,
+    stateful: bool,
+    private: str,
+    wrt: Any,
+    microbatches: int,
+    contributions: bool | int,
+) -> Step:
+    """A step of all parameters."""
     _checks.optimizer("optimizer", optimizer)
     with_rest = _model.with_rest(values_fn, stateful)
     whole = _model.in_parts(with_rest, microbatches)
@@ -94,6 +133,7 @@ def make_step(
         wrt=wrt,
         microbatches=microbatches,
         stateful=True,
+        in_step=True,
     )
     monitor = None
     if every > 1:
