@@ -16,7 +16,9 @@ from headwise.training import _bilevel
 from headwise.training import _bilevel_lookahead
 from headwise.training import _bilevel_report
 from headwise.training import _extra_args
+from headwise.training import _loss_scale
 from headwise.training import _model
+from headwise.training import _scaled
 from headwise.typing import Array
 from headwise.typing import PyTree
 from headwise.typing import ValuesFn
@@ -41,6 +43,7 @@ def make_bilevel_step(
     stateful: bool = False,
     microbatches: int = 1,
     contributions: bool | int = False,
+    loss_scale: _loss_scale.LossScale | float | None = None,
 ) -> BilevelStep:
     """A pure `step(state, (train_batch, valid_batch)) -> (state, info)`.
 
@@ -79,6 +82,8 @@ def make_bilevel_step(
         contributions: True: also compute every head's training gradient and put
             `hw.contributions` of the applied update into `info`; a number k: only in
             steps 0, k, 2 k and so on, as in `hw.training.make_step`.
+        loss_scale: as there. First derivatives are scaled, those of the inner steps
+            among them; a hypergradient that is not finite skips the step too.
 
     Returns:
         The step: jit, vmap or scan it; the state's arrays may be donated. Where a
@@ -116,7 +121,10 @@ def make_bilevel_step(
     _checks.optimizer("optimizer", optimizer)
     _checks.optimizer("inner_optimizer", inner_optimizer, optional=True)
     _bilevel.check_method(method)
+    _loss_scale.check(loss_scale)
     model = _model.with_rest(values_fn, stateful)
+    if loss_scale is not None:
+        model = _scaled.scaled(model)
     model = _model.in_parts(model, microbatches)
     plain = _model.plain(model, True)
     report = _bilevel_report.reporter(model, contributions)
@@ -125,6 +133,7 @@ def make_bilevel_step(
         state: _bilevel.BilevelState, batch: Any
     ) -> tuple[_bilevel.BilevelState, _bilevel.BilevelInfo]:
         _model.check_state(_bilevel.BilevelState, "init_bilevel_state", state)
+        _scaled.refuse_held(state)
         train_batch, valid_batch = _pair(batch)
         of_train, of_valid = jax.random.split(jax.random.fold_in(state.key, state.step))
         _trees.check_floating("params", state.params)
@@ -200,7 +209,7 @@ def make_bilevel_step(
             present=None if here is None else dict(zip(names, here, strict=True)),
         )
 
-    return step
+    return _scaled.guarded(step, loss_scale)
 
 
 def _there(values: dict[str, Array], beside: tuple) -> dict[str, Array]:

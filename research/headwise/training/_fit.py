@@ -26,6 +26,7 @@ from headwise.training import _metrics
 from headwise.training import _progress
 from headwise.training import _record
 from headwise.training import _resume
+from headwise.training import _sharding
 from headwise.training import _state
 from headwise.training import _validation
 from headwise.training import _window
@@ -108,7 +109,8 @@ def fit(
         `step` and, every `log_every` steps and at the end, of the steps since the last
         multiple of `log_every`: `values`, `weights`, `grad_norm` and, where they were
         made, `conflicts`, `contributions` (the newest), and `broken`: {head: number of
-        steps} that a balancer left out for a value or gradient that is not finite.
+        steps} that a balancer left out for a value or gradient that is not finite; of a
+        dynamic loss scale `loss_scale` (the newest), `skipped` (steps, in no mean).
         `validation` stands in the record of its step; if no means are due there, it is
         all that the record holds.
 
@@ -245,4 +247,4 @@ def _compiled(
     if hasattr(step, "lower"):
         return step, _trees.separate(state)
     # The caller keeps the state that was given: only the copies are donated.
-    return jax.jit(step, donate_argnums=0), jax.tree.map(jnp.copy, state)
+    return _sharding.compiled(step, state), jax.tree.map(jnp.copy, state)

@@ -13,6 +13,7 @@ from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _first_state
+from headwise.training import _loss_scale
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -31,6 +32,8 @@ class TrainState(NamedTuple):
     """The run's key; step t uses `fold_in(key, t)`."""
     names: balancers.Names | None = None
     """Of the heads, static; None: the step takes any."""
+    loss_scale: _loss_scale.LossScaleState | None = None
+    """Where the step has a dynamic one."""
 
 
 class StepInfo(NamedTuple):
@@ -54,6 +57,11 @@ class StepInfo(NamedTuple):
     broken: dict[str, Array] | None = None
     """Bool: whether the head had data, but a value or, where gradients were looked at,
     a gradient that is not finite. None with static weights, which hide nothing."""
+    skipped: Array | None = None
+    """Bool, with a dynamic loss scale: whether something was not finite, and the step
+    left all as it was."""
+    loss_scale: Array | None = None
+    """With a dynamic one: that of this step."""
 
 
 def init_state(
@@ -63,6 +71,8 @@ def init_state(
     balancer: balancers.Balancer | None = None,
     rest: PyTree = (),
     key: Array | None = None,
+    *,
+    loss_scale: _loss_scale.LossScale | float | None = None,
 ) -> TrainState:
     """The state before the first step. Pure: may be vmapped over keys and weights.
 
@@ -78,6 +88,7 @@ def init_state(
         balancer: of `hw.balancers`, the step's; None means `equal()`.
         rest: other state of the model, passed through `values_fn`.
         key: of the run; None means `jax.random.key(0)`.
+        loss_scale: the step's.
 
     Returns:
         `TrainState`.
@@ -107,5 +118,6 @@ def init_state(
         balancer=balancer.init(names, params),
         key=jax.random.key(0) if key is None else key,
         names=balancers.Names(names),
+        loss_scale=_loss_scale.init(loss_scale),
     )
     return _first_state.first_state(state)

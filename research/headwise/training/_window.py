@@ -30,6 +30,8 @@ def empty() -> Window:
         "pairs": 0,  # steps that know of conflicts
         "contributions": None,
         "changed": [],
+        "skipped": 0,
+        "loss_scale": None,
     }
 
 
@@ -47,6 +49,8 @@ _HEAD = {
 def added(window: Window, done: int, infos: Sequence[_record.Info]) -> Window:
     """The window with more steps, the last of them number `done`.
 
+    Of a step that a loss scale skipped nothing counts but that.
+
     Raises:
         NonFiniteError: at the first step in which a value of a head with a weight, the
             gradient, or all that has data is not finite.
@@ -54,13 +58,20 @@ def added(window: Window, done: int, infos: Sequence[_record.Info]) -> Window:
     infos = jax.device_get(list(infos))
     window = copy.deepcopy(window)
     for at, info in enumerate(infos, done - len(infos)):
+        for name in info.values:
+            window["heads"].setdefault(name, dict(_HEAD))
+        scale = getattr(info, "loss_scale", None)
+        if scale is not None:
+            window["loss_scale"] = float(scale)
+        if getattr(info, "skipped", None):
+            window["skipped"] += 1
+            continue
         _refuse_non_finite(at, info)
         window["steps"] += 1
         window["grad_norm"] += float(info.grad_norm)
         counts = _means.tally_of(info.values).counts
         for name in info.values:
-            head = window["heads"].setdefault(name, dict(_HEAD))
-            _add(head, at, name, info, counts.get(name, 1.0))
+            _add(window["heads"][name], at, name, info, counts.get(name, 1.0))
         # Of a balancer that needs values alone, only the reporting steps know
         # conflicts; of one that is refreshed now and then they are NaN between.
         if info.conflicts is not None and np.isfinite(info.conflicts):
@@ -106,7 +117,7 @@ def to_text(window: Window) -> str:
 
 def from_text(text: str | None) -> Window:
     """What `to_text` was given; the empty window for None."""
-    return empty() if text is None else json.loads(text)
+    return empty() if text is None else empty() | json.loads(text)
 
 
 def _add(
