@@ -1,4 +1,4 @@
-"""`--mesh` and `--dtype`: the same experiments, on several devices and in half of it."""
+"""`--mesh` and `--dtype`: the same experiments on several devices, and in half."""
 
 import json
 

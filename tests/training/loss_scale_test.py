@@ -152,9 +152,7 @@ def test_of_a_bilevel_step(name):
     jax.tree.map(close, info.slopes, want[1].slopes)
     # A batch that overflows on the way back moves neither weights nor parameters.
     huge = jax.tree.map(lambda x: x * 1e30, batches)
-    after, info = _bilevel_cases.one_step(
-        method, params, huge, state, loss_scale=scale
-    )
+    after, info = _bilevel_cases.one_step(method, params, huge, state, loss_scale=scale)
     assert info.skipped
     assert_equal((after.upper, after.params), (state.upper, state.params))
 

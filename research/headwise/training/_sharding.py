@@ -103,10 +103,10 @@ def shard_batch(
         x = _array("batch", x)
         shape = x.shape
         if shape and hosts == 1 and shape[0] % number:
+            where = f" at '{path}'" if path else ""
             raise ValueError(
-                f"batch: expected a leading axis that the {number} devices of mesh axis "
-                f"{axis!r} divide, got shape {shape}"
-                + (f" at '{path}'" if path else "")
+                f"batch: expected a leading axis that the {number} devices of mesh "
+                f"axis {axis!r} divide, got shape {shape}{where}"
             )
         place = NamedSharding(mesh, PartitionSpec(*[axis][: len(shape)]))
         if isinstance(x, jax.core.Tracer):
@@ -123,9 +123,8 @@ def shard_batch(
 def _devices(mesh: Mesh, axis: str | tuple[str, ...]) -> int:
     """How many parts an array has that is split over the axis."""
     if not isinstance(mesh, Mesh):
-        raise TypeError(
-            f"mesh: expected a jax.sharding.Mesh (jax.make_mesh), got {_checks.kind(mesh)}"
-        )
+        got = _checks.kind(mesh)
+        raise TypeError(f"mesh: expected a jax.sharding.Mesh, got {got}")
     axes = axis if isinstance(axis, tuple) else (axis,)
     for name in axes:
         _checks.choice("axis", list(mesh.axis_names), name)
