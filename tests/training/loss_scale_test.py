@@ -247,7 +247,7 @@ def test_fit_counts_what_was_skipped_and_resumes_exactly(tmp_path):
     """A head that overflows is broken for `upgrad`, and nothing is said of that."""
     rule = T.dynamic_loss_scale(2.0**15, period=3)
 
-    def run(steps, workdir, rule=rule, parts=STARTS["upgrad"]):
+    def run(steps, workdir, rule=rule, parts=STARTS["upgrad"], **options):
         step = T.make_step(
             overflowing, parts[1], parts[0], stateful=True, loss_scale=rule
         )
@@ -258,8 +258,9 @@ def test_fit_counts_what_was_skipped_and_resumes_exactly(tmp_path):
             steps,
             workdir=workdir,
             log_every=4,
-            checkpoint_every=1,
+            checkpoint_every=None if workdir is None else 1,
             progress=False,
+            **options,
         )
 
     state, history = run(8, tmp_path / "whole")
@@ -274,6 +275,10 @@ def test_fit_counts_what_was_skipped_and_resumes_exactly(tmp_path):
         again, records = run(steps, tmp_path / "parts")
     assert_equal(again, state)
     assert [r for r in records if r["step"] in (4, 8)] == history
+    for chunk in (1, 8):
+        again, records = run(8, None, chunk=chunk)
+        assert_equal(again, state)
+        assert records == history
     # All of a record: there are no means.
     _, (only,) = run(2, None)
     assert (only["skipped"], only["grad_norm"], only["values"]["a"]) == (2, None, None)

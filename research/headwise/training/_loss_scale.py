@@ -79,11 +79,10 @@ def dynamic_loss_scale(
         >>> def values_fn(params, batch):    # a gradient of 1e-8, which is 0 in float16
         ...     return {"a": params["w"].astype(jnp.float16) * batch * batch}
         >>> batch, loss_scale = jnp.float16(1e-4), hw.training.dynamic_loss_scale()
+        >>> sgd, params = optax.sgd(1.0), {"w": jnp.array(0.0)}
         >>> for scale in (None, loss_scale):
-        ...     step = hw.training.make_step(values_fn, optax.sgd(1.0), loss_scale=scale)
-        ...     state = hw.training.init_state(
-        ...         ["a"], {"w": jnp.array(0.0)}, optax.sgd(1.0), loss_scale=scale
-        ...     )
+        ...     step = hw.training.make_step(values_fn, sgd, loss_scale=scale)
+        ...     state = hw.training.init_state(["a"], params, sgd, loss_scale=scale)
         ...     print(f"{step(state, batch)[0].params['w']:.1e}")
         0.0e+00
         -1.0e-08
