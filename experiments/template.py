@@ -52,7 +52,8 @@ def build(settings: Mapping[str, Any]) -> Experiment:
         heads = {name: nnx.Linear(4, 1, rngs=rngs) for name in SPEC.heads}
         return hw.nn.MultiHead(trunk, heads)
 
-    apply, *_ = hw.nn.functional(model(jax.random.key(0)))
+    example, dtype = model(jax.random.key(0)), settings.get("dtype")
+    apply, *_ = hw.nn.functional(example, dtype=dtype)  # --dtype=bfloat16
     objective = hw.Objective(dict.fromkeys(SPEC.heads, optax.losses.squared_error))
     held_out = points(jax.random.key(99), count)
 

@@ -38,6 +38,8 @@ class Study(NamedTuple):
     folder: pathlib.Path
     retry: bool = False
     """Whether trials that ended without a result are tried again."""
+    dtype: str | None = None
+    """What the models compute in; None: float32."""
 
 
 class Trial(NamedTuple):
@@ -70,6 +72,8 @@ def define(values: flags.FlagValues) -> None:
         "balancers": "NAME or NAME:ARGUMENT=VALUE,... as mgda,cagrad:c=0.4,famo",
         "set": "settings and their levels, as lr=1e-3:3e-3,width=16",
         "folder": "of the study; studies/NAME_launched if not given",
+        "dtype": text.DTYPE,
+        "mesh": "goes with experiments.main alone",
     }
     for name, meaning in text_flags.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
@@ -95,6 +99,12 @@ def read(given: flags.FlagValues) -> Study:
     """
     if given.experiment is None:
         raise UsageError("--experiment: expected a name or a file, got none")
+    if given.mesh is not None:
+        raise UsageError(
+            "--mesh: the trials of a study are processes that run at the same time, "
+            "each on a device of its own; a mesh goes with experiments.main, also with "
+            "its --sweep"
+        )
     balancers = [STATIC]
     if given.balancers is not None:
         balancers = text.balancers(given.balancers)
@@ -117,6 +127,7 @@ def read(given: flags.FlagValues) -> Study:
         smoke=given.smoke,
         folder=text.folder("--folder", given.folder, f"studies/{name}_launched"),
         retry=given.retry,
+        dtype=text.dtype(given.dtype),
     )
 
 
@@ -193,6 +204,8 @@ def argv(study: Study, trial: Trial) -> list[str]:
         words.append(f"--steps={study.steps}")
     if study.smoke:
         words.append("--smoke")
+    if study.dtype is not None:
+        words.append(f"--dtype={study.dtype}")
     return words
 
 

@@ -57,6 +57,8 @@ def prepare(study: plan.Study) -> tuple[Spec, list[Job]]:
         "steps": request.steps,
         "launched": True,
     }
+    if study.dtype is not None:
+        config["dtype"] = study.dtype
     hw.training.claim_workdir(study.folder, config, told=request.told())
     return spec, jobs
 

@@ -34,6 +34,7 @@ WITHOUT_EXAMPLE: dict[str, str] = {
     "training.BilevelProblem": "made by make_bilevel_step, which has the example",
     "training.BilevelState": "made by init_bilevel_state, which has the example",
     "training.Info": "made by balanced_grad, which has the example",
+    "training.LossScaleState": "made by a LossScale, which has the example",
     "training.NonFiniteError": "raised by fit",
     "training.StepInfo": "made by make_step, which has the example",
     "training.TrainState": "made by make_step, which has the example",

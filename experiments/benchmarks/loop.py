@@ -130,9 +130,7 @@ def tabular_() -> Case:
     optimizer, balancer = experiment.optimizer(spec.steps), hw.balancers.equal()
     genes = hw.data.load_yeast()
     return Case(
-        hw.training.make_step(
-            experiment.values_fn, optimizer, balancer, stateful=True
-        ),
+        hw.training.make_step(experiment.values_fn, optimizer, balancer, stateful=True),
         run.first_state(experiment, spec.heads, optimizer, balancer, 0),
         run.batches(experiment, 0),
         {"inputs": genes.inputs, "targets": genes.targets},
@@ -218,9 +216,7 @@ def measure(model: str, peer: harness.Peer | None) -> list[dict[str, Any]]:
 
 def main(argv: list[str]) -> None:
     """Measures every model."""
-    harness.begin(
-        argv, models=(_MODELS.value, MODELS), forms=(_FORMS.value, FORMS)
-    )
+    harness.begin(argv, models=(_MODELS.value, MODELS), forms=(_FORMS.value, FORMS))
     rows: list[dict[str, Any]] = []
     peer = harness.Peer(_PEER.value, "keras_fit.py") if _PEER.value else None
     with rich.progress.Progress(transient=True) as bar:

@@ -38,6 +38,10 @@ class Request(NamedTuple):
     workdir: pathlib.Path
     retry: bool = False
     """Whether trials of the sweep that ended without a result are tried again."""
+    dtype: str | None = None
+    """What the model computes in; None: float32."""
+    mesh: dict[str, int] | None = None
+    """Devices along each axis; None: one device."""
 
     def make_balancer(self) -> hw.balancers.Balancer:
         """The balancer that the text, or the weights, stand for."""
@@ -51,12 +55,14 @@ class Request(NamedTuple):
         A static run's balancer is named too: tables tell it from the others by that.
         """
         smoke = {"smoke": True} if self.smoke else {}
+        dtype = {"dtype": self.dtype} if self.dtype else {}
         return {
             "experiment": self.experiment,
             "balancer": self.balancer,
             "steps": self.steps,
             **self.settings,
             **smoke,
+            **dtype,
         }
 
     def told(self) -> dict[str, str]:
@@ -64,6 +70,8 @@ class Request(NamedTuple):
         return {
             f"the file of {self.experiment}": find.source(self.task),
             "headwise": hw.__version__,
+            # The same numbers, up to the order in which they are summed.
+            "the mesh": text.mesh_text(self.mesh),
         }
 
     def config(self) -> dict[str, Any]:
@@ -77,6 +85,8 @@ class Request(NamedTuple):
             # A patch leaves the numbers as they are: it is told.
             "version": ".".join([*hw.__version__.split(".")[:2], "0"]),
         }
+        if self.dtype:
+            config["dtype"] = self.dtype
         if not self.sweep:
             config |= {"balancer": self.balancer, "seed": self.seed}
             if self.weights is not None:
@@ -92,6 +102,9 @@ def define(values: flags.FlagValues) -> None:
         "balancer": "NAME or NAME:ARGUMENT=VALUE,... of hw.balancers: cagrad:c=0.4",
         "set": "the experiment's settings, as lr=3e-3,width=16",
         "workdir": "folder; runs/NAME or studies/NAME if not given",
+        "dtype": text.DTYPE,
+        "mesh": "devices, as data:4 or data:2,model:2: examples are split over data, "
+        "large parameters over model (else data); one device if not given",
     }
     for name, meaning in text_flags.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
@@ -149,6 +162,8 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
         smoke=given.smoke,
         workdir=text.folder("--workdir", given.workdir, place),
         retry=given.retry,
+        dtype=text.dtype(given.dtype),
+        mesh=text.mesh(given.mesh),
     )
     request.make_balancer()
     return request

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
 import headwise as hw
+from experiments.harness import devices
 from experiments.harness import show
 from experiments.harness.request import Request
 from experiments.harness.spec import Experiment
@@ -22,10 +24,15 @@ def build(request: Request) -> Experiment:
     What also breaks with the defaults is a fault of the experiment: a traceback helps.
 
     Raises:
-        UsageError: the experiment refuses its settings, or the balancer does not fit
-            (a batch that cannot be cut into its parts, say).
+        UsageError: the experiment refuses its settings, its dtype or its mesh, or the
+            balancer does not fit (a batch that cannot be cut into its parts, say).
     """
-    smoke = {"smoke": request.smoke}
+    mesh = None if request.mesh is None else devices.make_mesh(request.mesh)
+    smoke: dict[str, Any] = {"smoke": request.smoke}
+    if request.dtype is not None:
+        if "dtype" in request.settings:
+            raise UsageError("--dtype: the experiment has a setting dtype; use --set")
+        smoke["dtype"] = jnp.dtype(request.dtype)
     try:
         experiment = request.task.build(request.settings | smoke)
     except (ValueError, TypeError, OverflowError) as error:
@@ -33,6 +40,10 @@ def build(request: Request) -> Experiment:
             raise
         request.task.build(dict(request.spec.defaults) | smoke)
         raise UsageError(f"--set: {error}") from error
+    if request.dtype is not None:
+        devices.check_dtype(experiment, request.dtype)
+    if mesh is not None:
+        experiment = devices.on_mesh(experiment, mesh)
     if request.weights is None:
         _check_balancer(request, experiment)
     return experiment
@@ -69,11 +80,13 @@ def first_state(
     optimizer: optax.GradientTransformation,
     balancer: hw.balancers.Balancer,
     seed: Any,
+    loss_scale: hw.training.LossScale | None = None,
 ) -> hw.training.TrainState:
     """The state before the first step; everything follows from the seed."""
     of_model, of_run = jax.random.split(jax.random.key(seed))
     params, rest = experiment.init(of_model)
-    return hw.training.init_state(heads, params, optimizer, balancer, rest, of_run)
+    parts = heads, params, optimizer, balancer, rest, of_run
+    return hw.training.init_state(*parts, loss_scale=loss_scale)
 
 
 def batches(experiment: Experiment, seed: Any) -> Callable[[Any], Any]:
@@ -91,10 +104,11 @@ def run(
     """Trains once in `workdir` (goes on if it was interrupted); records and prints."""
     steps, seed, balancer = request.steps, request.seed, request.make_balancer()
     optimizer = experiment.optimizer(steps)
-    state = first_state(experiment, request.spec.heads, optimizer, balancer, seed)
+    heads, scale = request.spec.heads, devices.loss_scale(request.dtype)
+    state = first_state(experiment, heads, optimizer, balancer, seed, scale)
     parts = (experiment.values_fn, optimizer, balancer)
     step, report = (
-        hw.training.make_step(*parts, stateful=True, contributions=on)
+        hw.training.make_step(*parts, stateful=True, contributions=on, loss_scale=scale)
         for on in (False, True)
     )
     often = max(1, steps // 20)

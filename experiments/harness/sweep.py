@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 import headwise as hw
+from experiments.harness import devices
 from experiments.harness import run
 from experiments.harness import show
 from experiments.harness.request import Request
@@ -35,15 +36,20 @@ def train(
 ) -> list[hw.sweeps.Record]:
     """Trains every weighting with every seed in one compiled program."""
     spec, steps = request.spec, request.steps
-    optimizer = experiment.optimizer(steps)
+    optimizer, scale = experiment.optimizer(steps), devices.loss_scale(request.dtype)
     # The weights are data in the balancer's state: one step serves all trials.
     step = hw.training.make_step(
-        experiment.values_fn, optimizer, hw.balancers.constant(), stateful=True
+        experiment.values_fn,
+        optimizer,
+        hw.balancers.constant(),
+        stateful=True,
+        loss_scale=scale,
     )
 
     def start(weights: dict[str, jax.Array], seed: jax.Array) -> Any:
         balancer = hw.balancers.constant(weights)
-        return run.first_state(experiment, spec.heads, optimizer, balancer, seed)
+        heads = spec.heads
+        return run.first_state(experiment, heads, optimizer, balancer, seed, scale)
 
     def train_whole(weights: dict[str, jax.Array], seed: jax.Array) -> dict:
         batch = run.batches(experiment, seed)

@@ -13,6 +13,10 @@ STATIC = "constant"
 """The balancer of static weights, the only one that `--weights` goes with."""
 RETRY = "try trials again that ended without a result (out of memory, diverged)"
 """What `--retry` does."""
+DTYPES = ("float32", "bfloat16", "float16")
+"""What a model may compute in; parameters are float32 in any case."""
+DTYPE = f"the model computes in {', '.join(DTYPES)}; parameters stay in float32"
+"""What `--dtype` does."""
 MOST = 2**31 - 1
 """Seeds and steps are int32 in the program."""
 MANY = 100_000
@@ -125,6 +129,32 @@ def folder(flag: str, text: str | None, default: str = "") -> pathlib.Path:
         return pathlib.Path(text).expanduser()
     except RuntimeError:
         raise UsageError(f"{flag}: there is no such user: {text}") from None
+
+
+def mesh(text: str | None) -> dict[str, int] | None:
+    """`data:2,model:2` as {"data": 2, "model": 2}; `data` is there, `model` may be."""
+    if text is None:
+        return None
+    read = pairs("--mesh", text, ":")
+    if set(read) not in ({"data"}, {"data", "model"}):
+        raise UsageError(f"--mesh: expected data:N or data:N,model:M, got {text}")
+    axes = {name: typed("--mesh", name, n, 1) for name, n in sorted(read.items())}
+    for name, number in axes.items():
+        whole(f"--mesh: {name}", number, 1)
+    return axes
+
+
+def mesh_text(axes: Mapping[str, int] | None) -> str:
+    """The text of a mesh, for the eye and to compare."""
+    if axes is None:
+        return "one device"
+    return ",".join(f"{name}:{number}" for name, number in axes.items())
+
+
+def dtype(text: str | None) -> str | None:
+    """One of `DTYPES`; float32 is what None says."""
+    name = DTYPES[0] if text is None else choice("--dtype", DTYPES, text)
+    return None if name == DTYPES[0] else name
 
 
 def seeds(text: str) -> list[int]:

@@ -83,7 +83,8 @@ def build(settings: Mapping[str, Any]) -> Experiment:
         }
         return hw.nn.MultiHead(trunk, heads)
 
-    apply, *_ = hw.nn.functional(model(jax.random.key(0)))
+    example, dtype = model(jax.random.key(0)), settings.get("dtype")
+    apply, *_ = hw.nn.functional(example, dtype=dtype)
     dice = functools.partial(hw.losses.dice, activation=jax.nn.softmax)
     squared = optax.losses.squared_error
     objective = hw.Objective(

@@ -55,7 +55,8 @@ def build(settings: Mapping[str, Any]) -> Experiment:
         heads = {name: nnx.Linear(width, 10, rngs=rngs) for name in SPEC.heads}
         return hw.nn.MultiHead(hw.nn.ConvNet(out_features=width, rngs=rngs), heads)
 
-    apply, *_ = hw.nn.functional(model(jax.random.key(0)))
+    example, dtype = model(jax.random.key(0)), settings.get("dtype")
+    apply, *_ = hw.nn.functional(example, dtype=dtype)
     loss = optax.losses.softmax_cross_entropy_with_integer_labels
     objective = hw.Objective({"left": loss, "right": loss})
 

@@ -54,7 +54,8 @@ def build(settings: Mapping[str, Any]) -> Experiment:
     """The network and its data: waves of the first inputs."""
     width, batch_size = settings["width"], settings["batch_size"]
     huber = functools.partial(optax.losses.huber_loss, delta=settings["delta"])
-    apply, *_ = hw.nn.functional(Network(width, nnx.Rngs(0)))
+    example, dtype = Network(width, nnx.Rngs(0)), settings.get("dtype")
+    apply, *_ = hw.nn.functional(example, dtype=dtype)
     objective = hw.Objective({"loss1": optax.losses.squared_error, "loss2": huber})
 
     def batch(key: jax.Array) -> dict:

@@ -64,7 +64,8 @@ def build(settings: Mapping[str, Any]) -> Experiment:
         heads = {name: nnx.Linear(width, 1, rngs=rngs) for name in names}
         return hw.nn.MultiHead(trunk, heads)
 
-    apply, *_ = hw.nn.functional(model(jax.random.key(0)))
+    example, dtype = model(jax.random.key(0)), settings.get("dtype")
+    apply, *_ = hw.nn.functional(example, dtype=dtype)
     objective = hw.Objective(
         dict.fromkeys(names, optax.losses.sigmoid_binary_cross_entropy)
     )

@@ -26,6 +26,16 @@ def accumulator(*arrays: Array) -> jnp.dtype:
     return common(jnp.float32, *(array.dtype for array in arrays))
 
 
+def wide(tree: PyTree) -> PyTree:
+    """Arrays of half precision as float32; all else as it is."""
+
+    def cast(x: Any) -> Any:
+        half = getattr(x, "dtype", None) in (jnp.float16, jnp.bfloat16)
+        return x.astype(jnp.float32) if half else x
+
+    return jax.tree.map(cast, tree)
+
+
 def mean_of(arrays: Sequence[Array]) -> Array:
     """Of arrays of one type, summed in at least float32."""
     dtype = accumulator(*arrays)

@@ -317,6 +317,7 @@ def _values(
     foreign = layout_of(loss) is None
     if foreign:
         _shapes.check_ranks(loss, preds, targets)
+        preds, targets = _numerics.wide((preds, targets))
     masks = seen is not None and _masks_itself(loss, preds, targets, seen)
     if seen is None:
         values = jnp.asarray(loss(preds, targets))

@@ -241,6 +241,20 @@ WRONG = {
     "setting that cannot be": (["--set=width=-1"], "--set: "),
     "no steps": (["--steps=0"], "--steps: expected 1 or more"),
     "steps that are no number": (["--steps=many"], "--steps=many"),
+    "no such dtype": (["--dtype=half"], "--dtype: expected one of float32, bfloat16"),
+    "no mesh": (["--mesh=4"], "--mesh: expected NAME:VALUE,..., got '4'"),
+    "no examples in a mesh": (["--mesh=model:4"], "expected data:N or data:N,model:M"),
+    "a mesh of nothing": (["--mesh=data:0"], "--mesh: data: expected 1 or more"),
+    "a mesh of more devices": (
+        ["--experiment=seed_network", "--mesh=data:4,model:2"],
+        "--mesh: expected at most the 4 devices that are there (cpu), got 4 * 2; "
+        "XLA_FLAGS=--xla_force_host_platform_device_count=8",
+    ),
+    "a batch that a mesh does not divide": (
+        ["--experiment=seed_network", "--mesh=data:3"],
+        "--mesh: batch: expected a leading axis that the 3 devices of mesh axis 'data' "
+        "divide, got shape (64, 4) at 'inputs'",
+    ),
     "stray argument": (["train"], "expected flags only, got 'train'"),
     "no flagfile": (["--flagfile=/no/such"], "/no/such"),
 }

@@ -78,9 +78,13 @@ def test_a_default_or_a_level_that_is_given_twice_is_no_other_trial():
 @pytest.mark.parametrize(
     "words",
     [
-        ("--weights=loss1=0.12345678901234,loss2=1e-9", "--set=lr=1e-3,width=8"),
+        (
+            "--weights=loss1=0.12345678901234,loss2=1e-9",
+            "--set=lr=1e-3,width=8",
+            "--seeds=4",
+        ),
         ("--balancers=every:k=5,balancer=(cagrad:c=0.4,rescale=square)", "--steps=7"),
-        ("--balancers=epo:preferences=loss1:1;loss2:2", "--smoke", "--seeds=4"),
+        ("--balancers=epo:preferences=loss1:1;loss2:2", "--smoke", "--dtype=float16"),
     ],
 )
 def test_main_reads_back_what_was_planned(words):
@@ -88,6 +92,7 @@ def test_main_reads_back_what_was_planned(words):
     request = requests.read(["main", *plan.argv(study, trial)])
     assert (request.weights, request.balancer) == (trial.weights, trial.balancer)
     assert (request.seed, request.smoke) == (trial.seed, study.smoke)
+    assert request.dtype == study.dtype
     assert request.settings == DEFAULTS | trial.settings
     assert request.steps == (study.steps or (12 if study.smoke else 300))
     assert request.workdir == study.folder / "trials" / trial.name
@@ -132,6 +137,8 @@ def test_default_folder_is_named_after_the_file():
         (["--balancers=mgda", "--seeds=a"], "--seeds: expected numbers, got a"),
         (["--balancers=mgda", "--seed=7"], "flag 'seed'. Did you mean: seeds"),
         (["--balancer=mgda"], "flag 'balancer'. Did you mean: balancers"),
+        (["--balancers=mgda", "--dtype=half"], "--dtype: expected one of float32"),
+        (["--balancers=mgda", "--mesh=data:4"], "--mesh: the trials of a study are"),
         (["--balancers=mgda", "more"], "expected flags only, got 'more'"),
     ],
 )
@@ -171,8 +178,10 @@ def test_a_launcher_has_its_own_flags_and_no_others():
     local.define(values)
     assert set(values) == {
         "balancers",
+        "dtype",
         "experiment",
         "folder",
+        "mesh",
         "processes",
         "retry",
         "seeds",

@@ -127,6 +127,46 @@ OF_STEPS = {
         TypeError,
         "expected a floating value for head 'b', got int32",
     ),
+    "dynamic_loss_scale without a call": mistake(
+        lambda: step(loss_scale=T.dynamic_loss_scale),
+        TypeError,
+        "loss_scale: expected a number or a LossScale, got its factory; call it",
+    ),
+    "a loss scale of 0": mistake(
+        lambda: step(loss_scale=0.0), ValueError, "loss_scale: expected a positive"
+    ),
+    "a loss scale that gives way to more": mistake(
+        lambda: T.dynamic_loss_scale(factor=0.5),
+        ValueError,
+        "factor: expected a number above 1",
+    ),
+    "a loss scale of the step that the state has not": mistake(
+        lambda: step(loss_scale=T.dynamic_loss_scale()),
+        TypeError,
+        "state: expected one with a loss scale",
+        "init_state(loss_scale=) too",
+    ),
+    "a loss scale of the state that the step has not": mistake(
+        lambda: step(
+            state=T.init_state(NAMES, PARAMS, SGD, loss_scale=T.dynamic_loss_scale())
+        ),
+        TypeError,
+        "state: expected one without a loss scale",
+        "make_step(loss_scale=) too",
+    ),
+    "a loss scale for parameters of float16": mistake(
+        lambda: step(
+            state=state_of(params={"w": jnp.ones(3, jnp.float16)}), loss_scale=8.0
+        ),
+        ValueError,
+        "loss_scale: expected parameters of float32, got float16 at 'w'",
+        "hw.nn.functional(model, dtype=)",
+    ),
+    "a loss scale for gradients of features": mistake(
+        lambda: step(balancer=B.mgda(), wrt="features", loss_scale=8.0),
+        ValueError,
+        "loss_scale: expected None with wrt='features'",
+    ),
     "other heads than those of init_state": mistake(
         lambda: step(state=state_of(names=["a", "c"])),
         ValueError,

@@ -222,7 +222,6 @@ def legacy():
     np.random.seed(5)  # noqa: NPY002
     random.seed(5)
 
-
     def noise():
         return np.float32(np.random.normal() + random.random())  # noqa: NPY002
 
@@ -253,7 +252,10 @@ def ahead():
 
 def large():
     """Python's whole numbers do not overflow."""
-    return lambda t: {"x": XS[(t * 982451653 + 7) % STEPS], "labels": jnp.float32(t % 3)}
+    return lambda t: {
+        "x": XS[(t * 982451653 + 7) % STEPS],
+        "labels": jnp.float32(t % 3),
+    }
 
 
 def asking():

@@ -35,13 +35,13 @@ def _model(features, width, layers, outputs, loss, size, together):
     )
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(EXAMPLES, features)).astype(np.float32)
-    targets = {name: rng.normal(size=(EXAMPLES, 1)).astype(np.float32) for name in heads}
+    targets = {
+        name: rng.normal(size=(EXAMPLES, 1)).astype(np.float32) for name in heads
+    }
     return model, rows, targets
 
 
-def measure(
-    name, calls, features, width, layers, outputs, loss, size, steps, together
-):
+def measure(name, calls, features, width, layers, outputs, loss, size, steps, together):
     """Seconds of so many calls."""
     assert name == "fit"
     model, rows, targets = _model(

@@ -43,7 +43,7 @@ class Functional(NamedTuple):
     of random streams"""
 
 
-def functional(model: nnx.Module) -> Functional:
+def functional(model: nnx.Module, *, dtype: Any = None) -> Functional:
     """A pure function and plain parameters for an NNX model.
 
     With `apply, params, rest = functional(model)`::
@@ -55,6 +55,12 @@ def functional(model: nnx.Module) -> Functional:
 
     Args:
         model: any NNX module. It is read once and never changed.
+        dtype: what the model computes in, such as `jnp.bfloat16` (mixed precision):
+            `apply` casts parameters and floating arguments to it, and outputs of it
+            back to float32, for the losses. Parameters, their gradients and running
+            statistics stay in float32. A layer with a `dtype` of its own keeps that.
+            None: as the layers say. float16 wants a loss scale
+            (`hw.training.dynamic_loss_scale`).
 
     Returns:
         `Functional(apply, params, rest)`. `params` and `rest` are dicts of arrays with
@@ -72,8 +78,9 @@ def functional(model: nnx.Module) -> Functional:
           arguments are.
 
     Raises:
-        TypeError: `model` is not an NNX module.
-        ValueError: `apply` gets `params` or `rest` with missing or unknown paths.
+        TypeError: `model` is not an NNX module, or `dtype` no dtype.
+        ValueError: `dtype` is not floating; `apply` gets `params` or `rest` with
+            missing or unknown paths.
 
     Example:
         >>> import jax
@@ -91,12 +98,16 @@ def functional(model: nnx.Module) -> Functional:
         >>> print(grads["bias"].tolist())
         [2.0]
     """
+    if dtype is not None and not jnp.issubdtype(dtype, jnp.floating):
+        raise ValueError(f"dtype: expected a floating one, got {jnp.dtype(dtype)}")
     graphdef, params, rest = _split(model)
     params_like, rest_like = _shapes(params), _shapes(rest)
 
     def apply(params, rest, /, *args, train: bool = True, **kwargs):
         params = _conform(params, params_like, "params")
         rest = _conform(rest, rest_like, "rest")
+        if dtype is not None:
+            params, args, kwargs = _cast((params, args, kwargs), dtype)
         # copy=True: without it, a call that changes a variable fails inside jax.grad
         # and, when eager, changes the caller's arrays.
         called = nnx.merge(graphdef, params, rest, copy=True)
@@ -105,7 +116,13 @@ def functional(model: nnx.Module) -> Functional:
         else:
             called.eval()
         outputs = called(*args, **kwargs)
-        return outputs, _select(_split(called)[2], rest_like)
+        new_rest = _select(_split(called)[2], rest_like)
+        if dtype is not None:
+            outputs = _cast(outputs, jnp.float32, jnp.dtype(dtype))
+            new_rest = jax.tree.map(
+                lambda new, old: _cast(new, old.dtype), new_rest, rest
+            )
+        return outputs, new_rest
 
     return Functional(apply, params, rest)
 
@@ -174,6 +191,17 @@ def _way_out(model: Any) -> str:
 def _shapes(tree: Any) -> Any:
     """The structure alone, so that `apply` keeps no arrays alive."""
     return jax.tree.map(jnp.shape, tree)
+
+
+def _cast(tree: Any, dtype: Any, only: Any = None) -> Any:
+    """Floating arrays in another dtype: all of them, or those of one dtype only."""
+
+    def cast(x: Any) -> Any:
+        of = getattr(x, "dtype", None)
+        floating = of is not None and jnp.issubdtype(of, jnp.floating)
+        return x.astype(dtype) if floating and only in (None, of) else x
+
+    return jax.tree.map(cast, tree)
 
 
 def _conform(tree: Any, like: Any, argument: str, shapes: bool = False, path="") -> Any:

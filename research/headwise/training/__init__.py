@@ -19,8 +19,13 @@ from headwise.training._checkpoints import Checkpoints
 from headwise.training._extra_args import hold_absent
 from headwise.training._fit import fit
 from headwise.training._info import Info
+from headwise.training._loss_scale import dynamic_loss_scale
+from headwise.training._loss_scale import LossScale
+from headwise.training._loss_scale import LossScaleState
 from headwise.training._metrics import read_metrics
 from headwise.training._record import NonFiniteError
+from headwise.training._sharding import fsdp_shardings
+from headwise.training._sharding import shard_batch
 from headwise.training._state import init_state
 from headwise.training._state import StepInfo
 from headwise.training._state import TrainState
@@ -37,6 +42,8 @@ __all__ = (
     "BilevelState",
     "Checkpoints",
     "Info",
+    "LossScale",
+    "LossScaleState",
     "NonFiniteError",
     "StepInfo",
     "TrainState",
@@ -44,8 +51,10 @@ __all__ = (
     "auto_lambda",
     "balanced_grad",
     "claim_workdir",
+    "dynamic_loss_scale",
     "fit",
     "forum",
+    "fsdp_shardings",
     "hold_absent",
     "hold_workdir",
     "init_bilevel_state",
@@ -54,4 +63,5 @@ __all__ = (
     "make_step",
     "moml",
     "read_metrics",
+    "shard_batch",
 )

@@ -14,6 +14,7 @@ from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _first_state
+from headwise.training import _loss_scale
 from headwise.training import _trainable
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -91,6 +92,8 @@ class BilevelState(NamedTuple):
     """The run's key; step t uses `fold_in(key, t)`."""
     names: balancers.Names | None = None
     """Of the heads, static; None: the step takes any."""
+    loss_scale: _loss_scale.LossScaleState | None = None
+    """Where the step has a dynamic one."""
 
 
 class BilevelInfo(NamedTuple):
@@ -118,6 +121,11 @@ class BilevelInfo(NamedTuple):
     present: dict[str, Array] | None = None
     """Bool: whether each head has data in the training batch; None if all are known to
     have."""
+    skipped: Array | None = None
+    """Bool, with a dynamic loss scale: whether something was not finite, and the step
+    left all as it was."""
+    loss_scale: Array | None = None
+    """With a dynamic one: that of this step."""
 
 
 def check_method(got: Any) -> None:
@@ -148,6 +156,7 @@ def init_bilevel_state(
     key: Array | None = None,
     *,
     trainable: Any = None,
+    loss_scale: _loss_scale.LossScale | float | None = None,
 ) -> BilevelState:
     """The state before the first bilevel step. Pure: may be vmapped over keys.
 
@@ -161,6 +170,7 @@ def init_bilevel_state(
         rest: other state of the model, passed through `values_fn`.
         key: of the run; None means `jax.random.key(0)`.
         trainable: the step's, as in `init_state`.
+        loss_scale: the step's.
 
     Returns:
         `BilevelState`.
@@ -192,5 +202,6 @@ def init_bilevel_state(
         upper=method.init(names),
         key=jax.random.key(0) if key is None else key,
         names=balancers.Names(names),
+        loss_scale=_loss_scale.init(loss_scale),
     )
     return _first_state.first_state(state)

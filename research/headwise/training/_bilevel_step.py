@@ -17,7 +17,9 @@ from headwise.training import _bilevel
 from headwise.training import _bilevel_lookahead
 from headwise.training import _bilevel_report
 from headwise.training import _extra_args
+from headwise.training import _loss_scale
 from headwise.training import _model
+from headwise.training import _scaled
 from headwise.training import _trainable
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -44,6 +46,7 @@ def make_bilevel_step(
     trainable: Any = None,
     microbatches: int = 1,
     contributions: bool | int = False,
+    loss_scale: _loss_scale.LossScale | float | None = None,
 ) -> BilevelStep:
     """A pure `step(state, (train_batch, valid_batch)) -> (state, info)`.
 
@@ -84,6 +87,8 @@ def make_bilevel_step(
         contributions: True: also compute every head's training gradient and put
             `hw.contributions` of the applied update into `info`; a number k: only in
             steps 0, k, 2 k and so on, as in `hw.training.make_step`.
+        loss_scale: as there. First derivatives are scaled, those of the inner steps
+            among them; a hypergradient that is not finite skips the step too.
 
     Returns:
         The step: jit, vmap or scan it; the state's arrays may be donated. Where a
@@ -126,6 +131,7 @@ def make_bilevel_step(
         stateful=stateful,
         microbatches=microbatches,
         contributions=contributions,
+        loss_scale=loss_scale,
     )
     return _trainable.of_step(make, values_fn, trainable)
 
@@ -140,6 +146,7 @@ def _step(
     stateful: bool,
     microbatches: int,
     contributions: bool | int,
+    loss_scale: _loss_scale.LossScale | float | None,
 ) -> BilevelStep:
     """A step of all parameters."""
     inner_steps = _checks.positive_int("inner_steps", inner_steps)
@@ -147,7 +154,10 @@ def _step(
     _checks.optimizer("optimizer", optimizer)
     _checks.optimizer("inner_optimizer", inner_optimizer, optional=True)
     _bilevel.check_method(method)
+    _loss_scale.check(loss_scale)
     model = _model.with_rest(values_fn, stateful)
+    if loss_scale is not None:
+        model = _scaled.scaled(model)
     model = _model.in_parts(model, microbatches)
     plain = _model.plain(model, True)
     report = _bilevel_report.reporter(model, contributions)
@@ -156,6 +166,7 @@ def _step(
         state: _bilevel.BilevelState, batch: Any
     ) -> tuple[_bilevel.BilevelState, _bilevel.BilevelInfo]:
         _model.check_state(_bilevel.BilevelState, "init_bilevel_state", state)
+        _scaled.refuse_held(state)
         train_batch, valid_batch = _bilevel.pair(batch)
         of_train, of_valid = jax.random.split(jax.random.fold_in(state.key, state.step))
         _trees.check_floating("params", state.params)
@@ -231,7 +242,7 @@ def _step(
             present=None if here is None else dict(zip(names, here, strict=True)),
         )
 
-    return step
+    return _scaled.guarded(step, loss_scale)
 
 
 def _there(values: dict[str, Array], beside: tuple) -> dict[str, Array]:

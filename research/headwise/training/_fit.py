@@ -107,7 +107,8 @@ def fit(
         `step` and, every `log_every` steps and at the end, of the steps since the last
         multiple of `log_every`: `values`, `weights`, `grad_norm` and, where they were
         made, `conflicts`, `contributions` (the newest), and `broken`: {head: number of
-        steps} that a balancer left out for a value or gradient that is not finite.
+        steps} that a balancer left out for a value or gradient that is not finite; of a
+        dynamic loss scale `loss_scale` (the newest), `skipped` (steps, in no mean).
         `validation` stands in the record of its step; if no means are due there, it is
         all that the record holds.
 

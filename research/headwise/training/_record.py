@@ -84,7 +84,7 @@ def make_record(done: int, window: Mapping[str, Any]) -> dict[str, Any]:
         record["broken"] = broken
     if window["pairs"]:
         record["conflicts"] = _mean(window["conflicts"], window["pairs"])
-    for name in ("contributions", "changed"):
+    for name in ("contributions", "changed", "skipped", "loss_scale"):
         if window[name]:
             record[name] = window[name]
     return record

@@ -13,6 +13,7 @@ from headwise import _trees
 from headwise import balancers
 from headwise import gradients
 from headwise.training import _first_state
+from headwise.training import _loss_scale
 from headwise.training import _trainable
 from headwise.typing import Array
 from headwise.typing import PyTree
@@ -32,6 +33,8 @@ class TrainState(NamedTuple):
     """The run's key; step t uses `fold_in(key, t)`."""
     names: balancers.Names | None = None
     """Of the heads, static; None: the step takes any."""
+    loss_scale: _loss_scale.LossScaleState | None = None
+    """Where the step has a dynamic one."""
 
 
 class StepInfo(NamedTuple):
@@ -55,6 +58,11 @@ class StepInfo(NamedTuple):
     broken: dict[str, Array] | None = None
     """Bool: whether the head had data, but a value or, where gradients were looked at,
     a gradient that is not finite. None with static weights, which hide nothing."""
+    skipped: Array | None = None
+    """Bool, with a dynamic loss scale: whether something was not finite, and the step
+    left all as it was."""
+    loss_scale: Array | None = None
+    """With a dynamic one: that of this step."""
 
 
 def init_state(
@@ -66,6 +74,7 @@ def init_state(
     key: Array | None = None,
     *,
     trainable: Any = None,
+    loss_scale: _loss_scale.LossScale | float | None = None,
 ) -> TrainState:
     """The state before the first step. Pure: may be vmapped over keys and weights.
 
@@ -83,6 +92,7 @@ def init_state(
         key: of the run; None means `jax.random.key(0)`.
         trainable: the step's, as in `make_step`: optimiser and balancer know of these
             parameters alone.
+        loss_scale: the step's.
 
     Returns:
         `TrainState`; its `params` are all of them.
@@ -114,5 +124,6 @@ def init_state(
         balancer=balancer.init(names, part),
         key=jax.random.key(0) if key is None else key,
         names=balancers.Names(names),
+        loss_scale=_loss_scale.init(loss_scale),
     )
     return _first_state.first_state(state)

@@ -15,8 +15,10 @@ from headwise import balancers
 from headwise import gradients
 from headwise.training import _extra_args
 from headwise.training import _gradient_to_apply
+from headwise.training import _loss_scale
 from headwise.training import _model
 from headwise.training import _sampled
+from headwise.training import _scaled
 from headwise.training import _state
 from headwise.training import _trainable
 from headwise.typing import ValuesFn
@@ -35,6 +37,7 @@ def make_step(
     wrt: Any = None,
     microbatches: int = 1,
     contributions: bool | int = False,
+    loss_scale: _loss_scale.LossScale | float | None = None,
 ) -> Step:
     """A pure `step(state, batch) -> (state, info)`; jit, vmap or scan it as you like.
 
@@ -72,17 +75,25 @@ def make_step(
             steps 0, k, 2 k and so on, inside the same program; NaN in the others
             (`hw.gradients.monitor`). Where `optax.MultiSteps` moves nothing in such a
             step, in the next one that moves: the shares of the last batch in it.
+        loss_scale: for a model that computes in float16, whose small gradients are 0
+            there: a number, by which the way back through the model is scaled, or
+            `dynamic_loss_scale()`, which finds it, skips steps that overflow
+            (`info.skipped`) and is given to `init_state` too. Values, weights and
+            gradients are the unscaled ones everywhere.
 
     Returns:
         The step. The state's arrays may be donated.
 
     Raises:
-        ValueError: unknown `private`; `microbatches` is no positive int. When the step
-            is called: `values_fn` has other heads than the state; `trainable` selects
-            nothing, or the optimiser's state is of another one.
+        ValueError: unknown `private`; `microbatches` is no positive int; `loss_scale`
+            is not positive, or comes with features. When the step is called:
+            `values_fn` has other heads than the state; `trainable` selects nothing, or
+            the optimiser's state is of another one; parameters are float16 with a loss
+            scale.
         TypeError: `optimizer` or `balancer` is none (a factory must be called). When
-            the step is called: `values_fn` takes other arguments (`stateful`), or the
-            state is of another balancer.
+            the step is called: `values_fn` takes other arguments (`stateful`); the
+            state is of another balancer, or has a loss scale and the step none, or the
+            reverse.
 
     Example:
         >>> def values_fn(params, batch):
@@ -105,6 +116,7 @@ def make_step(
         wrt=wrt,
         microbatches=microbatches,
         contributions=contributions,
+        loss_scale=loss_scale,
     )
     return _trainable.of_step(make, values_fn, trainable)
 
@@ -118,14 +130,17 @@ def _step(
     wrt: Any,
     microbatches: int,
     contributions: bool | int,
+    loss_scale: _loss_scale.LossScale | float | None,
 ) -> Step:
     """A step of all parameters."""
     _checks.optimizer("optimizer", optimizer)
+    _loss_scale.check(loss_scale, wrt)
     with_rest = _model.with_rest(values_fn, stateful)
-    whole = _model.in_parts(with_rest, microbatches)
+    model = with_rest if loss_scale is None else _scaled.scaled(with_rest)
+    whole = _model.in_parts(model, microbatches)
     every = _sampled.period(contributions)
     gradient = _gradient_to_apply.gradient_to_apply(
-        with_rest,
+        model,
         balancer,
         private,
         has_aux=True,
@@ -143,6 +158,7 @@ def _step(
         state: _state.TrainState, batch: Any
     ) -> tuple[_state.TrainState, _state.StepInfo]:
         _model.check_state(_state.TrainState, "init_state", state)
+        _scaled.refuse_held(state)
         of_model, of_balancer = jax.random.split(
             jax.random.fold_in(state.key, state.step)
         )
@@ -204,6 +220,7 @@ def _step(
             broken=info.broken,
         )
 
+    made = _scaled.guarded(step, loss_scale)
     # For `fit`: a look at the first batch, and at the weights that were given.
-    step.__dict__.update(values_fn=with_rest, balancer=balancer)
-    return step
+    made.__dict__.update(values_fn=with_rest, balancer=balancer)
+    return made

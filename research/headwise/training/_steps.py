@@ -18,6 +18,7 @@ from headwise.training import _due
 from headwise.training import _feed
 from headwise.training import _fingerprint
 from headwise.training import _first_batch
+from headwise.training import _sharding
 from headwise.training import _told
 from headwise.training import _traceable
 
@@ -40,7 +41,7 @@ def compiled(step: Step, state: StateT) -> tuple[Step, StateT]:
     if hasattr(step, "lower"):
         return step, _trees.separate(state)
     # The caller keeps the state that was given: only the copies are donated.
-    return jax.jit(step, donate_argnums=0), jax.tree.map(jnp.copy, state)
+    return _sharding.compiled(step, state), jax.tree.map(jnp.copy, state)
 
 
 class Steps:

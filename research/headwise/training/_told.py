@@ -27,6 +27,9 @@ class Told(NamedTuple):
     present: dict[str, Array] | None
     broken: dict[str, Array] | None
     contributions: gradients.Contributions | None
+    skipped: Array | None
+    """By a loss scale, whose steps tell of it."""
+    loss_scale: Array | None
 
 
 def told(info: _record.Info) -> Told:
@@ -40,6 +43,8 @@ def told(info: _record.Info) -> Told:
         present=getattr(info, "present", None),
         broken=getattr(info, "broken", None),
         contributions=info.contributions,
+        skipped=getattr(info, "skipped", None),
+        loss_scale=getattr(info, "loss_scale", None),
     )
 
 

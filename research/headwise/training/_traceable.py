@@ -86,7 +86,9 @@ class _Trace(NamedTuple):
 
     def still(self) -> list[Any]:
         """The leaves that are there without the call and nobody can write to."""
-        return [x if isinstance(x, jax.Array | float | int) else None for x in self.leaves]
+        return [
+            x if isinstance(x, jax.Array | float | int) else None for x in self.leaves
+        ]
 
 
 _MADE = object()

@@ -28,6 +28,8 @@ def empty() -> Window:
         "pairs": 0,  # steps that know of conflicts
         "contributions": None,
         "changed": [],
+        "skipped": 0,
+        "loss_scale": None,
     }
 
 
@@ -54,7 +56,8 @@ class Columns(NamedTuple):
     heads: np.ndarray
     """[n, H, S], in the order of `_SUMS`."""
     run: np.ndarray
-    """[n, 3]: gradient norm, conflicts, and whether these are known."""
+    """[n, 4]: gradient norm, conflicts, whether these are known, and whether a loss
+    scale skipped the step, of which nothing counts but that."""
     refused: int | None
     """The first step that is an error."""
 
@@ -73,12 +76,14 @@ def columns(first: int, rows: _told.Told) -> Columns:
     values, weights = table(rows.values, 0.0), table(rows.weights, 0.0)
     counts = table(rows.counts, 1.0)
     here, broken = table(rows.present, 1.0) != 0, table(rows.broken, 0.0) != 0
+    skipped = np.zeros(number, bool) if rows.skipped is None else rows.skipped
+    here, broken = (there & ~skipped[:, None] for there in (here, broken))
     data, counted = here | broken, here & (counts != 0)
-    norm = np.asarray(rows.grad_norm, np.float64)
+    norm = np.where(skipped, 0.0, np.asarray(rows.grad_norm, np.float64))
     # Of a balancer that needs values alone, only the reporting steps know
     # conflicts; of one that is refreshed now and then they are NaN between.
     conflicts = np.full(number, np.nan) if rows.conflicts is None else rows.conflicts
-    known = np.isfinite(np.asarray(conflicts, np.float64))
+    known = np.isfinite(np.asarray(conflicts, np.float64)) & ~skipped
     with np.errstate(invalid="ignore", over="ignore"):
         sums = {
             "total": np.where(counted, counts * values, 0.0),
@@ -89,12 +94,13 @@ def columns(first: int, rows: _told.Told) -> Columns:
             "broken": broken,
         }
     refused = (~np.isfinite(values) & (weights != 0)).any(axis=1) | ~np.isfinite(norm)
+    refused &= ~skipped
     refused |= data.any(axis=1) & (broken == data).all(axis=1)
     return Columns(
         first,
         rows,
         np.stack([sums[name].astype(np.float64) for name in _SUMS], axis=2),
-        np.stack([norm, np.where(known, conflicts, 0.0), known], axis=1),
+        np.stack([norm, np.where(known, conflicts, 0.0), known, skipped], axis=1),
         first + int(np.argmax(refused)) if refused.any() else None,
     )
 
@@ -119,16 +125,20 @@ def added(window: Window, columns: Columns, done: int, end: int) -> Window:
         if head["broken"] and head["since"] is None:
             broken = columns.heads[cut, h, _SUMS.index("broken")]
             heads[names[h]]["since"] = done + int(np.argmax(broken))
-    start = [window[name] for name in ("grad_norm", "conflicts", "pairs")]
-    norm, conflicts, pairs = _running(np.asarray(start), columns.run[cut]).tolist()
+    start = [window[name] for name in ("grad_norm", "conflicts", "pairs", "skipped")]
+    run = _running(np.asarray(start), columns.run[cut]).tolist()
+    norm, conflicts, pairs, skipped = run
+    scales = columns.rows.loss_scale
     newest = _newest(columns.rows.contributions, cut)
     return window | {
         "heads": heads,
-        "steps": window["steps"] + end - done,
+        "steps": window["steps"] + end - done - int(skipped) + window["skipped"],
         "grad_norm": norm,
         "conflicts": conflicts,
         "pairs": int(pairs),
         "contributions": newest or window["contributions"],
+        "skipped": int(skipped),
+        "loss_scale": None if scales is None else float(scales[cut][-1]),
     }
 
 
@@ -187,7 +197,7 @@ def to_text(window: Window) -> str:
 
 def from_text(text: str | None) -> Window:
     """What `to_text` was given; the empty window for None."""
-    return empty() if text is None else json.loads(text)
+    return empty() if text is None else empty() | json.loads(text)
 
 
 def _refuse(columns: Columns) -> None:
