@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -121,15 +122,15 @@ def mix(
                 f"batch_size: expected at most the {len(mixed)} examples until the "
                 f"first source ends, got {size}"
             )
-        take = functools.partial(_mixed, list(rows.values()))
-        return _grain.ahead(mixed.batch(size, drop_remainder=True, batch_fn=take))
+        together = functools.partial(_mixed, list(rows.values()))
+        return _grain.ahead(mixed.batch(size, drop_remainder=True, batch_fn=together))
     sizes = _each("batch_size", rows, batch_size)
     parts = {}
     for name, size in sizes.items():
         size = _checks.positive_int(f"batch_size[{name!r}]", size)
         of_source = rows[name]
         _grain.enough(f"batch_size[{name!r}]", size, len(of_source), rounds[name])
-        take = of_source.batch
+        take: Callable[[Sequence[int]], Any] = of_source.batch
         if batch_of == "one":
             take = functools.partial(_named, name, take)
         parts[name] = orders[name].batch(size, drop_remainder=True, batch_fn=take)

@@ -194,7 +194,7 @@ class Objective:
                     partial,
                 )
                 if n in here
-                else _value.ABSENT
+                else _value.absent()
                 for n in self._names
             },
             self._own,

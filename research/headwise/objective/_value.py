@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from headwise import _checks
 from headwise import _coupling
@@ -34,8 +33,9 @@ class Mean(NamedTuple):
     """Why it is no mean over examples, if it is none."""
 
 
-ABSENT = Mean(np.zeros((), np.float32), np.zeros((), np.float32), np.False_, None)
-"""Of a head of which a batch holds nothing."""
+def absent() -> Mean:
+    """Of a head of which a batch holds nothing."""
+    return Mean(jnp.zeros(()), jnp.zeros(()), jnp.zeros((), bool), None)
 
 
 def by_head(argument: str, names: Sequence[str], given: Any) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def value(
     # Findings are made at the level of the caller, who takes them along.
     made = of_arrays(*arrays) if _look.is_on() else _gate.gate(of_arrays, *arrays)
     if not unreduced:
-        return Mean(made, jnp.zeros(()), jnp.zeros((), bool), None)
+        return absent()._replace(value=made)
     # Counted out here: the gate lets one value pass. The loss is not run for it.
     entries = unreduced[-1]
     number, present = _counted(
