@@ -16,10 +16,12 @@ from headwise.training._bilevel_methods import auto_lambda
 from headwise.training._bilevel_methods import moml
 from headwise.training._bilevel_step import make_bilevel_step
 from headwise.training._checkpoints import Checkpoints
+from headwise.training._evaluate import evaluate
 from headwise.training._extra_args import hold_absent
 from headwise.training._fit import fit
 from headwise.training._info import Info
 from headwise.training._metrics import read_metrics
+from headwise.training._predict import predict
 from headwise.training._record import NonFiniteError
 from headwise.training._state import init_state
 from headwise.training._state import StepInfo
@@ -44,6 +46,7 @@ __all__ = (
     "auto_lambda",
     "balanced_grad",
     "claim_workdir",
+    "evaluate",
     "fit",
     "forum",
     "hold_absent",
@@ -53,5 +56,6 @@ __all__ = (
     "make_bilevel_step",
     "make_step",
     "moml",
+    "predict",
     "read_metrics",
 )
