@@ -9,30 +9,20 @@ from collections.abc import Mapping
 from typing import Any
 from typing import TypeVar
 
-import jax
-import jax.numpy as jnp
-
 from headwise import _checks
-from headwise import _records
-from headwise import _trees
 from headwise.training import _batches
 from headwise.training import _bilevel
-from headwise.training import _checkpoints
 from headwise.training import _default
 from headwise.training import _due
-from headwise.training import _fingerprint
-from headwise.training import _first_batch
-from headwise.training import _metrics
+from headwise.training import _history
+from headwise.training import _kept
 from headwise.training import _progress
-from headwise.training import _record
 from headwise.training import _resume
 from headwise.training import _state
+from headwise.training import _steps
 from headwise.training import _validation
-from headwise.training import _window
-from headwise.training import _workdir
 
 _LOG = logging.getLogger("headwise")
-_IDLE = "step %d: nothing is trained, all weights and gradients are 0"
 
 StateT = TypeVar("StateT", _state.TrainState, _bilevel.BilevelState)
 
@@ -54,14 +44,17 @@ def fit(
     progress: bool = True,
     label: str = "training",
     check: bool = True,
+    chunk: int | None = None,
 ) -> tuple[StateT, list[dict[str, Any]]]:
     """Trains until `steps` steps are done; goes on from a checkpoint in `workdir`.
 
-    The host looks at results only where something is due, so the device never waits
-    for it in between. Records, validations, reports and checkpoints each come every so
-    many steps, of which none need divide another, and at the end; none changes another.
-    An interrupted and resumed run ends with the same state and the same metrics file
-    as an uninterrupted one.
+    Many steps are one compiled program (a chunk), which ends where a validation, a
+    report or a checkpoint is due, or after a quarter of a second; what the steps told
+    is fetched then. Where that cannot be, steps are run one by one (logger `headwise`,
+    level INFO, says why). Records, validations, reports and checkpoints each come every
+    so many steps, of which none need divide another, and at the end; none changes
+    another, and neither does the length of a chunk. An interrupted and resumed run ends
+    with the same state and the same metrics file as an uninterrupted one.
 
     What was learned comes from the checkpoint. What you set comes from `state`, the
     weights of `constant` among it: a new weight acts, and a line says so (logger
@@ -74,7 +67,10 @@ def fit(
         state: the first state (`init_state`, `init_bilevel_state`), of arrays and
             numbers; replaced by the newest checkpoint.
         batches: `batches(t)` -> the batch of step t (best: resumes exactly, no
-            state), or an iterable. On resume a grain iterator's own state is
+            state), or an iterable. A function of t alone that `jax.jit` would take is
+            made part of the program, and called for a few steps only; any other
+            function is called for every step. Batches from the host are read a chunk
+            ahead. On resume a grain iterator's own state is
             restored, and any other iterable is read forward to where it was, but for
             an iterator that cannot be restarted (a generator, `map`): one that `fit`
             has read before, in this process, goes on where it stands.
@@ -102,6 +98,9 @@ def fit(
         check: look at the first batch once, before the first step: preds and targets
             that make no sense to their losses (`hw.losses.checked`) are an error. It
             costs a forward pass and its compilation.
+        chunk: the most steps of a chunk, which changes no bit of the result. None: as
+            many as take a quarter of a second. 1: steps are run one by one, and
+            `batches` is called for each.
 
     Returns:
         (state, history): history holds the records of the metrics file, dicts with
@@ -141,108 +140,71 @@ def fit(
         >>> print([record["values"]["a"] for record in history])  # (16 + 4) / 2, ...
         [10.0, 0.625]
     """
-    for name, period in (
-        ("log_every", log_every),
-        ("validate_every", validate_every),
-        ("checkpoint_every", checkpoint_every),
-        ("report_every", report_every),
-    ):
-        if name == "log_every" or period is not None:
-            _checks.positive_int(name, period)
+    periods = _due.periods(
+        steps,
+        log_every=log_every,
+        validate_every=validate_every,
+        checkpoint_every=checkpoint_every,
+        report_every=report_every,
+    )
+    if report is None:
+        periods = periods._replace(report=None)
+    if chunk is not None:
+        _checks.positive_int("chunk", chunk)
     if not hasattr(state, "step"):
         raise TypeError(
             "state: expected that of init_state or init_bilevel_state, got "
             f"{_checks.kind(state)}"
         )
-    step, state = _compiled(step, state)
-    report = None if report is None else _compiled(report, state)[0]
-    checkpoints = writer = program = None
-    ahead: list[Any] = []
-    given, window = int(state.step), _window.empty()
+    step, state = _steps.compiled(step, state)
+    report = None if report is None else _steps.compiled(report, state)[0]
+    given = int(state.step)
     for line in _default.overruled(step, state):
         _LOG.warning("weights of the step -> of the state, which act: %s", line)
     with contextlib.ExitStack() as opened:
-        if workdir is not None:
-            path = opened.enter_context(_workdir.hold_workdir(workdir))
-            if settings is not None:
-                settings = _records.json_settings(settings)
-                _workdir.claim(path, settings, {}, alone=False)
-            checkpoints = _checkpoints.Checkpoints(path / "checkpoints")
-            opened.enter_context(checkpoints)
-        first, position = _resume.start(checkpoints, given, steps)
-        batch_of = _batches.reader(batches, first, given, position)
-        if checkpoints is not None and first < steps:
-            ahead = [batch_of(first)]
-            always = report if report is not None and report_every == 1 else step
-            program = _fingerprint.program(always, state, ahead[0])
-        if checkpoints is not None:
-            state, changed = _resume.resume(checkpoints, state, program)
-            known = _resume.read(checkpoints)
-            window = _window.from_text(known["window"])
-            window["changed"] += changed
-            writer = _metrics.MetricsWriter(path, first, known["recorded"])
-            opened.enter_context(writer)
-        history = [] if writer is None else list(writer.history)
-        saving, done, idle = _due.Budget(), first, False
-        stops = _due.stops(first, steps, log_every, validate_every, checkpoint_every)
-        if first == steps and writer is not None and validate is not None:
-            there = history and history[-1]["step"] == steps
-            end: dict[str, Any] = history.pop() if there else {"step": steps}
-            if "validation" not in end:
-                _LOG.warning("%s: the end was not validated, which is done now", path)
-                end["validation"] = _validation.validation(validate, state)
-                writer.write(end)
-            history.append(end)
-        with _progress.progress(label, first, steps, progress) as show:
-            for stop in stops:
-                infos: list[_record.Info] = []
-                for t in range(done, stop.done):
-                    take = step
-                    if report is not None and _due.every(report_every, t):
-                        take = report
-                    batch = ahead.pop() if ahead else batch_of(t)
-                    if check and t == first:
-                        _first_batch.check_first_batch(step, state, batch)
-                    state, info = take(state, batch)
-                    infos.append(info)
-                done = stop.done
-                window = _window.added(window, done, infos)
-                record: dict[str, Any] = {"step": done}
-                if stop.record:
-                    _window.refuse_broken(window)
-                    record = _record.make_record(done, window)
-                    if _record.is_idle(record) and not idle:
-                        _LOG.warning(_IDLE, done)
-                    idle = True
-                    window = _window.told(window, stop.whole)
+        kept = _kept.Kept(opened, workdir, settings)
+        done, position = _resume.start(kept.checkpoints, given, steps)
+        run = _steps.Steps(step, report, periods, check, chunk)
+        unused = run.read(batches, done, given, position, bool(kept))
+        opened.callback(unused)
+        if kept and done < steps:
+            kept.program = run.program(state, done)
+        state, window, records = kept.go_on(state, done)
+        if done == steps and kept and validate is not None:
+            _validate_end(validate, state, records, kept)
+        show = opened.enter_context(_progress.progress(label, done, steps, progress))
+        history = _history.History(records, window, done, kept, show)
+        while done < steps:
+            start = done
+            wanted = checkpoint_every is None and kept.may_save()
+            state, done, told = run.run(state, start, wanted)
+            history.add(start, told)
+            for stop in periods.stops(start, done):
+                record = history.close(stop)
                 if validate is not None and stop.validation:
                     record["validation"] = _validation.validation(validate, state)
-                unasked = checkpoint_every is None and stop.record and saving.left()
-                saves = stop.checkpoint or unasked
-                if len(record) > 1:
-                    history.append(record)
-                    if writer is not None:
-                        writer.write(record, durable=saves)
-                    show(record)
-                if checkpoints is None:
-                    continue
-                checkpoints.poll()
+                saves = stop.checkpoint
+                if checkpoint_every is None and stop.record and stop.done == done:
+                    saves = saves or kept.may_save()
+                history.keep(record, durable=saves)
+                kept.poll()
                 if saves:
-                    at = _batches.position(batches, batch_of)
-                    kept = _window.to_text(window)
-                    recorded = history[-1]["step"] if history else None
-                    note = _resume.note(state, program, at, kept, recorded)
-                    with saving:
-                        checkpoints.save(done, state, note)
-        return state, history
+                    kept.save(done, state, run.at, history.window, history.last)
+    return state, history.records
 
 
-def _compiled(
-    step: Callable[[StateT, Any], tuple[StateT, Any]], state: StateT
-) -> tuple[Callable[[StateT, Any], tuple[StateT, Any]], StateT]:
-    step = _first_batch.as_step(step)
-    state = jax.tree.map(_trees.strong, state)
-    if hasattr(step, "lower"):
-        return step, _trees.separate(state)
-    # The caller keeps the state that was given: only the copies are donated.
-    return jax.jit(step, donate_argnums=0), jax.tree.map(jnp.copy, state)
+def _validate_end(
+    validate: Callable[[Any, Any], Mapping[str, Any]],
+    state: Any,
+    records: list[dict[str, Any]],
+    kept: _kept.Kept,
+) -> None:
+    """Validates the end of a run that is done, if that is not in its last record."""
+    steps = int(state.step)
+    there = records and records[-1]["step"] == steps
+    end: dict[str, Any] = records.pop() if there else {"step": steps}
+    if "validation" not in end:
+        _LOG.warning("%s: the end was not validated, which is done now", kept.path)
+        end["validation"] = _validation.validation(validate, state)
+        kept.write(end)
+    records.append(end)
