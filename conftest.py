@@ -22,9 +22,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
-# Three quarters of a cold run were spent in the compiler, 0.4 s a small program; with the
-# older emitters of the same loops it is a third of that. What users get is what newer
-# versions, which have no such flag, are tested with (`make newest`).
+# Three quarters of a cold run were spent in the compiler, 0.4 s a small program; with
+# the older emitters of the same loops it is a third of that. What users get is what
+# newer versions, which have no such flag, are tested with (`make newest`).
 os.environ["XLA_FLAGS"] = " ".join(
     [
         "--xla_force_host_platform_device_count=4",

@@ -15,6 +15,7 @@ from experiments.harness import command
 from experiments.harness import find
 from experiments.harness import request as requests
 from experiments.harness import run
+from experiments.harness import show
 from experiments.harness import sweep
 from experiments.harness.spec import Experiment
 
@@ -48,7 +49,7 @@ def work(
         sweep.sweep(request, experiment, workdir)
     else:
         metrics = run.run(request, experiment, workdir)
-        print("\n" + "  ".join(f"{name} {x:.4f}" for name, x in metrics.items()))
+        print(f"\n{show.metrics_line(metrics)}")
     print(f"\neverything is in {workdir}/")
 
 

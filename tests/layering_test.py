@@ -37,6 +37,7 @@ BASE = {
     "_records",
     "_reduction",
     "_rows",
+    "_scalars",
     "_shapes",
     "_text",
     "_traced",

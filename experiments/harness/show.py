@@ -1,6 +1,8 @@
 """What is printed and drawn of a run and of a sweep."""
 
+import math
 import pathlib
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +12,17 @@ import headwise as hw
 from experiments.harness import text
 from experiments.harness.spec import Experiment
 from experiments.harness.spec import Spec
+
+
+def metrics_line(metrics: Mapping[str, Any], prefix: str = "") -> str:
+    """The metrics of a run in one line, those of classes and parts with both names."""
+    texts = []
+    for name, x in metrics.items():
+        if isinstance(x, Mapping):
+            texts.append(metrics_line(x, f"{prefix}{name}/"))
+        else:
+            texts.append(f"{prefix}{name} {math.nan if x is None else x:.4f}")
+    return "  ".join(texts)
 
 
 def show_heads(

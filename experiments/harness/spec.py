@@ -47,7 +47,7 @@ class Experiment(NamedTuple):
     batch: Callable[[jax.Array], Any]
     """`batch(key)` -> one batch."""
     evaluate: Callable[[Any, Any], dict[str, jax.Array]]
-    """`(params, rest)` -> {metric: scalar} on held-out data."""
+    """`(params, rest)` -> {metric: scalar} on held-out data, as `fit(validate=)`."""
     optimizer: Callable[[int], optax.GradientTransformation]
     """`optimizer(steps)`."""
     design: Mapping[str, np.ndarray] | None = None

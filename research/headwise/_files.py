@@ -58,8 +58,13 @@ def reason(error: BaseException) -> tuple[int | None, str]:
     return None, kind + text
 
 
-def write_atomically(path: pathlib.Path, data: str | bytes) -> None:
-    """Writes a whole file or nothing: a temporary file, then a rename."""
+def write_atomically(
+    path: pathlib.Path, data: str | bytes, durable: bool = True
+) -> None:
+    """Writes a whole file or nothing: a temporary file, then a rename.
+
+    Unless `durable` it does not wait for the disk: a power cut may leave an empty file.
+    """
     data = data.encode() if isinstance(data, str) else data
     # Random: on a shared disk two hosts may have the same process id.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
@@ -67,7 +72,8 @@ def write_atomically(path: pathlib.Path, data: str | bytes) -> None:
         with temporary.open("wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -86,6 +86,30 @@ def added(
     return divided(values, tally, like), tally
 
 
+def joined(first: _means.Means, second: _means.Means) -> _means.Means:
+    """Means over two parts of the data to those over both, by counts.
+
+    Raises:
+        ValueError: a head has no count, or its value is no mean over examples.
+    """
+    both = [(dict(means), _means.tally_of(means)) for means in (first, second)]
+    for values, tally in both:
+        tally.refuse_coupled("means")
+        if uncounted := set(values) - set(tally.counts):
+            raise ValueError(
+                "means: expected the counts of all heads, to add them up by; there are "
+                f"none of {_checks.listing(uncounted)}"
+            )
+    (values, mine), (others, theirs) = both
+    counts = {n: c + theirs.counts[n] for n, c in mine.counts.items()}
+    present = {n: jnp.maximum(x, theirs.present[n]) for n, x in mine.present.items()}
+    whole = _means.Tally(counts, present)
+    like = {n: jnp.asarray(x) for n, x in values.items()}
+    sums, more = weighed(like, mine), weighed(jax.tree.map(jnp.asarray, others), theirs)
+    means = divided({n: sums[n] + more[n] for n in sums}, whole, like)
+    return _means.together(means, whole, True).with_weights(first.weights)
+
+
 def pmean(values: Mapping[str, Array], axis_name: Any) -> dict[str, Array]:
     """The values of a whole batch from those of every device's part of it.
 

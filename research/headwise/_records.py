@@ -13,6 +13,7 @@ import numpy as np
 from headwise import _checks
 from headwise import _files
 from headwise import _provenance
+from headwise import _scalars
 
 
 class Record(TypedDict):
@@ -61,7 +62,8 @@ def record(
     Args:
         weights: {head: scalar}; {} where a balancer chose them alone.
         seed: int.
-        metrics: {name: scalar}, may be nested; None counts as not finite.
+        metrics: {name: scalar}, may be nested; None counts as not finite. Those of
+            `hw.metrics` (a `Ratio`) stand for their values.
         settings: {name: value}, all else that was set or varied: str, numbers, bool,
             None, lists and dicts of them.
         stopped: step at which the trial gave up.
@@ -84,6 +86,7 @@ def record(
         {'m': None} False a metric is not finite
     """
     _checks.mapping("weights", weights)
+    metrics = _scalars.scalars(metrics)
     check_metrics(metrics)
     plain = _plain(metrics)
     if error is None and stopped is None and not _whole(plain):
@@ -232,7 +235,8 @@ def check_metrics(metrics: Any, path: str = "metrics") -> None:
         elif shape is None:
             raise ValueError(f"{inner}: expected a scalar, got {type(value).__name__}")
         elif shape != ():
-            raise ValueError(f"{inner}: expected a scalar, got shape {shape}")
+            hint = f"; {_scalars.CLASSES}" if path.startswith("metrics") else ""
+            raise ValueError(f"{inner}: expected a scalar, got shape {shape}{hint}")
         elif getattr(getattr(value, "dtype", None), "kind", "") == "c":
             raise ValueError(f"{inner}: expected a real scalar, got {value.dtype}")
 

@@ -31,6 +31,23 @@ def test_add_weighs_batches_by_their_counts():
     assert joined.value == 0.25
 
 
+def test_entries_have_names():
+    named = ratio([1.0, 0.0], [2.0, 0.0]).named(["road", "sky"])
+    assert list(named) == ["road", "sky"]
+    assert named["road"].value == 0.5
+    assert jnp.isnan(named["sky"].value)
+    assert hw.metrics.add(named, named)["road"].count == 4
+    for names, words in (
+        (["road"], r"one each for the entries \(2,\), got 1: \['road'\]"),
+        (["road", "road"], "duplicate names"),
+        ("ab", "got the str 'ab'"),
+    ):
+        with pytest.raises((ValueError, TypeError), match=words):
+            ratio([1.0, 0.0], [2.0, 0.0]).named(names)
+    with pytest.raises(ValueError, match=r"the entries \(\), got 1"):
+        ratio(1.0, 2.0).named(["all"])
+
+
 def test_add_takes_a_pytree_of_metrics():
     one = {"a": ratio(1.0, 2.0), "b": [ratio([1.0], [1.0])]}
     two = hw.metrics.add(one, one)
@@ -38,6 +55,19 @@ def test_add_takes_a_pytree_of_metrics():
     assert two["b"][0].count == 2
     with pytest.raises(ValueError, match="a"):
         hw.metrics.add(one, {"a": ratio(1.0, 2.0)})
+
+
+def test_add_joins_means_by_their_counts():
+    """2 of 3 and 6 of 1 are (6 + 6) / 4; a head without data leaves no trace."""
+    one = hw.Means({"a": 2.0, "b": jnp.nan}, counts={"a": 3, "b": 0})
+    two = hw.Means({"a": 6.0, "b": 5.0}, counts={"a": 1, "b": 2})
+    (both,) = hw.metrics.add([one], [two])
+    assert (both["a"], both.counts["a"], both["b"], both.present["b"]) == (3, 4, 5, 1)
+    (nothing,) = hw.metrics.add([one], [one])
+    assert (nothing["b"], nothing.present["b"]) == (0, 0)
+    bare = hw.Means({"a": 2.0})
+    with pytest.raises(ValueError, match=r"counts of all heads.* none of \['a'\]"):
+        hw.metrics.add(bare, bare)
 
 
 def test_ratio_goes_through_jit_scan_and_vmap():

@@ -185,6 +185,17 @@ def test_a_programming_error_is_not_swallowed():
 
 
 @pytest.mark.parametrize("batched", [False, True])
+def test_a_metric_of_sums_stands_for_its_value(batched):
+    def counted(weights, seed):
+        total = jnp.stack([weights["a"], weights["b"]])
+        ratio = hw.metrics.Ratio(total, jnp.full(2, 2.0))
+        return {"mean": ratio.mean, "each": ratio.named(["a", "b"])}
+
+    (*_, last) = hw.sweeps.run(counted, DESIGN, batched=batched, progress=False)
+    assert last["metrics"] == {"mean": 0.75, "each": {"a": 1.0, "b": 0.5}}
+
+
+@pytest.mark.parametrize("batched", [False, True])
 def test_a_metric_that_is_no_scalar_is_named(batched):
     def per_class(weights, seed):
         return {"dice": {"each": jnp.ones(3) * weights["a"]}}
@@ -203,7 +214,10 @@ def test_a_metric_that_is_no_scalar_is_named(batched):
         ({1: 0.5}, r"metrics: expected names \(str\), got 1"),
         ({"m": "high"}, r"metrics\['m'\]: expected a scalar, got str"),
         ({"m": {"n": (1.0, 2.0)}}, r"metrics\['m'\]\['n'\]: .*, got tuple"),
-        ({"m": hw.metrics.Ratio(1.0, 2.0)}, r"metrics\['m'\]: .*, got Ratio"),
+        (
+            {"m": hw.metrics.Ratio(jnp.ones(3), jnp.ones(3))},
+            r"metrics\['m'\]: .*, got shape \(3,\); .* its .mean, or .named",
+        ),
         ({"m": np.complex64(1j)}, r"metrics\['m'\]: .*real scalar, got complex64"),
     ],
 )

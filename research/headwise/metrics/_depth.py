@@ -37,6 +37,17 @@ class DepthErrors(NamedTuple):
         """
         return jnp.sqrt(self.squared.value)
 
+    @property
+    def scalars(self) -> dict[str, Array]:
+        """What is published of depth, by name: what a record holds of this metric.
+
+        `absolute`, `relative`, `rmse`, `within_1`, `within_2`, `within_3`.
+        """
+        fields = self._asdict()
+        del fields["squared"]
+        values = {name: ratio.value for name, ratio in fields.items()}
+        return values | {"rmse": self.rmse}
+
 
 def depth_errors(
     preds: Array, targets: Array, *, where: Array | None = None

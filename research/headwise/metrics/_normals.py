@@ -64,6 +64,15 @@ class AngleHistogram(NamedTuple):
         share = below / jnp.where(seen == 0, 1, seen)
         return jnp.where(seen == 0, jnp.nan, share)
 
+    @property
+    def scalars(self) -> dict[str, Array]:
+        """What is published of normals, by name: what a record holds of this metric.
+
+        `mean`, `median`, `within_11.25`, `within_22.5`, `within_30`.
+        """
+        within = {f"within_{d:g}": self.within(d) for d in (11.25, 22.5, 30.0)}
+        return {"mean": self.mean, "median": self.median} | within
+
 
 def _unit(vectors: Array) -> Array:
     """Vectors of length 1; the zero vector stays."""

@@ -1,5 +1,7 @@
 """A metric as two sums, so that batches of any size add up to the right value."""
 
+from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 from typing import TypeVar
 
@@ -7,6 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _checks
+from headwise import _means
+from headwise import _means_of_parts
 from headwise import _trees
 from headwise.typing import Array
 
@@ -57,19 +61,51 @@ class Ratio(NamedTuple):
         mean = jnp.sum(values) / jnp.maximum(number, 1)
         return jnp.where(number == 0, jnp.nan, mean)
 
+    def named(self, names: Sequence[str]) -> dict[str, "Ratio"]:
+        """One scalar `Ratio` a class, by name: what records and reports can hold.
+
+        Args:
+            names: of the entries, in their order; all different. Without background
+                (`background=False`) those of the other classes.
+
+        Returns:
+            {name: `Ratio` of shape []}; they add up as this one does.
+
+        Raises:
+            ValueError: not as many names as entries, or one comes twice. TypeError: a
+                name that is no str.
+
+        Example:
+            >>> iou = hw.metrics.Ratio(jnp.array([1.0, 3.0]), jnp.array([2.0, 4.0]))
+            >>> for name, ratio in iou.named(["road", "sky"]).items():
+            ...     print(name, ratio.value)
+            road 0.5
+            sky 0.75
+        """
+        _checks.head_names("names", names)  # distinct, each a str
+        if jnp.shape(self.total) != (len(names),):
+            raise ValueError(
+                "names: expected one each for the entries "
+                f"{jnp.shape(self.total)}, got {len(names)}: {list(names)}"
+            )
+        pairs = zip(names, self.total, self.count, strict=True)
+        return {name: Ratio(total, count) for name, total, count in pairs}
+
 
 def add(first: Sums, second: Sums) -> Sums:
     """The sums of two batches, for one metric or any pytree of metrics.
 
     Args:
-        first: a `Ratio`, an `AngleHistogram`, or a dict (or other pytree) of these.
+        first: a `Ratio`, an `AngleHistogram`, or a dict (or other pytree) of these, or
+            `hw.Means` with a count for each head.
         second: the same with the same structure.
 
     Returns:
         The metric over the data of both.
 
     Raises:
-        ValueError: the structures differ.
+        ValueError: the structures differ; `hw.Means` without the count of a head, or of
+            a value that is no mean over examples.
 
     Example:
         >>> a = {"iou": hw.metrics.Ratio(jnp.array([1.0, 0.0]), jnp.array([2.0, 0.0]))}
@@ -84,10 +120,16 @@ def add(first: Sums, second: Sums) -> Sums:
             f"second: expected the structure of first, {structures[0]}, got "
             f"{structures[1]}"
         )
-    return jax.tree.map(_added, first, second)
+    return jax.tree.map(_added, first, second, is_leaf=_is_means)
 
 
-def _added(first: Array, second: Array) -> Array:
+def _is_means(x: Any) -> bool:
+    return isinstance(x, _means.Means)
+
+
+def _added(first: Any, second: Any) -> Any:
+    if _is_means(first):
+        return _means_of_parts.joined(first, second)
     first, second = _checks.array("first", first), _checks.array("second", second)
     if first.shape != second.shape:
         raise ValueError(

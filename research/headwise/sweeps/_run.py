@@ -15,6 +15,7 @@ import numpy as np
 from headwise import _checks
 from headwise import _provenance
 from headwise import _records
+from headwise import _scalars
 from headwise.sweeps import _designs
 from headwise.sweeps import _kept
 from headwise.sweeps import _progress
@@ -55,7 +56,8 @@ def run(
 
     Args:
         train: `(weights {name: float32 scalar}, seed int32 scalar) -> {metric:
-            scalar}` (may be nested). Pure and traceable if `batched`.
+            scalar}` (may be nested; a metric of `hw.metrics` stands for its value).
+            Pure and traceable if `batched`.
         design: {name: [K]}, of `hw.sweeps.grid`, `simplex`, ...
         seeds: S distinct ints; every weighting is trained with each.
         settings: {name: value} of all else that decides what comes out (learning
@@ -240,7 +242,7 @@ def _checked(train: Train) -> Train:
     """`train`, whose metrics are looked at before they are computed."""
 
     def checked(weights: dict[str, jax.Array], seed: jax.Array) -> Mapping[str, Any]:
-        metrics = train(weights, seed)
+        metrics = _scalars.scalars(train(weights, seed))
         _records.check_metrics(metrics)
         return metrics
 

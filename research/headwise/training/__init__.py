@@ -16,6 +16,7 @@ from headwise.training._bilevel_methods import auto_lambda
 from headwise.training._bilevel_methods import moml
 from headwise.training._bilevel_step import make_bilevel_step
 from headwise.training._checkpoints import Checkpoints
+from headwise.training._evaluate import evaluate
 from headwise.training._extra_args import hold_absent
 from headwise.training._fit import fit
 from headwise.training._info import Info
@@ -23,6 +24,7 @@ from headwise.training._loss_scale import dynamic_loss_scale
 from headwise.training._loss_scale import LossScale
 from headwise.training._loss_scale import LossScaleState
 from headwise.training._metrics import read_metrics
+from headwise.training._predict import predict
 from headwise.training._record import NonFiniteError
 from headwise.training._sharding import fsdp_shardings
 from headwise.training._sharding import shard_batch
@@ -52,6 +54,7 @@ __all__ = (
     "balanced_grad",
     "claim_workdir",
     "dynamic_loss_scale",
+    "evaluate",
     "fit",
     "forum",
     "fsdp_shardings",
@@ -62,6 +65,7 @@ __all__ = (
     "make_bilevel_step",
     "make_step",
     "moml",
+    "predict",
     "read_metrics",
     "shard_batch",
 )

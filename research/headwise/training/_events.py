@@ -1,5 +1,6 @@
 """Events for TensorBoard: a record is one event, written at once and whole."""
 
+import json
 import pathlib
 import socket
 import struct
@@ -8,15 +9,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwise import _files
+from headwise.training import _columns
 
 
-def open_events(folder: pathlib.Path, step: int) -> "Events | None":
+def open_events(
+    folder: pathlib.Path, step: int, settings: Mapping[str, Any]
+) -> "Events | None":
     """A new file of events for the records after a step; None without tensorboardX."""
     try:
         import tensorboardX  # noqa: F401
     except ModuleNotFoundError:
         return None
-    return Events(folder, step)
+    return Events(folder, step, settings)
 
 
 class Events:
@@ -24,9 +28,13 @@ class Events:
 
     Nothing waits in a buffer or for a thread, as it would in a `SummaryWriter`: a full
     disk is an error of the write that it stops, and a killed process loses no event.
+
+    Settings make a run a row of the HParams tab. Which metrics there are is not said:
+    the tab then shows all scalars of the runs.
     """
 
-    def __init__(self, folder: pathlib.Path, step: int):
+    def __init__(self, folder: pathlib.Path, step: int, settings: Mapping[str, Any]):
+        from tensorboardX import summary
         from tensorboardX.proto import event_pb2
 
         # TensorBoard reads the files of a folder in the order of their names.
@@ -38,18 +46,24 @@ class Events:
         # Events of an earlier process after the step are not to be shown any more.
         start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         self._write(step=step + 1, session_log=start)
+        plain = {n: _hyperparameter(x) for n, x in settings.items() if x is not None}
+        _, begin, self._end = summary.hparams(plain, {})
+        if plain:
+            self._write(step=step + 1, summary=begin)
+        self._step, self._settings = step, plain
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """Adds the numbers among the values as scalars."""
-        from tensorboardX import summary
+        """Adds the numbers among the values as scalars, each under its own name."""
         from tensorboardX.proto import summary_pb2
 
+        # Not `summary.scalar`: it writes "_" for many a letter, so that tags collide.
         scalars = [
-            summary.scalar(name, value).value[0]
+            summary_pb2.Summary.Value(tag=name, simple_value=value)
             for name, value in values.items()
-            if name != "step" and isinstance(value, int | float)
+            if name != "step" and _columns.is_number(value)
         ]
         self._write(step=step, summary=summary_pb2.Summary(value=scalars))
+        self._step = step
 
     def _write(self, **parts: Any) -> None:
         from tensorboardX.proto import event_pb2
@@ -61,6 +75,14 @@ class Events:
         with _files.writing(self._file.name):
             _files.append(self._file, size + next(sums) + event + next(sums))
 
-    def close(self) -> None:
-        """Closes the file."""
-        self._file.close()
+    def close(self, done: bool) -> None:
+        """Closes the file; a run that is done says so."""
+        try:
+            if done and self._settings:
+                self._write(step=self._step, summary=self._end)
+        finally:
+            self._file.close()
+
+
+def _hyperparameter(value: Any) -> str | float:
+    return value if isinstance(value, str | int | float) else json.dumps(value)

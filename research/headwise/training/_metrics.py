@@ -1,4 +1,4 @@
-"""The metrics of a run: one JSON object a line, and TensorBoard events if wanted."""
+"""The metrics of a run: one JSON object a line, a table, and events for TensorBoard."""
 
 import logging
 import os
@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwise import _files
+from headwise.training import _columns
 from headwise.training import _events
+from headwise.training import _table
 from headwise.training import _workdir
 
 _LOG = logging.getLogger("headwise")
@@ -38,12 +40,14 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
 
 
 class MetricsWriter:
-    """Appends records to `metrics.jsonl` and, if tensorboardX is there, to events.
+    """Appends records to `metrics.jsonl`, and shows them to other programs.
 
-    A context manager. On resume the records after the restored step are dropped, so
-    that the file of an interrupted run is the file of an uninterrupted one. Lines that
-    are no records are moved to `metrics.jsonl.damaged`; they, and records that are
-    missing before the step, are told (logger `headwise`).
+    As a table, `metrics.csv`, and, if tensorboardX is there, as events, with what
+    `run.json` holds as their hyperparameters. A context manager. On resume the records
+    after the restored step are dropped, so that the files of an interrupted run are
+    those of an uninterrupted one. Lines that are no records are moved to
+    `metrics.jsonl.damaged`; they, and records that are missing before the step, are
+    told (logger `headwise`).
 
     Raises:
         WorkdirError: a folder stands in place of a file, or a file in place of one.
@@ -52,24 +56,29 @@ class MetricsWriter:
     def __init__(self, workdir: pathlib.Path, step: int, recorded: int | None = None):
         """Goes on after `step`; the newest record before it is that of `recorded`."""
         self._path = workdir / "metrics.jsonl"
-        _workdir.check_kinds(files=[self._path], folders=[workdir / "tensorboard"])
+        table, events = workdir / "metrics.csv", workdir / "tensorboard"
+        _workdir.check_kinds(files=[self._path, table], folders=[events])
         with _files.writing(self._path):
             self.history = _take_up(self._path, step, recorded)
-        self._events = _events.open_events(workdir / "tensorboard", step)
+        with _files.writing(table):
+            self._table = _table.Table(table, self.history)
+        settings = _columns.flat(_workdir.settings_of(workdir))
+        self._events = _events.open_events(events, step, dict(settings))
 
     def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(self, *error: Any) -> None:
-        """Closes the events; an OSError if the file of records was removed."""
+        """Closes all files; an OSError if that of the records was removed."""
+        self._table.close()
         if self._events is not None:
-            self._events.close()
+            self._events.close(error[0] is None)
         if error[0] is None:
             with _files.writing(self._path):
                 self._path.stat()
 
     def write(self, record: Mapping[str, Any], durable: bool = False) -> None:
-        """Writes {"step": int, name: number or nested dict}; both files show it now.
+        """Writes {"step": int, name: number or nested dict}; all files show it now.
 
         A disk may be slower than the steps between two records, so that only what is
         `durable` survives a loss of power: what a checkpoint is going to follow.
@@ -79,8 +88,9 @@ class MetricsWriter:
         """
         with _files.writing(self._path):
             _files.append_lines(self._path, [record], durable, make=False)
+        self._table.write(record)
         if self._events is not None:
-            self._events.write(record["step"], dict(flat(record)))
+            self._events.write(record["step"], dict(_columns.flat(record)))
 
 
 def _is_record(line: Mapping[str, Any]) -> bool:
@@ -123,14 +133,3 @@ def _take_up(
 
 def _ends_whole(path: pathlib.Path) -> bool:
     return path.read_bytes().endswith(b"\n")
-
-
-def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """What a nested dict holds, in pairs: ("values/a", 0.5)."""
-    pairs = []
-    for name, value in record.items():
-        if isinstance(value, Mapping):
-            pairs += flat(value, f"{prefix}{name}/")
-        else:
-            pairs.append((prefix + name, value))
-    return pairs

@@ -12,7 +12,7 @@ from typing import Any
 import rich.progress
 
 from headwise import _text
-from headwise.training import _metrics
+from headwise.training import _columns
 
 Show = Callable[[Mapping[str, Any]], None]
 """Takes the newest record."""
@@ -65,7 +65,7 @@ def _numbers(record: Mapping[str, Any]) -> str:
     """The values of the heads and what was validated, in one line."""
     pairs = [
         *record.get("values", {}).items(),
-        *_metrics.flat(record.get("validation", {})),
+        *_columns.flat(record.get("validation", {})),
     ]
     return " ".join(
         f"{_text.printable(name)} {math.nan if x is None else x:.3g}"

@@ -9,13 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from headwise import _means
+from headwise import _scalars
+
 
 def validation(validate: Callable[[Any, Any], Any], state: Any) -> dict[str, Any]:
     """`validate(params, rest)` as nested dicts of floats, None for what is not finite.
 
     Args:
         validate: returns {name: number}; a metric of `hw.metrics` stands for its
-            `value`.
+            `value`, one that is made of several for these by name, and a head of
+            `hw.Means` that has no data for None.
         state: of the run.
 
     Raises:
@@ -24,23 +28,39 @@ def validation(validate: Callable[[Any, Any], Any], state: Any) -> dict[str, Any
     got = validate(state.params, state.rest)
     if not isinstance(got, Mapping):
         raise TypeError(f"validate: expected {{name: scalar}}, got {_kind(got)}")
-    return _plain("", jax.device_get(dict(got)))
+    got = _present(got)
+    return _plain("", _in_order(got, jax.device_get(got)))
+
+
+def _present(got: Any) -> Any:
+    """The same with NaN for heads without data."""
+    if not isinstance(got, Mapping):
+        return got
+    here = _means.tally_of(got).present
+    absent = {name for name in here if here[name] == 0}
+    return {n: math.nan if n in absent else _present(x) for n, x in got.items()}
+
+
+def _in_order(like: Any, got: Any) -> Any:
+    """Nested dicts in the order in which they were made: pytrees are sorted by name."""
+    if not isinstance(like, Mapping):
+        return got
+    return {name: _in_order(x, got[name]) for name, x in like.items()}
 
 
 def _plain(path: str, got: Any) -> Any:
-    if isinstance(got, Mapping):
+    value = _scalars.scalars(got) if isinstance(got, tuple) else got
+    if isinstance(value, Mapping):
         prefix = f"{path}/" if path else ""
-        return {name: _plain(f"{prefix}{name}", x) for name, x in got.items()}
-    value = got.value if isinstance(got, tuple) and hasattr(got, "value") else got
+        return {name: _plain(f"{prefix}{name}", x) for name, x in value.items()}
     is_number = hasattr(value, "dtype") or isinstance(value, bool | int | float)
     expected = f"validate: metric {path!r}: expected a scalar or a metric of one value"
     if not is_number or not _is_real(value):
         raise TypeError(f"{expected}, got {_kind(got)}")
     if np.shape(value) != ():
-        hint = "; of a metric with one value a class: its .mean"
         raise ValueError(
             f"{expected}, got {_kind(got)} of shape {np.shape(value)}"
-            + (hint if value is not got else "")
+            + (f"; {_scalars.CLASSES}" if value is not got else "")
         )
     number = float(value)
     return number if math.isfinite(number) else None

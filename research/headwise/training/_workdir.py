@@ -101,6 +101,17 @@ def claim(
         raise not_writable(path, error) from error
 
 
+def settings_of(path: pathlib.Path) -> dict[str, Any]:
+    """What `run.json` holds, of a folder that was claimed; {} without it."""
+    try:
+        owner = json.loads((path / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    if not isinstance(owner, dict):
+        return {}
+    return {name: value for name, value in owner.items() if name != _TOLD}
+
+
 def not_writable(path: pathlib.Path, error: OSError) -> WorkdirError:
     """The error for a folder that the system refuses."""
     return WorkdirError(f"workdir {path}: not writable ({error.strerror or error})")

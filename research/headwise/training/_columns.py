@@ -1,0 +1,39 @@
+"""A record as columns of numbers: the names of CSV files and of TensorBoard's tags."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from headwise import _text
+
+_ESCAPED = re.compile("%(?=2F|25)")
+"""What would be read as an escape."""
+
+
+def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """What a nested dict holds, in pairs: ("values/a", 0.5).
+
+    A "/" inside of a name is written "%2F": no two entries have the same column, as
+    those of {"a": {"b/c": 1}} and {"a/b": {"c": 1}} would. Modules in `contributions`
+    are paths and stay as they are.
+
+    Example:
+        >>> from headwise.training import _columns
+        >>> _columns.flat({"step": 2, "values": {"a": 0.5, "b/c": None}})
+        [('step', 2), ('values/a', 0.5), ('values/b%2Fc', None)]
+    """
+    pairs = []
+    for name, value in record.items():
+        whole = _text.printable(name)
+        if prefix != "contributions/":
+            whole = _ESCAPED.sub("%25", whole).replace("/", "%2F")
+        if isinstance(value, Mapping):
+            pairs += flat(value, f"{prefix}{whole}/")
+        else:
+            pairs.append((prefix + whole, value))
+    return pairs
+
+
+def is_number(value: Any) -> bool:
+    """Whether a table or a curve can show it."""
+    return isinstance(value, int | float)
