@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from headwise import _checks
+from headwise import _means
 from headwise import _trees
 from headwise import balancers
 from headwise import gradients
@@ -205,3 +206,12 @@ def init_bilevel_state(
         loss_scale=_loss_scale.init(loss_scale),
     )
     return _first_state.first_state(state)
+
+
+def there(values: dict[str, Array], beside: tuple) -> dict[str, Array]:
+    """The values, 0 for heads that have no data, with what is told of them."""
+    _, tally = beside
+    here = tally.here(values)
+    if here is not None:
+        values = _means.without_absent(values, here)
+    return _means.together(values, tally)

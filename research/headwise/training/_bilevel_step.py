@@ -180,10 +180,10 @@ def _step(
         here = tally.here(names)
 
         def train(params: PyTree) -> dict[str, Array]:
-            return _there(*plain(params, *args))
+            return _bilevel.there(*plain(params, *args))
 
         def valid(params: PyTree) -> dict[str, Array]:
-            later = _there(*plain(params, valid_batch, state.rest, of_valid))
+            later = _bilevel.there(*plain(params, valid_batch, state.rest, of_valid))
             _checks.same_names("values of the validation batch", names, later)
             return later
 
@@ -201,7 +201,7 @@ def _step(
         )
         problem = _bilevel.BilevelProblem(
             params=state.params,
-            values=_there(values, (rest, tally)),
+            values=_bilevel.there(values, (rest, tally)),
             grad=grad,
             train=train,
             valid=valid,
@@ -243,12 +243,3 @@ def _step(
         )
 
     return _scaled.guarded(step, loss_scale)
-
-
-def _there(values: dict[str, Array], beside: tuple) -> dict[str, Array]:
-    """The values, 0 for heads that have no data, with what is told of them."""
-    _, tally = beside
-    here = tally.here(values)
-    if here is not None:
-        values = _means.without_absent(values, here)
-    return _means.together(values, tally)
