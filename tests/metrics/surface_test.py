@@ -241,9 +241,7 @@ def test_batch_split_over_devices(metric, kind):
 def test_float64_stays():
     preds, targets = pair()
     with jax.enable_x64(True):
-        got = hausdorff_distance(
-            jnp.array(preds), jnp.array(targets), background=True
-        )
+        got = hausdorff_distance(jnp.array(preds), jnp.array(targets), background=True)
     total, _ = naive(naive_hausdorff, preds, targets)
     assert got.total.dtype == jnp.float64
     np.testing.assert_allclose(got.total, total, rtol=1e-14)  # a few float64 digits
