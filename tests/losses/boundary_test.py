@@ -14,11 +14,8 @@ from jax.sharding import PartitionSpec as Spec
 
 from headwise.losses import _boundary
 from tests.losses import _boundary_reference as reference
-from tests.losses import _compiled
 
-boundary = _compiled.whole(_boundary.boundary)
-hausdorff = _compiled.whole(_boundary.hausdorff)
-LOSSES = {"boundary": boundary, "hausdorff": hausdorff}
+LOSSES = {"boundary": _boundary.boundary, "hausdorff": _boundary.hausdorff}
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
@@ -123,7 +120,7 @@ REDUCE = dict(mean=jnp.mean, sum=jnp.sum, none=lambda x: x)
 @pytest.mark.parametrize("case", PUBLISHED)
 def test_published_hausdorff_values(case):
     preds, targets, activation, background, reduction, expected = PUBLISHED[case]
-    values = hausdorff(
+    values = _boundary.hausdorff(
         jnp.moveaxis(jnp.array(preds), 1, -1),
         jnp.moveaxis(jnp.array(targets), 1, -1),
         activation=ACTIVATIONS[activation],
@@ -137,7 +134,7 @@ def test_published_hausdorff_values(case):
 def test_published_logarithms(case):
     """Where one value is one example and class, MONAI's log is ours."""
     preds, targets, activation, background, _, expected = PUBLISHED[case]
-    values = hausdorff(
+    values = _boundary.hausdorff(
         jnp.moveaxis(jnp.array(preds), 1, -1),
         jnp.moveaxis(jnp.array(targets), 1, -1),
         activation=ACTIVATIONS[activation],
@@ -166,14 +163,14 @@ def test_gradient_of_boundary_is_the_signed_distance():
         [1.0, 0.0, -1.0, 0.0, 1.0],
     ]
     targets = mask[None, ..., None].astype(jnp.float32)
-    grads = jax.grad(lambda p: boundary(p, targets)[0, 0])(0.3 * targets)
+    grads = jax.grad(lambda p: _boundary.boundary(p, targets)[0, 0])(0.3 * targets)
     # One rounding of the root and one of the mean over 20 positions.
     np.testing.assert_allclose(grads[0, ..., 0], np.array(phi) / 20, rtol=3e-7)
 
 
 def test_gradient_of_hausdorff_takes_distances_as_constants():
     preds, targets = batch(3)
-    grads = jax.grad(lambda p: jnp.sum(hausdorff(p, targets)))(preds)
+    grads = jax.grad(lambda p: jnp.sum(_boundary.hausdorff(p, targets)))(preds)
     for b, c in np.ndindex(2, 2):
         p, t = preds[b, ..., c], targets[b, ..., c]
         everywhere = np.ones(p.shape, bool)
@@ -189,14 +186,14 @@ def test_gradient_of_hausdorff_takes_distances_as_constants():
 def test_boundary_is_least_for_the_target_and_its_inner_rim():
     """phi < 0 at the depth of the target, 0 at its rim, > 0 outside."""
     _, targets = batch(1, (12, 12))
-    least = boundary(targets, targets)
+    least = _boundary.boundary(targets, targets)
     assert np.all(least < 0)
     for seed in range(5):
         preds = np.random.default_rng(seed).uniform(size=targets.shape)
-        values = boundary(preds.astype(np.float32), targets)
+        values = _boundary.boundary(preds.astype(np.float32), targets)
         assert np.all(values > least)
     more = np.maximum(targets, np.roll(targets, 1, 1))
-    assert np.all(boundary(more, targets) > least)
+    assert np.all(_boundary.boundary(more, targets) > least)
 
 
 def test_a_far_error_costs_more_than_a_near_one():
@@ -238,7 +235,7 @@ def test_masked_padding_changes_nothing(loss):
 def test_scale_of_the_spacing(loss):
     preds, targets = batch(4)
     power = dict(boundary=1.0, hausdorff=1.5)[loss.__name__]
-    options = dict(alpha=1.5) if loss is hausdorff else {}
+    options = dict(alpha=1.5) if loss is _boundary.hausdorff else {}
     ones = loss(preds, targets, spacing=(1.0, 1.0), **options)
     np.testing.assert_array_equal(ones, loss(preds, targets, **options))
     for scale in (0.1, 3.0):
@@ -255,7 +252,7 @@ def test_target_without_a_boundary(loss, value):
     got = loss(preds, targets)
     gradient = jax.grad(lambda p: jnp.sum(loss(p, targets)))(preds)
     assert np.all(np.isfinite(gradient))
-    if loss is boundary:
+    if loss is _boundary.boundary:
         assert got[0, 0] == 0
         assert not np.any(gradient[0, ..., 0])
     else:  # the distances of the prediction are left
@@ -271,7 +268,7 @@ def test_gradient_of_alpha_is_finite_without_a_boundary():
     targets[0] = 0.0
 
     def total(alpha, preds):
-        return jnp.sum(hausdorff(preds, targets, alpha=alpha))
+        return jnp.sum(_boundary.hausdorff(preds, targets, alpha=alpha))
 
     assert np.isfinite(jax.grad(total)(2.0, preds))
     assert jax.grad(total)(2.0, np.zeros_like(preds)) > 0  # targets[1] has a boundary
@@ -287,7 +284,9 @@ def test_no_gradient_to_spacing(loss):
 def test_soft_targets_are_cut_at_one_half():
     preds, targets = batch(8)
     soft = np.where(targets > 0, np.float32(0.51), np.float32(0.5))
-    np.testing.assert_array_equal(boundary(preds, soft), boundary(preds, targets))
+    np.testing.assert_array_equal(
+        _boundary.boundary(preds, soft), _boundary.boundary(preds, targets)
+    )
 
 
 @every_loss
@@ -305,8 +304,7 @@ def test_mask_of_one_class_leaves_the_distances_of_others_alone():
     preds, targets = batch(10)
     where = np.ones(preds.shape, bool)
     where[:, 2:5, :, 0] = False
-    # Not compiled: the same operations, with and without the mask.
-    for loss in (_boundary.boundary, _boundary.hausdorff):
+    for loss in LOSSES.values():
         got, whole = loss(preds, targets, where=where), loss(preds, targets)
         np.testing.assert_array_equal(got[:, 1], whole[:, 1])
         assert np.all(got[:, 0] != whole[:, 0])
