@@ -80,8 +80,7 @@ class Masks:
             preds, targets = _draws.example(entry, kind=kind)
             where = np.ones(preds.shape[:-1], bool)
             where[0].flat[1] = False
-            total = _draws.total(entry, where=where, **softmax)
-            gradient = jax.jit(jax.value_and_grad(total))
+            gradient = jax.value_and_grad(_draws.total(entry, where=where, **softmax))
             hidden = ~where[..., None]
             value, grads = gradient(jnp.where(hidden, jnp.nan, preds), targets)
             assert np.isfinite(value)
