@@ -22,8 +22,9 @@ class Masks:
         entry = self.entries[name]
         preds, targets = _draws.example(entry, (2, 6, 3))
         keep = np.array([True, False, True, True, False, True])
-        got = entry.loss(preds, targets, where=keep[None])
-        kept = entry.loss(preds[:, keep], targets[:, keep])
+        loss = jax.jit(entry.loss)
+        got = loss(preds, targets, where=keep[None])
+        kept = loss(preds[:, keep], targets[:, keep])
         if got.shape[1:2] == (6,):  # one value a position
             assert not np.any(got[:, ~keep])
             got = got[:, keep]
@@ -40,10 +41,11 @@ class Masks:
         def shuffled(x):
             return x.reshape(2, 12, *x.shape[3:])[:, order]
 
-        expected = entry.loss(preds, targets, where=where)
+        loss = jax.jit(entry.loss)
+        expected = loss(preds, targets, where=where)
         if expected.shape[1:3] == (3, 4):  # one value a position
             expected = shuffled(expected)
-        got = entry.loss(shuffled(preds), shuffled(targets), where=shuffled(where))
+        got = loss(shuffled(preds), shuffled(targets), where=shuffled(where))
         np.testing.assert_allclose(got, expected, **_draws.SAME)
 
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -54,7 +56,7 @@ class Masks:
         where[0].flat[1] = False
         where[1].flat[3:] = False
         hidden = ~where[..., None]
-        gradient = jax.value_and_grad(_draws.total(entry, where=where))
+        gradient = jax.jit(jax.value_and_grad(_draws.total(entry, where=where)))
         bad_targets = targets
         if jnp.issubdtype(targets.dtype, jnp.floating):
             bad_targets = jnp.where(hidden, bad, targets)

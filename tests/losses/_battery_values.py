@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
-from jax.test_util import check_grads
 
 from headwise import _reduction
+from tests import _derivatives
 from tests.losses import _draws
 from tests.losses import _entry
 
@@ -71,7 +71,7 @@ class Values:
             stacks = np.stack([preds, preds[::-1]]), np.stack([targets] * 2)
             expected = [loss(p, t) for p, t in zip(*stacks)]
             np.testing.assert_allclose(
-                jax.vmap(loss)(*stacks), np.stack(expected), **_draws.SAME
+                jax.jit(jax.vmap(loss))(*stacks), np.stack(expected), **_draws.SAME
             )
 
     def test_no_dtype_is_promoted_by_itself(self, name):
@@ -103,11 +103,9 @@ class Values:
         with jax.enable_x64(True):
             shape = (2, 2, 3) if entry.shapes is None else _draws.smallest(entry)
             for preds, targets, options in _draws.draws(name, entry, shape, 2, seed=3):
-                loss = jax.jit(
-                    functools.partial(_draws.bind(entry, options), targets=targets)
-                )
+                loss = functools.partial(_draws.bind(entry, options), targets=targets)
                 preds = jnp.asarray(preds, jnp.float64)
-                check_grads(loss, (preds,), order=entry.order, modes=["rev"])
+                _derivatives.check(loss, (preds,), entry.order, ["rev"])
 
     def test_forward_equals_backward(self, name):
         """<J v, u> = <v, Jᵀ u>, and where the values bend <J v, u> has a slope too."""
@@ -222,7 +220,7 @@ class Values:
             if jnp.issubdtype(targets.dtype, jnp.floating):
                 targets = targets.astype(jnp.float64)
             preds = preds.astype(jnp.float64)
-            got = entry.loss(preds, targets)
+            got = jax.jit(entry.loss)(preds, targets)
             assert got.dtype == jnp.float64
             expected = entry.reference(np.array(preds), np.array(targets))
             # A few float64 digits.

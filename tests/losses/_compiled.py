@@ -1,4 +1,4 @@
-"""A loss as one program: not compiled, each operation of each shape is one by itself."""
+"""A loss as one program: else each operation of each shape is one by itself."""
 
 import functools
 

@@ -10,6 +10,10 @@ from jax.sharding import PartitionSpec
 
 from headwise.losses import _boundary
 from headwise.losses import _lovasz
+from tests.losses import _compiled
+
+lovasz_softmax = _compiled.whole(_lovasz.lovasz_softmax)
+lovasz_hinge = _compiled.whole(_lovasz.lovasz_hinge)
 
 
 def hard_masks(shape, seed=0, share=0.4):
@@ -25,23 +29,23 @@ def jaccard_loss(p, t):
 def test_hard_predictions_have_the_jaccard_loss(seed):
     p, t = hard_masks((3, 50, 2), seed), hard_masks((3, 50, 2), seed + 10)
     # 50 steps that add up to a ratio of counts: a few float32 roundings.
-    got = _lovasz.lovasz_softmax(p, t)
+    got = lovasz_softmax(p, t)
     np.testing.assert_allclose(got, jaccard_loss(p, t), rtol=1e-6)
     # A logit of the wrong sign has the hinge error 2.
-    got = _lovasz.lovasz_hinge(2 * p - 1, t)
+    got = lovasz_hinge(2 * p - 1, t)
     np.testing.assert_allclose(got, 2 * jaccard_loss(p, t), rtol=1e-6)
 
 
 def test_hinge_is_0_beyond_the_margin():
     t = hard_masks((2, 30, 3))
-    np.testing.assert_array_equal(_lovasz.lovasz_hinge(4 * t - 2, t), 0.0)
-    np.testing.assert_array_equal(_lovasz.lovasz_hinge(2 * t - 1, t), 0.0)
+    np.testing.assert_array_equal(lovasz_hinge(4 * t - 2, t), 0.0)
+    np.testing.assert_array_equal(lovasz_hinge(2 * t - 1, t), 0.0)
 
 
 def test_convex_in_the_predictions():
     rng = np.random.default_rng(0)
     t = hard_masks((20, 30, 1))
-    for loss, scale in ((_lovasz.lovasz_softmax, 1.0), (_lovasz.lovasz_hinge, 4.0)):
+    for loss, scale in ((lovasz_softmax, 1.0), (lovasz_hinge, 4.0)):
         one, other = scale * rng.uniform(size=(2, *t.shape)).astype(np.float32)
         middle = loss((one + other) / 2, t)
         # The slack is far above rounding (1e-7), and not always 0.
@@ -57,7 +61,7 @@ def test_absent_class(over_batch):
     axes = (0, 1) if over_batch else 1
 
     def loss(p, absent):
-        return _lovasz.lovasz_softmax(p, t, absent=absent, over_batch=over_batch)
+        return lovasz_softmax(p, t, absent=absent, over_batch=over_batch)
 
     np.testing.assert_array_equal(loss(p, "count"), np.max(p, axes))
     np.testing.assert_array_equal(loss(p, "zero"), 0.0)
@@ -71,8 +75,8 @@ def test_absent_zero_leaves_present_classes_alone():
     p = np.random.default_rng(0).uniform(size=(1, 9, 2)).astype(np.float32)
     t = hard_masks((1, 9, 2))
     t[..., 1] = 0
-    got = _lovasz.lovasz_softmax(p, t, absent="zero")
-    expected = _lovasz.lovasz_softmax(p, t, absent="count")
+    got = lovasz_softmax(p, t, absent="zero")
+    expected = lovasz_softmax(p, t, absent="count")
     np.testing.assert_array_equal(got[0, 0], expected[0, 0])
     assert expected[0, 0] > 0.1
 
@@ -80,15 +84,15 @@ def test_absent_zero_leaves_present_classes_alone():
 def test_over_batch_is_one_long_example():
     p = np.random.default_rng(0).uniform(size=(2, 3, 4, 3)).astype(np.float32)
     t = hard_masks(p.shape)
-    got = _lovasz.lovasz_softmax(p, t, over_batch=True)
-    long = _lovasz.lovasz_softmax(p.reshape(1, 24, 3), t.reshape(1, 24, 3))
+    got = lovasz_softmax(p, t, over_batch=True)
+    long = lovasz_softmax(p.reshape(1, 24, 3), t.reshape(1, 24, 3))
     np.testing.assert_array_equal(got, long[0])
 
 
 def test_soft_targets_are_rounded():
     p = np.random.default_rng(0).uniform(size=(2, 9, 3)).astype(np.float32)
     t = np.random.default_rng(1).uniform(size=(2, 9, 3)).astype(np.float32)
-    for loss in (_lovasz.lovasz_softmax, _lovasz.lovasz_hinge):
+    for loss in (lovasz_softmax, lovasz_hinge):
         np.testing.assert_array_equal(loss(p, t), loss(p, (t > 0.5) * 1.0))
 
 
@@ -101,7 +105,7 @@ def test_gradient_keeps_digits_in_a_large_image():
     hard = rng.random(n) < 0.3
     p = np.where(hard, 1 - errors, errors).astype(np.float32)
     grads = jax.grad(
-        lambda p: _lovasz.lovasz_softmax(
+        lambda p: lovasz_softmax(
             p[None, :, None], hard.astype(np.float32)[None, :, None]
         )[0, 0]
     )(p)
@@ -122,7 +126,7 @@ def test_explicitly_sharded_batch(over_batch):
     t = hard_masks(p.shape)
 
     def loss(p, t):
-        return jnp.sum(_lovasz.lovasz_softmax(p, t, over_batch=over_batch))
+        return jnp.sum(lovasz_softmax(p, t, over_batch=over_batch))
 
     gradient = jax.jit(jax.value_and_grad(loss))
     expected = gradient(p, t)
@@ -135,14 +139,12 @@ def test_explicitly_sharded_batch(over_batch):
 
 def test_unknown_rule_for_absent_classes():
     p = jnp.ones((2, 5, 3))
-    for loss in (_lovasz.lovasz_softmax, _lovasz.lovasz_hinge):
+    for loss in (lovasz_softmax, lovasz_hinge):
         with pytest.raises(ValueError, match=r"absent.*'count'.*'present'"):
             loss(p, p, absent="present")
 
 
-@pytest.mark.parametrize(
-    "loss", [_lovasz.lovasz_softmax, _lovasz.lovasz_hinge, _boundary.boundary]
-)
+@pytest.mark.parametrize("loss", [lovasz_softmax, lovasz_hinge, _boundary.boundary])
 def test_a_target_that_is_nan_is_not_hidden_by_the_cut_at_one_half(loss):
     p = jnp.full((1, 4, 2), 0.25)
     t = jnp.zeros((1, 4, 2)).at[0, 1, 0].set(jnp.nan).at[0, 2, 1].set(1.0)

@@ -9,8 +9,11 @@ from headwise.losses import _matthews
 from headwise.losses import _region
 from headwise.losses import _unified_focal
 from headwise.losses import _wasserstein
+from tests.losses import _compiled
 
 gwd = _wasserstein.generalized_wasserstein_dice
+mcc = _compiled.whole(_matthews.mcc)
+unified_focal = _compiled.whole(_unified_focal.unified_focal)
 
 # What MONAI 1.6.1 gives for these arrays (float64; channel-first there).
 P = np.array([[0.9, 0.2, 0.4, 0.1], [0.8, 0.7, 0.3, 0], [0.1, 0.6, 0.5, 0.2]])
@@ -41,26 +44,24 @@ def soft(shape, seed=0):
 
 def test_mcc_equals_monai():
     # MONAI's 1e-5 below a product of counts near 4000 is the seventh digit.
-    np.testing.assert_allclose(_matthews.mcc(P, T, smooth=0.0), [[0.406349]], **SIX)
+    np.testing.assert_allclose(mcc(P, T, smooth=0.0), [[0.406349]], **SIX)
     pair = np.concatenate([P, P**2]), np.concatenate([T, 1 - T])
-    got = _matthews.mcc(*pair, over_batch=True, smooth=0.0)
+    got = mcc(*pair, over_batch=True, smooth=0.0)
     np.testing.assert_allclose(got, [1.0077726], **SIX)
 
 
 def test_mcc_is_0_perfect_1_unrelated_2_inverted():
     t = hard_masks((2, 40, 3))
     # One rounding of a root and a ratio near 1.
-    np.testing.assert_allclose(_matthews.mcc(t, t), 0.0, atol=3e-7)
-    np.testing.assert_allclose(
-        _matthews.mcc(0 * t + 0.3, t, smooth=0.0), 1.0, atol=3e-7
-    )
-    np.testing.assert_allclose(_matthews.mcc(1 - t, t, smooth=0.0), 2.0, rtol=3e-7)
+    np.testing.assert_allclose(mcc(t, t), 0.0, atol=3e-7)
+    np.testing.assert_allclose(mcc(0 * t + 0.3, t, smooth=0.0), 1.0, atol=3e-7)
+    np.testing.assert_allclose(mcc(1 - t, t, smooth=0.0), 2.0, rtol=3e-7)
 
 
 def test_mcc_is_that_of_the_correlation_of_hard_masks():
     p, t = hard_masks((1, 50, 1), 1), hard_masks((1, 50, 1), 2)
     expected = 1 - np.corrcoef(p.ravel(), t.ravel())[0, 1]
-    np.testing.assert_allclose(_matthews.mcc(p, t, smooth=0.0), expected, rtol=1e-6)
+    np.testing.assert_allclose(mcc(p, t, smooth=0.0), expected, rtol=1e-6)
 
 
 def test_mcc_keeps_digits_for_a_rare_class():
@@ -73,23 +74,23 @@ def test_mcc_keeps_digits_for_a_rare_class():
     tp, fp, fn, tn = 1, 1, 2, 2**20 - 4
     root = ((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn)) ** 0.5
     for one, other in ((p, t), (1 - p, 1 - t)):
-        got = _matthews.mcc(one, other, smooth=0.0)
+        got = mcc(one, other, smooth=0.0)
         # Sums of a million zeros and ones: exact; a few roundings after them.
         np.testing.assert_allclose(got, 1 - (tp * tn - fp * fn) / root, rtol=1e-6)
 
 
 def test_mcc_of_an_absent_class_is_1_unless_perfect():
     t = np.zeros((1, 6, 1), np.float32)
-    np.testing.assert_array_equal(_matthews.mcc(t, t), 0.0)
-    np.testing.assert_array_equal(_matthews.mcc(t + 0.2, t), 1.0)
-    np.testing.assert_array_equal(_matthews.mcc(t + 1, t + 1), 0.0)
-    grads = jax.grad(lambda p: _matthews.mcc(p, t)[0, 0])(t + 0.2)
+    np.testing.assert_array_equal(mcc(t, t), 0.0)
+    np.testing.assert_array_equal(mcc(t + 0.2, t), 1.0)
+    np.testing.assert_array_equal(mcc(t + 1, t + 1), 0.0)
+    grads = jax.grad(lambda p: mcc(p, t)[0, 0])(t + 0.2)
     np.testing.assert_array_equal(grads, 0.0)
 
 
 def test_mcc_has_a_bounded_gradient_where_nothing_is_predicted():
     t = hard_masks((1, 20, 1))
-    grads = jax.grad(lambda p: _matthews.mcc(p, t)[0, 0])(np.zeros_like(t))
+    grads = jax.grad(lambda p: mcc(p, t)[0, 0])(np.zeros_like(t))
     assert np.all(np.abs(grads) < 1e2)
     assert np.all(grads[t == 1] < 0)  # more of the class is better
 
@@ -190,15 +191,12 @@ def test_focal_tversky_of_0_passes_no_gradient(gamma):
 
 def parts(p, t, **options):
     """The cross entropy and the Tversky part."""
-    return [
-        _unified_focal.unified_focal(p, t, weight=weight, **options)
-        for weight in (1.0, 0.0)
-    ]
+    return [unified_focal(p, t, weight=weight, **options) for weight in (1.0, 0.0)]
 
 
 def test_unified_focal_of_a_perfect_mask_as_monai_publishes():
     t = np.broadcast_to(np.eye(2, dtype=np.float32)[None, ..., None], (2, 2, 2, 1))
-    np.testing.assert_allclose(_unified_focal.unified_focal(t, t), 0.0, atol=1e-4)
+    np.testing.assert_allclose(unified_focal(t, t), 0.0, atol=1e-4)
 
 
 def test_unified_focal_equals_monai():
@@ -207,7 +205,7 @@ def test_unified_focal_equals_monai():
     cross_entropy, region = parts(P, T, smooth=1e-7)
     np.testing.assert_allclose(cross_entropy / 2, [0.0496472808], **SIX)
     np.testing.assert_allclose(region, [0.3279346271], **SIX)
-    got = _unified_focal.unified_focal(P, T)
+    got = unified_focal(P, T)
     np.testing.assert_allclose(got, (cross_entropy + region) / 2, rtol=1e-5)
 
 
@@ -238,11 +236,11 @@ def test_unified_focal_of_one_channel_is_that_of_two(activation):
     t = hard_masks(x.shape)
     where = hard_masks((2, 6), 3).astype(bool)
     p = jax.nn.sigmoid(x)
-    got = _unified_focal.unified_focal(
+    got = unified_focal(
         p if activation is None else x, t, where=where, activation=activation
     )
     two = np.concatenate([1 - p, p], -1), np.concatenate([1 - t, t], -1)
-    expected = _unified_focal.unified_focal(*two, where=where)
+    expected = unified_focal(*two, where=where)
     np.testing.assert_allclose(got, expected, rtol=1e-5)  # two forms of a sigmoid
 
 
@@ -251,11 +249,9 @@ def test_unified_focal_of_confident_wrong_logits_has_a_gradient():
     labels = jnp.array([[1, 0]])
 
     def loss(x):
-        return _unified_focal.unified_focal(
-            x, labels, weight=1.0, activation=jax.nn.softmax
-        )[0]
+        return unified_focal(x, labels, weight=1.0, activation=jax.nn.softmax)[0]
 
-    value, grads = jax.value_and_grad(loss)(x)
+    value, grads = jax.jit(jax.value_and_grad(loss))(x)
     # (0.6 * 120 + 0.4 * 120) / 2; the slope is that of the cross entropy.
     np.testing.assert_allclose(value, 60.0, rtol=1e-6)
     np.testing.assert_allclose(grads, [[[0.3, -0.3], [-0.2, 0.2]]], rtol=1e-5)
@@ -265,9 +261,6 @@ def test_unified_focal_has_finite_derivatives_at_certain_probabilities():
     t = np.array([[[1.0, 0.0], [0.0, 1.0]]], np.float32)
     for order in (jax.grad, lambda f: jax.grad(lambda x: jnp.sum(jax.grad(f)(x)))):
         for gamma in (0.0, 0.5):
-            grads = order(
-                lambda p, gamma=gamma: _unified_focal.unified_focal(p, t, gamma=gamma)[
-                    0
-                ]
-            )(t)
+            slope = order(lambda p, g=gamma: unified_focal(p, t, gamma=g)[0])
+            grads = jax.jit(slope)(t)
             assert np.all(np.isfinite(grads))

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from flax import linen
 from flax import nnx
-from jax.test_util import check_grads
 
 import headwise as hw
 from headwise.losses import _softmax
+from tests import _derivatives
 
 
 def naive(logits, labels, masked):
@@ -79,27 +79,28 @@ def test_derivatives_of_every_sum(shape):
             sums = _softmax.label_sums(z, labels)
             return sum(jnp.sum(f * jnp.sin(x)) for f, x in zip(factors, sums))
 
-        check_grads(jax.jit(mixed), (logits,), order=2, modes=["rev"])
+        _derivatives.check(mixed, (logits,), 2, ["rev"])
         step = jnp.array(rng.normal(size=shape))
+        slope = jax.grad(mixed)
 
         @jax.jit
-        def both(z):
+        def every_way(z):
             """<slope, step> by either way, and the slope of that by both again."""
 
             def forward(z):
                 return jax.jvp(mixed, (z,), (step,))[1]
 
-            twice = jax.jvp(forward, (z,), (step,))[1]
-            return forward(z), twice, jnp.sum(jax.grad(forward)(z) * step)
+            def backward(z):
+                return jnp.sum(slope(z) * step)
 
-        once, twice, other = both(logits)
-        slope = jax.jit(jax.grad(mixed))(logits)
-        np.testing.assert_allclose(once, jnp.sum(slope * step), rtol=1e-10)
-        np.testing.assert_allclose(twice, other, rtol=1e-10)
-        # Forward over reverse, as in a Hessian-vector product.
-        slope = jax.grad(mixed)
-        _, got = jax.jvp(slope, (logits,), (step,))
-        expected = jax.grad(lambda z: jnp.sum(slope(z) * step))(logits)
+            once = forward(z), backward(z)
+            twice = jax.jvp(forward, (z,), (step,))[1], jax.grad(forward)(z)
+            # Forward over reverse, as in a Hessian-vector product.
+            return once, twice, jax.jvp(slope, (z,), (step,))[1], jax.grad(backward)(z)
+
+        once, twice, got, expected = every_way(logits)
+        np.testing.assert_allclose(*once, rtol=1e-10)
+        np.testing.assert_allclose(twice[0], jnp.sum(twice[1] * step), rtol=1e-10)
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
 
 

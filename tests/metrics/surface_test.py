@@ -16,17 +16,9 @@ from tests.metrics._surface_reference import naive_hausdorff
 from tests.metrics._surface_reference import naive_surface_dice
 from tests.metrics._surface_reference import pair
 
-EAGER = {
+METRICS = {
     "hausdorff": _surface.hausdorff_distance,
     "surface_dice": functools.partial(_surface.surface_dice, tolerance=1.0),
-}
-# A program a shape, not one for each operation.
-STATIC = ("background", "ignore", "num_classes", "spacing")
-hausdorff_distance = jax.jit(_surface.hausdorff_distance, static_argnames=STATIC)
-surface_dice = jax.jit(_surface.surface_dice, static_argnames=STATIC)
-METRICS = {
-    "hausdorff": hausdorff_distance,
-    "surface_dice": functools.partial(surface_dice, tolerance=1.0),
 }
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
@@ -45,7 +37,7 @@ class TestEqualsNaive:
         preds, targets = pair(shape)
         spacing = (0.7, 2.0, 1.3)[: len(shape) - 2] if spaced else None
         options = dict(percentile=percentile, spacing=spacing)
-        got = hausdorff_distance(preds, targets, background=True, **options)
+        got = _surface.hausdorff_distance(preds, targets, background=True, **options)
         total, count = naive(naive_hausdorff, preds, targets, **options)
         np.testing.assert_allclose(got.total, total, **CLOSE)
         np.testing.assert_array_equal(got.count, count)
@@ -56,7 +48,7 @@ class TestEqualsNaive:
         preds, targets = pair(shape)
         spacing = (0.7, 2.0, 1.3)[: len(shape) - 2] if spaced else None
         options = dict(tolerance=tolerance, spacing=spacing)
-        got = surface_dice(preds, targets, background=True, **options)
+        got = _surface.surface_dice(preds, targets, background=True, **options)
         total, count = naive(naive_surface_dice, preds, targets, **options)
         np.testing.assert_allclose(got.total, total, **CLOSE)
         np.testing.assert_array_equal(got.count, count)
@@ -114,8 +106,8 @@ def test_masks_equal_naive(kind):
     )
     where = np.random.default_rng(2).random(shape) < 0.8
     for metric, value, options in (
-        (hausdorff_distance, naive_hausdorff, dict(percentile=90.0)),
-        (surface_dice, naive_surface_dice, dict(tolerance=1.0)),
+        (_surface.hausdorff_distance, naive_hausdorff, dict(percentile=90.0)),
+        (_surface.surface_dice, naive_surface_dice, dict(tolerance=1.0)),
     ):
         got = metric(preds, targets, where=where, background=True, **options)
         total, count = naive(value, preds, targets, where, **options)
@@ -158,9 +150,9 @@ def test_empty_masks():
         (empty, full, 0, 0.0),
         (full, full, 1, 0.0),
     ):
-        got = hausdorff_distance(preds, targets, background=True)
+        got = _surface.hausdorff_distance(preds, targets, background=True)
         assert (got.count, got.total) == (count, total)
-        dice = surface_dice(preds, targets, tolerance=9.0, background=True)
+        dice = _surface.surface_dice(preds, targets, tolerance=9.0, background=True)
         assert dice.count == bool(np.any(preds) or np.any(targets))
         assert dice.total == count  # 1 where both are full, 0 where one is missed
 
@@ -174,7 +166,7 @@ def test_tolerance_is_reached_in_spite_of_rounding():
             moved = targets.copy()
             moved[0, steps] = True
             got = [
-                surface_dice(
+                _surface.surface_dice(
                     preds,
                     moved,
                     tolerance=spacing * steps * factor,
@@ -186,12 +178,12 @@ def test_tolerance_is_reached_in_spite_of_rounding():
             assert got == [1.0, 0.0]
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_jit_and_vmap_equal_eager(name):
+@every_metric
+def test_jit_and_vmap_equal_eager(metric):
     preds, targets = pair()
     stacks = np.stack([preds, targets]), np.stack([targets, targets])
-    expected = [EAGER[name](p, t) for p, t in zip(*stacks)]
-    got = jax.jit(jax.vmap(METRICS[name]))(*stacks)
+    expected = [metric(p, t) for p, t in zip(*stacks)]
+    got = jax.jit(jax.vmap(metric))(*stacks)
     for k in range(2):
         jax.tree.map(
             # The same operations, fused.
@@ -209,8 +201,8 @@ def test_one_trace_for_all_percentiles_and_tolerances():
     def both(percentile, tolerance):
         traces.append(None)
         return (
-            hausdorff_distance(preds, targets, percentile=percentile),
-            surface_dice(preds, targets, tolerance=tolerance),
+            _surface.hausdorff_distance(preds, targets, percentile=percentile),
+            _surface.surface_dice(preds, targets, tolerance=tolerance),
         )
 
     values = [both(q, t) for q, t in ((95.0, 1.0), (50.0, 3.0))]
@@ -241,7 +233,9 @@ def test_batch_split_over_devices(metric, kind):
 def test_float64_stays():
     preds, targets = pair()
     with jax.enable_x64(True):
-        got = hausdorff_distance(jnp.array(preds), jnp.array(targets), background=True)
+        got = _surface.hausdorff_distance(
+            jnp.array(preds), jnp.array(targets), background=True
+        )
     total, _ = naive(naive_hausdorff, preds, targets)
     assert got.total.dtype == jnp.float64
     np.testing.assert_allclose(got.total, total, rtol=1e-14)  # a few float64 digits
