@@ -22,15 +22,23 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
-_FLAGS = ["--xla_force_host_platform_device_count=4"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    # Three quarters of a cold run were spent in the compiler, 0.4 s a small program; with
-    # the older emitters of the same loops it is a third of that. What users get is what
-    # newer versions, which have no such flag, are tested with (`make newest`).
-    _FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-    _FLAGS.append("--xla_cpu_parallel_codegen_split_count=1")
-# Those that are given win.
-os.environ["XLA_FLAGS"] = " ".join([*_FLAGS, os.environ.get("XLA_FLAGS", "")])
+# Three quarters of a cold run were spent in the compiler, 0.4 s a small program; with
+# the older emitters of the same loops it is a third of that. What users get is what
+# newer versions, which have no such flag, are tested with (`make newest`).
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_force_host_platform_device_count=4",
+        *(
+            [
+                "--xla_cpu_use_fusion_emitters=false",
+                "--xla_cpu_parallel_codegen_split_count=1",
+            ]
+            if importlib.metadata.version("jaxlib").startswith("0.10.")
+            else []
+        ),
+        os.environ.get("XLA_FLAGS", ""),  # wins
+    ]
+)
 
 import jax
 import jax.numpy as jnp
