@@ -14,9 +14,9 @@ dot = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 """Accelerators would round the factors to fewer bits than the answers need."""
 
 
-def ridge(unit: Array) -> Array:
+def ridge(unit: Array) -> float:
     """What keeps a singular matrix of unit diagonal solvable."""
-    return 25 * jnp.finfo(unit.dtype).eps
+    return 25 * float(jnp.finfo(unit.dtype).eps)
 
 
 def solve_free(
