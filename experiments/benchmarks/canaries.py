@@ -210,6 +210,19 @@ def _conv_steps(tiny: bool) -> tuple[Callable, tuple]:
     return run, (kernels, _normal(16, side, side, 4))
 
 
+def _upgrad(tiny: bool) -> tuple[Callable, tuple]:
+    heads = 18 if tiny else 96
+    rows = _normal(heads, 2 * heads)
+    balancer = hw.balancers.upgrad()
+    state = balancer.init([f"y{h:02}" for h in range(heads)])
+
+    def weights(gram: jax.Array) -> jax.Array:
+        signals = hw.balancers.Signals(values=jnp.ones(heads), gram=gram)
+        return balancer.update(signals, state)[0].weights
+
+    return weights, (rows @ rows.T,)
+
+
 def _balanced(values_fn: Callable) -> Callable:
     balancer = hw.balancers.mgda()
     state = balancer.init([f"y{h}" for h in range(8)])
@@ -249,6 +262,7 @@ CANARIES = {
         _convolution, {"convolves_by_products": lambda: False}, "ms"
     ),
     "neighbours in a row": Canary(_convolution, {"CONVOLUTION_BLOCK": 1}, "ms"),
+    "problems in turn": Canary(_upgrad, {"solves_in_turn": lambda _: False}, "ms"),
     # For safety, not for speed: LAPACK calls may wait for each other for ever.
     "elimination": Canary(_min_norm, {"SWEPT_HEADS": 0}, "ms", least=0.0),
     "steps one by one": Canary(_conv_steps, {"slow_in_loops": lambda _: False}, "ms"),

@@ -164,25 +164,8 @@ def weighed(weights: Array, stack: Array) -> Array:
 
 def norm(tree: PyTree) -> Array:
     """Length of all leaves together, squared and summed in at least float32."""
-    leaves = jax.tree.leaves(tree)
-    groups: dict[Any, list[int]] = {}
-    for i, x in enumerate(leaves):
-        groups.setdefault((x.shape, x.dtype), []).append(i)
-    squares = [jnp.zeros(())] * len(leaves)
-    for same in groups.values():
-        mine = [leaves[i] for i in same]
-        for i, square in zip(same, _squares(mine), strict=True):
-            squares[i] = square
+    squares = [inner(x, x, _numerics.accumulator(x)) for x in jax.tree.leaves(tree)]
     return jnp.sqrt(sum(squares[1:], squares[0]))
-
-
-def _squares(arrays: Sequence[Array]) -> list[Array]:
-    """Σ x² of arrays of one type; of many small ones in a few loops."""
-    dtype = _numerics.accumulator(*arrays)
-    if not _xla.squares_together(arrays):
-        return [inner(x, x, dtype) for x in arrays]
-    terms = [jnp.square(lax.reshape(x, (x.size,)).astype(dtype)) for x in arrays]
-    return _reduced_together(terms, 0.0, operator.add)
 
 
 def inner(a: Array, b: Array, dtype: Any) -> Array:

@@ -17,7 +17,6 @@ Example:
      [ 0. 74.]]
 """
 
-import collections
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -93,20 +92,11 @@ class Rows(Sequence[list[Array]]):
 
     def __iter__(self) -> Iterator[list[Array]]:
         heads = range(self._number)
-        pairs = list(zip(self.leaves, self.like, strict=True))
-        absent = collections.Counter[tuple]()
-        for leaf, x in pairs:
-            absent[x.shape, x.dtype] += self._number - len(leaf.heads)
-        made = next((leaf.arrays for leaf in self.leaves if leaf.heads), None)
-        zeros = {
-            (shape, dtype): _xla.zeros_apart(uses, self._number, shape, dtype, made)
-            for (shape, dtype), uses in absent.items()
-        }
         columns = []
-        for leaf, x in pairs:
+        for leaf, x in zip(self.leaves, self.like, strict=True):
+            zeros = jnp.zeros(x.shape, x.dtype)
             rows = dict(zip(leaf.heads, _arrays(leaf), strict=True))
-            nothing = zeros[x.shape, x.dtype]
-            columns.append([rows[h] if h in rows else nothing[h] for h in heads])
+            columns.append([rows.get(h, zeros) for h in heads])
         return iter([[column[h] for column in columns] for h in heads])
 
 
@@ -144,10 +134,9 @@ def _at(stack: Array, places: Sequence[int]) -> Array:
     """Some rows of a stack. Evenly spaced ones are a slice, which compilers fuse."""
     if list(places) == list(range(len(stack))):
         return stack
-    steps = set(np.diff(places)) or {1}
+    steps = set(np.diff(places).tolist()) or {1}
     if places and len(steps) == 1 and min(steps) > 0:
-        first, *_, last = (*places, places[-1])
-        return lax.slice_in_dim(stack, first, last + 1, int(min(steps)))
+        return lax.slice_in_dim(stack, places[0], places[-1] + 1, min(steps))
     return stack[np.asarray(places, int)]
 
 

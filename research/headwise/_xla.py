@@ -29,6 +29,7 @@ sums as products         sums with factors are slow       sums_by_products      
 channels written out     short inner loops                WRITTEN_OUT           2.6
 convolution as products  3-D and in loops it is slow      convolves_by_products 3
 neighbours in a row      narrow products are slow         CONVOLUTION_BLOCK     1.5
+problems in turn         a batch waits for its last       solves_in_turn        1.3
 elimination              LAPACK calls wait in threads     SWEPT_HEADS           0.8
 steps one by one         convolutions in loops are slow   slow_in_loops         12
 ======================== ================================ ===================== ====
@@ -39,7 +40,6 @@ right for any compiler (an algorithm, a sort of one array in place of two) are n
 and live where they are made.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -62,12 +62,9 @@ AT_ONCE_BYTES = 2**18
 """Heads that are alike go through that program so many at a time that their cotangents
 take no more. (On CPU, where it is about what the caches hold.)"""
 
-CUT_TOGETHER = 8
+CUT_TOGETHER = 16
 """Rows of a stack that one loop writes into arrays of their own; a loop with more takes
 longer to run than a loop for each."""
-
-SHARED_ZEROS = 2**10
-"""From so many uses of the same zeros on, each head has its own."""
 
 LARGE_PART = 8
 """A part of the shared program ends where a parameter is used that has at least this
@@ -184,28 +181,6 @@ def _cut_together_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
 _rows_together = jax.jit(_cut_together)  # traced once for all stacks of one type
 
 
-def zeros_apart(
-    uses: int, number: int, shape: tuple[int, ...], dtype: Any, made: Any
-) -> list[Array]:
-    """Zeros for each of a number of heads, that are used so often in all.
-
-    Of an array that many results share compilers make a copy for each, in a time that
-    grows with their square. So heads have zeros of their own then, which are no
-    constants: a compiler would find that they are the same.
-
-    Args:
-        uses: of all heads.
-        number: of heads.
-        shape, dtype: of the zeros.
-        made: what is computed in any case.
-    """
-    zeros = jnp.zeros(shape, dtype)
-    if uses < SHARED_ZEROS or not isinstance(made, jax.core.Tracer) or not on_cpu():
-        return [zeros] * number
-    stack = jnp.broadcast_to(after(zeros, made), (number, *shape))
-    return apart(stack)
-
-
 def loops_over_convolutions() -> bool:
     """Whether a convolution in a loop, or of a stack, is as fast as a copy a head."""
     return not on_cpu()
@@ -251,19 +226,6 @@ def reduces_together(array: Array) -> bool:
         return False
     least, most = TOGETHER_ROWS
     return on_cpu() and least <= array.shape[-1] <= most
-
-
-def squares_together(arrays: Sequence[Array]) -> bool:
-    """Whether one loop over many equal, small arrays is faster to compile."""
-    first = arrays[0]
-    small = 0 < first.size <= TOGETHER_ROWS[1] and len(arrays) >= ALIKE_HEADS
-    real = jnp.issubdtype(first.dtype, jnp.floating)
-    return (
-        small
-        and real
-        and on_cpu()
-        and not any(map(_numerics.has_sharding_type, arrays))
-    )
 
 
 def sums_by_products(x: Array) -> bool:

@@ -26,11 +26,11 @@ from headwise.gradients import _movements
 from headwise.gradients import _transpose
 from headwise.typing import Array
 
-_WHOLE = _movements.ELEMENTWISE | set(
-    "broadcast_in_dim checkpoint conv_general_dilated cumsum dot_general dynamic_slice "
-    "gather jit linear_map reduce_sum reduce_window_sum reshape rev slice split "
-    "squeeze transpose".split()
-)
+_NAMES = """
+broadcast_in_dim checkpoint conv_general_dilated cumsum dot_general dynamic_slice gather
+jit linear_map reduce_sum reduce_window_sum reshape rev slice split squeeze transpose
+"""
+_WHOLE = _movements.ELEMENTWISE.union(_NAMES.split())
 """Where each entry of a result depends on all that an operand depends on, if each entry
 of that does. Not so where arrays are put together (concatenate, pad, scatter)."""
 
