@@ -52,7 +52,6 @@ def grain(records):
     )
 
 
-
 def fit(batches, steps=STEPS, workdir=None, **options):
     given = {"log_every": 3, "progress": False, "check": False} | options
     step = given.pop("step", None) or compiled()
@@ -69,3 +68,9 @@ def data(state):
 def assert_same(one, other):
     for a, b in zip(data(one), data(other), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def assert_close(one, other):
+    """Of two programs, which may round otherwise."""
+    for a, b in zip(data(one), data(other), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
