@@ -55,7 +55,7 @@ class Case(NamedTuple):
     """What batches are drawn from."""
     size: int
     """Of a batch."""
-    keras: dict[str, Any] | None
+    keras: Any
     """What the peer has to know to train the same model; None: it does not."""
 
 
@@ -79,7 +79,7 @@ def _case(
     draw = functools.partial(hw.data.sample, on_device, batch_size=size)
     return Case(
         hw.training.make_step(values_fn, optimizer),
-        hw.training.init_state("ab", params, optimizer),
+        hw.training.init_state(["a", "b"], params, optimizer),
         lambda t: draw(jax.random.fold_in(jax.random.key(0), t)),
         rows,
         size,
@@ -134,7 +134,7 @@ def tabular_() -> Case:
         run.first_state(experiment, spec.heads, optimizer, balancer, 0),
         run.batches(experiment, 0),
         {"inputs": genes.inputs, "targets": genes.targets},
-        spec.defaults["batch_size"],
+        int(spec.defaults["batch_size"]),
         {"width": 64, "layers": 2, "loss": "bce"},
     )
 
@@ -156,7 +156,8 @@ def _batches(case: Case) -> Iterator[dict]:
 def _ways(case: Case, steps: int) -> dict[str, Callable[[], Any]]:
     """{form: a run of so many steps}."""
     step, batch = jax.jit(case.step), jax.jit(case.batch)
-    options = {"progress": False, "check": False}
+    fit: Callable = functools.partial(hw.training.fit, step, case.state, steps=steps)
+    quiet = {"progress": False, "check": False}
 
     @jax.jit
     def scanned(state: Any, ts: jax.Array) -> Any:
@@ -171,10 +172,8 @@ def _ways(case: Case, steps: int) -> dict[str, Callable[[], Any]]:
     return {
         "scan": lambda: jax.block_until_ready(scanned(case.state, jnp.arange(steps))),
         "loop": loop,
-        "fit": lambda: hw.training.fit(step, case.state, case.batch, steps, **options),
-        "fit, NumPy": lambda: hw.training.fit(
-            step, case.state, _batches(case), steps, **options
-        ),
+        "fit": lambda: fit(batches=case.batch, **quiet),
+        "fit, NumPy": lambda: fit(batches=_batches(case), **quiet),
     }
 
 
@@ -184,7 +183,8 @@ def measure(model: str, peer: harness.Peer | None) -> list[dict[str, Any]]:
     ways = {
         form: harness.way(call)
         for form, call in _ways(case, steps).items()
-        if form in _FORMS.value
+        # A compiled loop over convolutions takes minutes on CPU, and is no floor.
+        if form in _FORMS.value and (form, model) != ("scan", "conv")
     }
     if peer is not None and case.keras is not None:
         heads = sorted(case.rows.keys() - {"x"})

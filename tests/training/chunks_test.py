@@ -4,7 +4,6 @@ import functools
 import itertools
 import logging
 import os
-import random
 import threading
 
 import jax
@@ -17,49 +16,20 @@ import headwise as hw
 from headwise.training import _chunks
 from headwise.training import _steps
 from headwise.training import _traceable
-
-NAMES = ("a", "b")
-OPTIMIZER = optax.adam(0.05)
-BALANCER = hw.balancers.uncertainty()
-STEPS = 17
-XS = jax.random.normal(jax.random.key(7), (STEPS, 4, 3))
-TRACES = []
-
-
-def values_fn(params, rest, batch, key):
-    """An MLP with two heads; `b` has no label in every third step."""
-    TRACES.append(1)
-    h = jnp.tanh(batch["x"] @ params["w"]) + 0.01 * jax.random.normal(key, ())
-    values = {"a": jnp.mean((h - 0.2) ** 2), "b": jnp.mean((h + 0.1) ** 2)}
-    return hw.Means(values, counts={"b": batch["labels"]}), {"calls": rest["calls"] + 1}
-
-
-@functools.cache
-def compiled(contributions=False):
-    options = {"stateful": True, "contributions": contributions}
-    return jax.jit(hw.training.make_step(values_fn, OPTIMIZER, BALANCER, **options))
-
-
-@functools.cache
-def first_state():
-    rest = {"calls": jnp.zeros((), jnp.int32)}
-    parts = ({"w": jnp.ones((3, 2))}, OPTIMIZER, BALANCER, rest, jax.random.key(3))
-    return hw.training.init_state(NAMES, *parts)
-
-
-def batch_at(t):
-    return {"x": XS[t], "labels": jnp.float32(t % 3)}
-
-
-def on_host(t):
-    return jax.tree.map(np.asarray, batch_at(int(t)))
-
-
-def grain(records):
-    return hw.data.stream(records, batch_size=1, seed=0, shuffle=False).map(
-        lambda batch: jax.tree.map(lambda x: x[0], batch)
-    )
-
+from tests.training._chunk_cases import assert_close
+from tests.training._chunk_cases import assert_same
+from tests.training._chunk_cases import BALANCER
+from tests.training._chunk_cases import batch_at
+from tests.training._chunk_cases import compiled
+from tests.training._chunk_cases import data
+from tests.training._chunk_cases import first_state
+from tests.training._chunk_cases import fit
+from tests.training._chunk_cases import grain
+from tests.training._chunk_cases import on_host
+from tests.training._chunk_cases import OPTIMIZER
+from tests.training._chunk_cases import STEPS
+from tests.training._chunk_cases import TRACES
+from tests.training._chunk_cases import values_fn
 
 SOURCES = {
     "traceable": lambda: batch_at,
@@ -69,24 +39,6 @@ SOURCES = {
     "generator": lambda: (on_host(t) for t in range(STEPS)),
     "grain": lambda: grain([on_host(t) for t in range(STEPS)]),
 }
-
-
-def fit(batches, steps=STEPS, workdir=None, **options):
-    given = {"log_every": 3, "progress": False, "check": False} | options
-    step = given.pop("step", None) or compiled()
-    return hw.training.fit(
-        step, first_state(), batches, steps, workdir=workdir, **given
-    )
-
-
-def data(state):
-    state = state._replace(key=jax.random.key_data(state.key))
-    return [np.asarray(x) for x in jax.tree.leaves(state)]
-
-
-def assert_same(one, other):
-    for a, b in zip(data(one), data(other), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 @functools.cache
@@ -100,13 +52,15 @@ def by_hand():
 
 
 @functools.cache
-def alone():
-    return fit(on_host, chunk=1)
+def whole():
+    """A run in chunks of two, what every other run in chunks must be bit for bit."""
+    return fit(on_host, chunk=2)
 
 
 def test_steps_one_by_one_are_those_of_a_loop_by_hand():
-    state, history = alone()
+    state, history = fit(on_host, chunk=1)
     assert_same(state, by_hand()[0])
+    assert_close(whole()[0], state)
     norms = [float(info.grad_norm) for info in by_hand()[1]]
     parts = [norms[i : i + 3] for i in range(0, STEPS, 3)]
     assert [record["grad_norm"] for record in history] == [
@@ -114,17 +68,17 @@ def test_steps_one_by_one_are_those_of_a_loop_by_hand():
     ]
 
 
-@pytest.mark.parametrize("chunk", [2, 7, None])
+@pytest.mark.parametrize("chunk", [3, 7, None])
 @pytest.mark.parametrize("kind", SOURCES)
 def test_the_length_of_a_chunk_changes_no_bit(kind, chunk):
     state, history = fit(SOURCES[kind](), chunk=chunk)
-    assert_same(state, alone()[0])
-    assert history == alone()[1]
+    assert_same(state, whole()[0])
+    assert history == whole()[1]
 
 
 @pytest.mark.parametrize("kind", SOURCES)
 def test_resumes_at_any_step_of_a_chunk(kind, tmp_path):
-    state, history = alone()
+    state, history = whole()
     for at in (4, 13) if kind in ("traceable", "grain") else (7,):
         batches, folder = SOURCES[kind](), tmp_path / str(at)
         fit(batches, at, folder)
@@ -145,13 +99,13 @@ def test_a_checkpoint_knows_nothing_of_what_was_read_ahead(kind, tmp_path):
 
     options = {"checkpoint_every": 4, "validate": validate, "validate_every": 13}
     accident = False
-    whole, _ = fit(SOURCES[kind](), workdir=tmp_path / "whole", **options)
+    right, _ = fit(SOURCES[kind](), workdir=tmp_path / "whole", **options)
     accident = True
     with pytest.raises(InterruptedError):
         fit(SOURCES[kind](), workdir=tmp_path / "parts", **options)
     accident = False
     parts, _ = fit(SOURCES[kind](), workdir=tmp_path / "parts", **options)
-    assert_same(whole, parts)
+    assert_same(right, parts)
     files = [tmp_path / name / "metrics.jsonl" for name in ("whole", "parts")]
     assert files[0].read_bytes() == files[1].read_bytes()
 
@@ -163,7 +117,7 @@ def test_an_iterator_goes_on_where_the_steps_stand():
         state, _ = hw.training.fit(
             compiled(), state, batches, steps, progress=False, check=False
         )
-    assert_same(state, alone()[0])
+    assert_same(state, whole()[0])
     with pytest.raises(ValueError, match="a batch for step 17"):
         hw.training.fit(compiled(), state, batches, 30, progress=False, check=False)
 
@@ -183,155 +137,7 @@ def test_what_was_read_ahead_is_read_again_after_an_accident():
     state, _ = hw.training.fit(
         compiled(), state, batches, STEPS, progress=False, check=False
     )
-    assert_same(state, alone()[0])
-
-
-def counting():
-    """Numbers of its own calls: not a function of the step."""
-    calls = itertools.count()
-    return lambda t: scaled(t, next(calls))
-
-
-def scaled(t, by):
-    batch = on_host(t % STEPS)
-    return {"x": batch["x"] * np.float32(1 + by / 10), "labels": batch["labels"]}
-
-
-class Counter:
-    """The same, hidden."""
-
-    def __init__(self):
-        self.calls = -1
-
-    def __call__(self, t):
-        self.calls += 1
-        return {"x": XS[t] * (1 + self.calls / 10), "labels": jnp.float32(t % 3)}
-
-    def constant(self, t):
-        self.calls += 1
-        return {"x": jnp.asarray(XS[0] * (1 + self.calls / 10)), "labels": 1.0}
-
-    def mixed(self, t):
-        self.calls += 1
-        labels = jnp.float32(t % 3)
-        return {"x": XS[0] * (1 + self.calls / 10), "labels": labels}
-
-
-def legacy():
-    """NumPy's global generator, and Python's."""
-    np.random.seed(5)  # noqa: NPY002
-    random.seed(5)
-
-    def noise():
-        return np.float32(np.random.normal() + random.random())  # noqa: NPY002
-
-    return lambda t: {"x": XS[t] * noise(), "labels": jnp.float32(t % 3)}
-
-
-def failing_late():
-    """Has drawn when the trace fails."""
-    batches, rows = legacy(), on_host(0)["x"][None]
-    return lambda t: {**batches(t), "x": batches(t)["x"] + rows[t * 0]}
-
-
-def drawing():
-    generator = np.random.default_rng(5)
-    return lambda t: {"x": XS[t] * generator.normal(), "labels": jnp.float32(t % 3)}
-
-
-def same():
-    batch = batch_at(1)
-    return lambda t: batch
-
-
-def ahead():
-    """A batch of a file, say, and a number of the step."""
-    batch = batch_at(1)
-    return lambda t: {"x": batch["x"], "labels": jnp.float32(t % 3)}
-
-
-def large():
-    """Python's whole numbers do not overflow."""
-    return lambda t: {
-        "x": XS[(t * 982451653 + 7) % STEPS],
-        "labels": jnp.float32(t % 3),
-    }
-
-
-def asking():
-    def batches(t):
-        scale = 2.0 if isinstance(t, int) else 3.0
-        return {"x": XS[t] * scale, "labels": jnp.float32(t % 3)}
-
-    return batches
-
-
-def growing():
-    """Of another size in some steps."""
-    return lambda t: {"x": np.ones((4 + t // 9, 3), np.float32), "labels": 1.0}
-
-
-def numbers():
-    return lambda t: {"x": XS[t], "labels": t % 3}
-
-
-def reused():
-    """One buffer, written anew for every step."""
-    buffer = np.zeros((4, 3), np.float32)
-
-    def batches(t):
-        buffer[:] = np.asarray(XS[int(t)])
-        return {"x": buffer, "labels": 1.0}
-
-    return batches
-
-
-FUNCTIONS = {
-    "an iterator": (counting, "takes from an iterator"),
-    "a counter": (Counter, "something else in each call"),
-    "a counter alone": (lambda: Counter().constant, "something else"),
-    "a counter beside the step": (lambda: Counter().mixed, "something else"),
-    "global generators": (legacy, "something else in each call"),
-    "global generators, then a failure": (failing_late, "cannot be traced"),
-    "a generator": (drawing, "takes from an iterator"),
-    "the same": (same, "does not depend"),
-    "a part that is the same": (ahead, "does not depend"),
-    "large numbers": (large, "other numbers"),
-    "asks for its type": (asking, "other numbers"),
-    "sizes": (growing, "cannot be traced"),
-    "numbers": (numbers, None),
-    "a buffer": (reused, "cannot be traced"),
-}
-
-
-@pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_gives_what_it_gave_when_it_was_called(name, caplog):
-    make, why = FUNCTIONS[name]
-    right, history = fit(make(), chunk=1)
-    caplog.set_level(logging.INFO, "headwise")
-    state, records = fit(make())
-    assert_same(state, right)
-    assert records == history
-    told = [m for m in caplog.messages if m.startswith("batches: called for")]
-    assert len(told) == (why is not None)
-    assert why is None or why in told[0]
-
-
-def test_a_traced_batch_is_that_of_a_call_but_for_rounding():
-    """A compiler may fuse what calls keep apart; here it does no more than that."""
-
-    def batches(t):
-        key = jax.random.fold_in(jax.random.key(1), t)
-        x = jax.random.normal(key, (4, 3))
-        return {"x": jnp.tanh(x) * 1.1 + x / 3, "labels": jnp.float32(t % 3)}
-
-    traced = _traceable.trace(batches, 0, STEPS, 8)
-    assert isinstance(traced, _traceable.Traced)
-    stacked = traced.stacked(3, 8)
-    for i in range(8):
-        leaves = jax.tree.leaves(batches(3 + i))
-        for row, leaf in zip(stacked, leaves, strict=True):
-            np.testing.assert_allclose(row[i], leaf, rtol=1e-6, atol=1e-6)
+    assert_same(state, whole()[0])
 
 
 def convolving(params, batch):
@@ -375,7 +181,7 @@ def test_reports_validations_and_chunks_take_turns():
     options["validate"] = lambda params, rest: {"calls": rest["calls"]}
     runs = [
         fit(SOURCES["list"](), report=compiled(True), chunk=chunk, **options)
-        for chunk in (1, None)
+        for chunk in (2, None)
     ]
     assert_same(runs[0][0], runs[1][0])
     assert runs[0][1] == runs[1][1]
@@ -419,22 +225,32 @@ def held():
     return threading.active_count(), files, pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
+def own(state, batch):
+    """A step as a user writes it."""
+    return compiled()(state, batch)
+
+
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="Linux tells")
 def test_two_hundred_runs_leave_nothing():
+    plain = hw.training.make_step(values_fn, OPTIMIZER, BALANCER, stateful=True)
+    steps = itertools.cycle([compiled(), plain, jax.jit(own)])
+
     def run(number):
         for _ in range(number):
-            fit(lambda t: batch_at(t % STEPS), 4, chunk=4)
+            fit(lambda t: batch_at(t % STEPS), 4, chunk=4, step=next(steps))
 
-    run(20)
-    threads, files, megabytes = held()
-    before = len(TRACES), len(_traceable._COMPILED)
+    def programs():
+        made = sum(len(of_step) for of_step in _chunks._CHUNKS.values())
+        return made, len(TRACES), len(_traceable._COMPILED)
+
+    run(30)
+    before, (threads, files, megabytes) = programs(), held()
     run(200)
+    assert programs() == before
     after = held()
-    assert (len(TRACES), len(_traceable._COMPILED)) == before
     assert after[0] <= threads
     assert after[1] <= files
     assert after[2] < megabytes + 8
-    assert len(_chunks._CHUNKS[compiled()]) < 20
 
 
 def test_chunks_are_as_long_as_their_time(monkeypatch):

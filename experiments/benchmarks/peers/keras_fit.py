@@ -5,17 +5,18 @@
 """Keras' `fit` with JAX behind it, of an MLP with some heads on arrays of NumPy.
 
 A request's data: `features`, `width`, `layers`, `outputs` (heads of one number each),
-`loss` of each ("mse" or "bce"), `size` of a batch, `steps` of a call, `together` (`steps_per_execution`).
+`loss` of each ("mse" or "bce"), `size` of a batch, `steps` of a call, `together`
+(`steps_per_execution`).
 """
 
 import functools
 import os
 
 os.environ["KERAS_BACKEND"] = "jax"
-import keras  # noqa: E402
-import numpy as np  # noqa: E402
-from _serve import seconds  # noqa: E402
-from _serve import serve  # noqa: E402
+import keras
+import numpy as np
+from _serve import seconds
+from _serve import serve
 
 EXAMPLES = 4096
 LOSSES = {"mse": "mse", "bce": keras.losses.BinaryCrossentropy(from_logits=True)}

@@ -91,7 +91,8 @@ class Chunk(NamedTuple):
 
 
 _CHUNKS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-"""{step: {what it takes: its chunk}}: a step that is trained again compiles no more."""
+"""{program of a step: {what else decides: its chunk}}: a step that is trained again
+compiles no more. JAX holds the program for as long as the step lives."""
 
 
 def room(step: Any, state: Any, batch: Any) -> tuple[int, str | None]:
@@ -124,25 +125,26 @@ def given_for_good(step: Any, state: StateT, batch: Any) -> StateT:
 
 def chunk(step: Any, state: Any, kind: Kind, room: int) -> Chunk:
     """The program for so many steps at most; compiled once for all calls."""
-    like = jax.tree.map(typed, state)
-    key = jax.tree.structure(like), tuple(jax.tree.leaves(like)), kind, room
-    made = _CHUNKS.setdefault(step, {})
-    if key not in made:
-        made[key] = _made(weakref.ref(step), like, kind, room)
-    return made[key]
+    traced = step.trace(jax.tree.map(typed, state), kind.like)
+    made = _CHUNKS.setdefault(traced.jaxpr, {})
+    if (kind, room) not in made:
+        made[kind, room] = _made(traced, kind, room)
+    return made[kind, room]
 
 
-def _made(step: weakref.ref, like: Any, kind: Kind, room: int) -> Chunk:
-    info = step().trace(like, kind.like).out_info[1]
-    leaves, structure = jax.tree.flatten(_told.told(info))
+def _made(traced: Any, kind: Kind, room: int) -> Chunk:
+    jaxpr, shape = weakref.ref(traced.jaxpr), traced.out_info
+    leaves, structure = jax.tree.flatten(_told.told(shape[1]))
+    widths = _widths(leaves)
     row = functools.partial(lax.dynamic_index_in_dim, keepdims=False)
     put = functools.partial(lax.dynamic_update_index_in_dim, axis=0)
 
     def run(
         state: Any, still: list[Array], moving: list[Array], number: Array
     ) -> tuple[Any, dict[str, Array]]:
-        traced = step().trace(like, kind.like)
-        program = _traced.Traced(traced.jaxpr, traced.out_info)
+        alive = jaxpr()
+        assert alive is not None
+        program = _traced.Traced(alive, shape)
 
         def body(i: Array, carry: tuple) -> tuple:
             state, told = carry
@@ -151,7 +153,6 @@ def _made(step: weakref.ref, like: Any, kind: Kind, room: int) -> Chunk:
             packed = _packed(jax.tree.leaves(_told.told(info)))
             return state, {name: put(told[name], packed[name], i) for name in told}
 
-        widths = _widths(leaves)
         told = {name: jnp.zeros((room, n), name) for name, n in widths.items()}
         return lax.fori_loop(0, number, body, (state, told))
 

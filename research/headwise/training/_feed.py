@@ -178,7 +178,7 @@ class Read:
             stack[i] = x
 
     def _stands(self, leaves: list[Any]) -> bool:
-        """Whether leaves that are taken to stand still do; else none is, from now on."""
+        """Whether leaves that stand still do so; else none does, from now on."""
         if self._still is None:
             return True
         pairs = zip(self._still, leaves, strict=True)
@@ -203,7 +203,8 @@ class Read:
 def _on_host(x: Any) -> bool:
     """Whether NumPy can look at it without a copy from a device."""
     if isinstance(x, jax.Array):
-        on_cpu = all(device.platform == "cpu" for device in x.sharding.device_set)
+        on: Any = x.sharding.device_set
+        on_cpu = all(device.platform == "cpu" for device in on)
         return on_cpu and not jnp.issubdtype(x.dtype, jax.dtypes.extended)
     return isinstance(x, bool | int | float | complex | np.number | np.bool_) or (
         isinstance(x, np.ndarray) and x.dtype != object

@@ -10,7 +10,6 @@ from typing import Any
 from typing import TypeVar
 
 from headwise import _checks
-from headwise.training import _batches
 from headwise.training import _bilevel
 from headwise.training import _default
 from headwise.training import _due
@@ -99,8 +98,8 @@ def fit(
             that make no sense to their losses (`hw.losses.checked`) are an error. It
             costs a forward pass and its compilation.
         chunk: the most steps of a chunk, which changes no bit of the result. None: as
-            many as take a quarter of a second. 1: steps are run one by one, and
-            `batches` is called for each.
+            many as take a quarter of a second. 1: steps are run one by one, which is
+            another program and may round otherwise, and `batches` is called for each.
 
     Returns:
         (state, history): history holds the records of the metrics file, dicts with

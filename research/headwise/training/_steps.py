@@ -71,6 +71,7 @@ class Steps:
         self._room = 1
         """The most steps of a chunk, 1: steps are run one by one. Known once begun."""
         self._begun = False
+        self._programs: dict[_chunks.Kind, _chunks.Chunk] = {}
         self._size = 1
         self._feed: _feed.Made | _feed.Read
 
@@ -88,7 +89,7 @@ class Steps:
             To be called at the end: gives back what was read and not used.
         """
         steps = self._periods.steps
-        batch_of = _batches.reader(batches, first, given, position)
+        batch_of: Any = _batches.reader(batches, first, given, position)
         longest = min(self._most, self._periods.longest(first))
         self._room = _chunks.power_of_two(longest)
 
@@ -177,7 +178,10 @@ class Steps:
         if block.kind is None:
             state, info = self._step(state, block.read[0][0])
             return state, done + 1, list(_told.stacked([info]))
-        chunk = _chunks.chunk(self._step, state, block.kind, self._room)
+        chunk = self._programs.get(block.kind)
+        if chunk is None:
+            chunk = _chunks.chunk(self._step, state, block.kind, self._room)
+            self._programs[block.kind] = chunk
         number = np.int32(block.number)
         state, told = chunk.run(state, block.still, block.moving, number)
         done += block.number

@@ -5,10 +5,7 @@ number of NumPy, the next of an iterator) would stand still. Such a function is 
 out, and called for every step as it stands; what it has given meanwhile is not lost.
 """
 
-import functools
-import inspect
 import random
-import types
 from collections.abc import Callable
 from typing import Any
 from typing import NamedTuple
@@ -19,12 +16,11 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from headwise import _traced
 from headwise import _xla
 from headwise.training import _chunks
+from headwise.training import _draws
 from headwise.training import _fingerprint
 
-_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
 _STEP = jax.ShapeDtypeStruct((), jnp.int32, weak_type=True)
 """The number of a step, as Python has it."""
 
@@ -98,13 +94,13 @@ def trace(
     batches: Callable[[int], Any], first: int, steps: int, most: int
 ) -> Traced | Called:
     """A function of the step as a program from `first` to `steps`, if it can be one."""
-    if _draws(batches):
+    if _draws.draws(batches):
         return Called("it takes from an iterator or a random generator", [])
-    drawn = np.random.get_state(), random.getstate()
+    drawn = np.random.get_state(), random.getstate()  # noqa: NPY002
     try:
         one = _trace(batches)
     except Exception as error:
-        np.random.set_state(drawn[0])
+        np.random.set_state(drawn[0])  # noqa: NPY002
         random.setstate(drawn[1])
         reason = (str(error) or type(error).__name__).splitlines()[0]
         return Called(f"it cannot be traced ({reason[:100]})", [])
@@ -115,7 +111,8 @@ def trace(
     if one.stands():
         why = "what it gives does not depend on the step alone"
         return Called(why, [], one.still())
-    made = _made(one, most)
+    assert one.program is not None
+    made = _made(one.program, one.structure, most)
     if isinstance(made, str):
         return Called(made, [])
     if not _agree(made.one(steps - 1), batches(steps - 1)):
@@ -163,8 +160,7 @@ def _numbers(x: Any) -> np.ndarray:
     return np.asarray(x)
 
 
-def _made(one: _Trace, most: int) -> Traced | str:
-    program = one.program
+def _made(program: core.ClosedJaxpr, structure: Any, most: int) -> Traced | str:
     likes = tuple(
         jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=v.aval.weak_type)
         for v in program.jaxpr.outvars
@@ -199,7 +195,7 @@ def _made(one: _Trace, most: int) -> Traced | str:
         empty = [jnp.zeros((room, *x.shape), x.dtype) for x in likes]
         return lax.fori_loop(0, number, body, empty)
 
-    kind = _chunks.Kind(one.structure, likes, (False,) * len(likes))
+    kind = _chunks.Kind(structure, likes, (False,) * len(likes))
     return Traced(kind, room, _compiled(program, run, room), arrays)
 
 
@@ -214,7 +210,7 @@ def _compiled(program: core.ClosedJaxpr, run: Callable, room: int) -> Callable:
         return jax.jit(run)
     likes = tuple(map(str, program.in_avals + program.out_avals))
     key = _fingerprint.hashed(str(program.jaxpr)), likes, room
-    _COMPILED[key] = _COMPILED.pop(key, None) or jax.jit(run)
+    _COMPILED[key] = _COMPILED.pop(key) if key in _COMPILED else jax.jit(run)
     while len(_COMPILED) > 8:
         del _COMPILED[next(iter(_COMPILED))]
     return _COMPILED[key]
@@ -249,48 +245,3 @@ def _agree(made: Any, called: Any) -> bool:
         if close.size and np.mean(close) < 0.99:
             return False
     return True
-
-
-def _draws(thing: Any, root: str | None = None, depth: int = 5) -> bool:
-    """Whether an iterator or a random generator is in reach of a function.
-
-    A trace that fails half-way would have taken something from it.
-    """
-    if isinstance(thing, _GENERATORS) or hasattr(type(thing), "__next__"):
-        return True
-    if not depth:
-        return False
-    if root is None:
-        root = _root(thing)
-    return any(_draws(part, root, depth - 1) for part in _reached(thing, root))
-
-
-def _reached(thing: Any, root: str) -> list[Any]:
-    """What a function holds, and what it takes from its module."""
-    if isinstance(thing, functools.partial):
-        return [thing.func, *thing.args, *thing.keywords.values()]
-    if isinstance(thing, list | tuple | dict):
-        return [*(thing.values() if isinstance(thing, dict) else thing)][:16]
-    if isinstance(thing, types.MethodType):
-        return [thing.__func__, *getattr(thing.__self__, "__dict__", {}).values()]
-    if not callable(thing) or isinstance(thing, type) or _root(thing) != root:
-        return []
-    inner = inspect.unwrap(thing)
-    if not isinstance(inner, types.FunctionType):
-        return [*getattr(inner, "__dict__", {}).values()]
-    cells = [cell.cell_contents for cell in inner.__closure__ or () if _full(cell)]
-    names = [name for name in inner.__code__.co_names if name in inner.__globals__]
-    given = [*(inner.__defaults__ or ()), *(inner.__kwdefaults__ or {}).values()]
-    return [*cells, *(inner.__globals__[name] for name in names), *given]
-
-
-def _root(thing: Any) -> str:
-    """The package that it comes from; nothing is searched in others."""
-    return str(getattr(thing, "__module__", None)).partition(".")[0]
-
-
-def _full(cell: Any) -> bool:
-    try:
-        return cell.cell_contents is not None
-    except ValueError:
-        return False

@@ -143,7 +143,7 @@ def added(window: Window, columns: Columns, done: int, end: int) -> Window:
 
 
 def _running(start: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """start + rows[0] + rows[1] ..., in this order: it does not matter where it stops.
+    """Start + rows[0] + rows[1] ..., in this order: it does not matter where it stops.
 
     `np.sum` adds in pairs.
     """
@@ -155,10 +155,10 @@ def _newest(report: Any, cut: slice) -> dict[str, Any] | None:
     """By module, what the last of the steps told that told anything of it."""
     if report is None:
         return None
-    number = len(report.norm)
-    for at in reversed(range(*cut.indices(number))):
-        if told := _record.contributions(jax.tree.map(lambda x: x[at], report)):
-            return told
+    known = ~np.isnan(report.norm[cut]).all(axis=(1, 2))
+    if known.any():
+        at = np.arange(len(report.norm))[cut][known][-1]
+        return _record.contributions(jax.tree.map(lambda x: x[at], report))
     return None
 
 
