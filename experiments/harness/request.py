@@ -38,6 +38,8 @@ class Request(NamedTuple):
     workdir: pathlib.Path
     retry: bool = False
     """Whether trials of the sweep that ended without a result are tried again."""
+    profile: int | tuple[int, int] | None = None
+    """Which steps of the run a profiler traces."""
 
     def make_balancer(self) -> hw.balancers.Balancer:
         """The balancer that the text, or the weights, stand for."""
@@ -92,6 +94,7 @@ def define(values: flags.FlagValues) -> None:
         "balancer": "NAME or NAME:ARGUMENT=VALUE,... of hw.balancers: cagrad:c=0.4",
         "set": "the experiment's settings, as lr=3e-3,width=16",
         "workdir": "folder; runs/NAME or studies/NAME if not given",
+        "profile": "trace steps with a profiler: how many, or START:STOP",
     }
     for name, meaning in text_flags.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
@@ -135,6 +138,9 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
         experiment = str(pathlib.Path(experiment).resolve())
     if given.retry and not given.sweep:
         raise UsageError("--retry goes with --sweep: a single run is always tried")
+    profile = text.steps("--profile", given.profile)
+    if given.sweep and profile is not None:
+        raise UsageError("--profile goes with a single run: drop --sweep")
     place = f"{'studies' if given.sweep else 'runs'}/{find.title(experiment)}"
     request = Request(
         experiment=experiment,
@@ -149,6 +155,7 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
         smoke=given.smoke,
         workdir=text.folder("--workdir", given.workdir, place),
         retry=given.retry,
+        profile=profile,
     )
     request.make_balancer()
     return request
