@@ -42,6 +42,8 @@ class Request(NamedTuple):
     """What the model computes in; None: float32."""
     mesh: dict[str, int] | None = None
     """Devices along each axis; None: one device."""
+    profile: int | tuple[int, int] | None = None
+    """Which steps of the run a profiler traces."""
 
     def make_balancer(self) -> hw.balancers.Balancer:
         """The balancer that the text, or the weights, stand for."""
@@ -105,6 +107,7 @@ def define(values: flags.FlagValues) -> None:
         "dtype": text.DTYPE,
         "mesh": "devices, as data:4 or data:2,model:2: examples are split over data, "
         "large parameters over model (else data); one device if not given",
+        "profile": "trace steps with a profiler: how many, or START:STOP",
     }
     for name, meaning in text_flags.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
@@ -148,6 +151,9 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
         experiment = str(pathlib.Path(experiment).resolve())
     if given.retry and not given.sweep:
         raise UsageError("--retry goes with --sweep: a single run is always tried")
+    profile = text.steps("--profile", given.profile)
+    if given.sweep and profile is not None:
+        raise UsageError("--profile goes with a single run: drop --sweep")
     place = f"{'studies' if given.sweep else 'runs'}/{find.title(experiment)}"
     request = Request(
         experiment=experiment,
@@ -164,6 +170,7 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
         retry=given.retry,
         dtype=text.dtype(given.dtype),
         mesh=text.mesh(given.mesh),
+        profile=profile,
     )
     request.make_balancer()
     return request

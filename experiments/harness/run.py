@@ -140,6 +140,7 @@ def run(
             report=report,
             report_every=often,
             label=label,
+            profile=request.profile,
         )
     except hw.training.NonFiniteError as error:
         keep({}, error=str(error), stopped=error.step)

@@ -3,7 +3,8 @@
 SIGINT (Ctrl-C), SIGTERM (a scheduler) and SIGHUP (a closed terminal) raise
 `KeyboardInterrupt` once, so that files are closed and children stopped; a second one
 ends the process at once. Python raises between its own instructions only: a process
-that is inside a compiled program for longer is ended from a thread.
+that is inside a compiled program for longer is ended from a thread. While `fit` holds
+the signals it first ends its step and saves, for which it has longer.
 """
 
 import os
@@ -18,6 +19,8 @@ CODE = 75
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PATIENCE = 2.0
 """Seconds that Python has to raise."""
+SAVING = 20.0
+"""Seconds for that while someone else, `hw.training.fit`, holds the signals."""
 
 
 def catch() -> None:
@@ -37,7 +40,8 @@ def catch() -> None:
     for number in SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, interrupt)
-    threading.Thread(target=_insist, args=(reader, raised), daemon=True).start()
+    arguments = reader, raised, interrupt
+    threading.Thread(target=_insist, args=arguments, daemon=True).start()
 
 
 def line(interrupt: KeyboardInterrupt) -> str:
@@ -45,12 +49,13 @@ def line(interrupt: KeyboardInterrupt) -> str:
     return f"interrupted by {str(interrupt) or 'SIGINT'}: the same command goes on"
 
 
-def _insist(reader: int, raised: threading.Event) -> None:
+def _insist(reader: int, raised: threading.Event, ours: Any) -> None:
     """Ends a process that does not come to raising in time, or is asked twice."""
     number = 0
     while number not in SIGNALS:  # others have handlers, too
         (number,) = os.read(reader, 1)
-    select.select([reader], [], [], PATIENCE)
+    held = signal.getsignal(number) is not ours
+    select.select([reader], [], [], SAVING if held else PATIENCE)
     if not raised.is_set():
         interrupt = KeyboardInterrupt(signal.Signals(number).name)
         cursor = "\033[?25h" if sys.stderr.isatty() else ""  # a bar hid it

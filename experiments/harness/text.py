@@ -117,6 +117,24 @@ def whole(flag: str, number: int | None, least: int) -> int | None:
     return number
 
 
+def steps(flag: str, text: str | None) -> int | tuple[int, int] | None:
+    """`20` as 20, so many steps; `100:120` as (100, 120), whose end is left out."""
+    if text is None:
+        return None
+    first, colon, end = text.partition(":")
+    try:
+        numbers = [int(first), int(end)] if colon else [int(first)]
+    except ValueError:
+        raise UsageError(f"{flag}: expected N or START:STOP, got {text!r}") from None
+    for number in numbers:
+        whole(flag, number, 0 if colon else 1)
+    if not colon:
+        return numbers[0]
+    if numbers[0] >= numbers[1]:
+        raise UsageError(f"{flag}: the range {text} is empty")
+    return numbers[0], numbers[1]
+
+
 def folder(flag: str, text: str | None, default: str = "") -> pathlib.Path:
     """A folder of this machine; `~` is the user's, which shells leave after a `=`."""
     if text is None:

@@ -146,6 +146,20 @@ def filled(folder):
         subprocess.run(["umount", str(folder)], check=True)
 
 
+def terminated(folder):
+    """A scheduler ends it at step 9: SIGTERM, which the script does not handle."""
+
+    def newest():
+        with hw.training.Checkpoints(folder / "checkpoints") as checkpoints:
+            return checkpoints.latest
+
+    first = Process(fit, folder, at(9, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    _, status = os.waitpid(first.pid, 0)
+    os.close(first.pipe)
+    ends = os.waitstatus_to_exitcode(status)
+    return {"ends": ends, "saved": call(newest), "end": call(fit, folder)}
+
+
 def replaced(folder):
     """A file stands where the checkpoints were, from step 9 on."""
 
@@ -192,6 +206,7 @@ def main():
                 "killed": killed(folder / "killed"),
                 "filled": filled(folder / "filled"),
                 "in_use": in_use(folder / "in_use"),
+                "terminated": terminated(folder / "terminated"),
                 "removed": removed(folder / "removed"),
                 "replaced": replaced(folder / "replaced"),
                 **{

@@ -6,6 +6,7 @@ import pathlib
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -56,6 +57,14 @@ def test_a_chain_of_kills_ends_as_if_there_had_been_none(faults, folder):
     assert faults["killed"]["end"] == faults["whole"]
     texts = [(folder / n / "metrics.jsonl").read_bytes() for n in ("whole", "killed")]
     assert texts[0] == texts[1]
+
+
+def test_a_scheduler_that_ends_a_run_loses_no_step(faults):
+    """The signal ends the process, as it would have, once what is done is saved."""
+    found = faults["terminated"]
+    assert found["ends"] == -signal.SIGTERM
+    assert found["saved"] >= 8  # a batch may be read ahead of its step
+    assert found["end"] == faults["whole"]
 
 
 @pytest.mark.parametrize("name", ["whole", "killed"])

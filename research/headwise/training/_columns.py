@@ -1,5 +1,6 @@
 """A record as columns of numbers: the names of CSV files and of TensorBoard's tags."""
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -24,14 +25,18 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """
     pairs = []
     for name, value in record.items():
-        whole = _text.printable(name)
-        if prefix != "contributions/":
-            whole = _ESCAPED.sub("%25", whole).replace("/", "%2F")
+        whole = _part(name, prefix != "contributions/")
         if isinstance(value, Mapping):
             pairs += flat(value, f"{prefix}{whole}/")
         else:
             pairs.append((prefix + whole, value))
     return pairs
+
+
+@functools.lru_cache(maxsize=4096)
+def _part(name: Any, escaped: bool) -> str:
+    text = _text.printable(name)
+    return _ESCAPED.sub("%25", text).replace("/", "%2F") if escaped else text
 
 
 def is_number(value: Any) -> bool:

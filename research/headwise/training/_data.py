@@ -105,11 +105,16 @@ def takes(function: Callable[..., Any], parameter: str) -> bool:
 
 
 def compiled(
-    argument: str, function: Callable[..., Any], params: Any, rest: Any
+    argument: str,
+    function: Callable[..., Any],
+    params: Any,
+    rest: Any,
+    **others: Any,
 ) -> Callable[..., Any]:
     """The function, with all that comes before the batch: `rest` unless that is ().
 
-    It is jitted if it was not; JAX knows it again by the function itself.
+    It is jitted if it was not; JAX knows it again by the function itself. `others` are
+    what it is given beside the batch.
 
     Raises:
         TypeError: it takes other arguments.
@@ -119,7 +124,7 @@ def compiled(
     names = ("params", "batch") if without else ("params", "rest", "batch")
     try:
         signature = inspect.signature(function)
-        signature.bind(*names)
+        signature.bind(*names, **others)
     except ValueError:  # it does not tell
         pass
     except TypeError:

@@ -35,6 +35,8 @@ class Periods(NamedTuple):
     checkpoint: int | None = None
     report: int | None = None
     """Due in a step, not after it; never at the end."""
+    marks: tuple[int, ...] = ()
+    """Numbers of steps after which a leg ends, too."""
 
     def stops(self, done: int, end: int) -> Iterator[Stop]:
         """What is due on the way from one number of steps to another, which ends it.
@@ -67,7 +69,8 @@ class Periods(NamedTuple):
             return done + 1
         log = self.log if recorded else None
         periods = (log, self.validate, self.checkpoint, self.report)
-        return min(self.steps, _next(done, *periods))
+        marks = (mark for mark in self.marks if mark > done)
+        return min(self.steps, _next(done, *periods), *marks)
 
     def longest(self, first: int) -> int:
         """The most steps of a leg, from step `first` on."""

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from headwise import _checks
 from headwise.training import _data
 from headwise.training import _totals
 from headwise.typing import PyTree
@@ -81,8 +82,10 @@ def evaluate(
         >>> print(f"{found['accuracy'].value:.3f} {found['size']:.1f}")  # 2 of 3
         0.667 2.0
     """
-    program = _data.compiled("metrics_fn", metrics_fn, params, rest)
+    _checks.function("metrics_fn", metrics_fn)
     masks, size = _data.takes(metrics_fn, "where"), 0
+    more = {"where": None} if masks else {}
+    program = _data.compiled("metrics_fn", metrics_fn, params, rest, **more)
     kept: dict[Any, Any] = {}
     """{structure of the metrics: their sums}"""
     shapes: set[Any] = set()
@@ -90,7 +93,7 @@ def evaluate(
         count = _data.length(batch)
         if count == 0:
             continue
-        where = {}
+        where: dict[str, Any] = {}
         if masks:
             count = _data.examples("batch", batch)
             size = max(size, count)

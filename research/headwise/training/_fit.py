@@ -14,7 +14,9 @@ from headwise.training import _bilevel
 from headwise.training import _default
 from headwise.training import _due
 from headwise.training import _history
+from headwise.training import _interrupts
 from headwise.training import _kept
+from headwise.training import _profile
 from headwise.training import _progress
 from headwise.training import _resume
 from headwise.training import _state
@@ -44,6 +46,7 @@ def fit(
     label: str = "training",
     check: bool = True,
     chunk: int | None = None,
+    profile: int | tuple[int, int] | None = None,
 ) -> tuple[StateT, list[dict[str, Any]]]:
     """Trains until `steps` steps are done; goes on from a checkpoint in `workdir`.
 
@@ -74,14 +77,16 @@ def fit(
             an iterator that cannot be restarted (a generator, `map`): one that `fit`
             has read before, in this process, goes on where it stands.
         steps: the state's step at the end.
-        workdir: folder for `metrics.jsonl`, `tensorboard/` (if tensorboardX is
-            installed) and `checkpoints/`, held (`hold_workdir`) until `fit` is done;
-            None keeps nothing.
+        workdir: folder for `metrics.jsonl`, the same as a table (`metrics.csv`),
+            `tensorboard/` (if tensorboardX is installed) and `checkpoints/`, held
+            (`hold_workdir`) until `fit` is done; None keeps nothing. With it SIGINT,
+            SIGTERM and SIGHUP act, whatever they do, after the step or chunk that runs
+            and after its checkpoint; a second one at once.
         settings: {name: value} that JSON can hold, of all else that decides what comes
             out (flags): kept in the workdir's `run.json`, where other ones are an
             error, as in `claim_workdir`. None looks at none.
         validate: `(params, rest) -> {name: scalar}`, run at the end and when due. A
-            metric of `hw.metrics` (`Ratio`) stands for its `value`.
+            metric of `hw.metrics` stands for its numbers; `evaluate` makes them.
         validate_every: every so many steps; None means at the end alone.
         log_every: a record every so many steps: means of values and weights over those
             in which a head has data, of values Σ count * value / Σ count (`hw.Means`);
@@ -100,6 +105,8 @@ def fit(
         chunk: the most steps of a chunk, which changes no bit of the result. None: as
             many as take a quarter of a second. 1: steps are run one by one, which is
             another program and may round otherwise, and `batches` is called for each.
+        profile: (start, stop), or how many steps after the first record: a profiler
+            traces them into `profile/` of the workdir, steps or chunks marked `step`.
 
     Returns:
         (state, history): history holds the records of the metrics file, dicts with
@@ -156,6 +163,7 @@ def fit(
             "state: expected that of init_state or init_bilevel_state, got "
             f"{_checks.kind(state)}"
         )
+    _profile.check(profile, workdir)
     step, state = _steps.compiled(step, state)
     report = None if report is None else _steps.compiled(report, state)[0]
     given = int(state.step)
@@ -164,7 +172,12 @@ def fit(
     with contextlib.ExitStack() as opened:
         kept = _kept.Kept(opened, workdir, settings)
         done, position = _resume.start(kept.checkpoints, given, steps)
-        run = _steps.Steps(step, report, periods, check, chunk)
+        traced = _profile.steps_of(profile, done, steps, log_every)
+        periods = periods._replace(marks=traced)
+        interrupts = opened.enter_context(_interrupts.Interrupts(bool(kept)))
+        run = _steps.Steps(
+            step, report, periods, check, chunk, lambda: interrupts.noted
+        )
         unused = run.read(batches, done, given, position, bool(kept))
         opened.callback(unused)
         if kept and done < steps:
@@ -174,7 +187,9 @@ def fit(
             _validate_end(validate, state, records, kept)
         show = opened.enter_context(_progress.progress(label, done, steps, progress))
         history = _history.History(records, window, done, kept, show)
+        trace = opened.enter_context(_profile.Trace(kept.folder("profile"), *traced))
         while done < steps:
+            trace.at(done)
             start = done
             wanted = checkpoint_every is None and kept.may_save()
             state, done, told = run.run(state, start, wanted)
@@ -190,6 +205,10 @@ def fit(
                 kept.poll()
                 if saves:
                     kept.save(done, state, run.at, history.window, history.last)
+            if interrupts.noted:
+                kept.save(done, state, run.at, history.window, history.last)
+                kept.stopped(done, interrupts.noted)
+                interrupts.act()
     return state, history.records
 
 

@@ -4,7 +4,9 @@ A run without a workdir keeps nothing, and goes the same way.
 """
 
 import contextlib
+import logging
 import os
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 from typing import TypeVar
@@ -18,6 +20,8 @@ from headwise.training import _window
 from headwise.training import _workdir
 
 StateT = TypeVar("StateT")
+
+_LOG = logging.getLogger("headwise")
 
 
 class Kept:
@@ -57,6 +61,10 @@ class Kept:
         """Whether anything is kept."""
         return self.checkpoints is not None
 
+    def folder(self, name: str) -> pathlib.Path | None:
+        """A folder inside, None if nothing is kept."""
+        return self.path / name if self else None
+
     def go_on(
         self, state: StateT, first: int
     ) -> tuple[StateT, _window.Window, list[dict[str, Any]]]:
@@ -76,6 +84,18 @@ class Kept:
         """Adds a record, as `MetricsWriter.write` does."""
         if self._writer is not None:
             self._writer.write(record, durable)
+
+    def stopped(self, done: int, signal: str) -> None:
+        """Waits for the checkpoint of step `done`, and says how to go on."""
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
+            _LOG.warning(
+                "%s: stopped by %s after step %d, which is saved: the same call goes "
+                "on from there",
+                self.path,
+                signal,
+                done,
+            )
 
     def may_save(self) -> bool:
         """Whether a checkpoint may be written that nobody asked for."""

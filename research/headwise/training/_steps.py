@@ -53,6 +53,7 @@ class Steps:
         periods: of the run.
         check: whether to look at the first batch.
         most: the most steps of a chunk; None: as many as are of use.
+        hurry: asked between two steps whether to stop before the state is wanted.
     """
 
     def __init__(
@@ -62,11 +63,12 @@ class Steps:
         periods: _due.Periods,
         check: bool,
         most: int | None,
+        hurry: Callable[[], Any] = lambda: None,
     ):
         if report is not None and periods.report == 1:
             step, report, periods = report, None, periods._replace(report=None)
         self._step, self._report, self._periods = step, report, periods
-        self._check = check
+        self._check, self._hurry = check, hurry
         self._most = _chunks.ROWS if most is None else most
         self._room = 1
         """The most steps of a chunk, 1: steps are run one by one. Known once begun."""
@@ -166,9 +168,12 @@ class Steps:
             take = self._step
             if self._report is not None and self._reports(t):
                 take = self._report
-            state, info = take(state, self._feed.one(t))
+            with _mark(t):
+                state, info = take(state, self._feed.one(t))
             infos.append(info)
-        return state, most, list(_told.stacked(infos))
+            if self._hurry():
+                break
+        return state, done + len(infos), list(_told.stacked(infos))
 
     def _chunk(
         self, state: StateT, done: int, most: int
@@ -176,14 +181,16 @@ class Steps:
         started = time.perf_counter()
         block = self._feed.block(done, self._length(done, most), self._room)
         if block.kind is None:
-            state, info = self._step(state, block.read[0][0])
+            with _mark(done):
+                state, info = self._step(state, block.read[0][0])
             return state, done + 1, list(_told.stacked([info]))
         chunk = self._programs.get(block.kind)
         if chunk is None:
             chunk = _chunks.chunk(self._step, state, block.kind, self._room)
             self._programs[block.kind] = chunk
         number = np.int32(block.number)
-        state, told = chunk.run(state, block.still, block.moving, number)
+        with _mark(done):
+            state, told = chunk.run(state, block.still, block.moving, number)
         done += block.number
         if done < self._periods.steps and not self._reports(done):
             most = self._periods.leg(done)
@@ -199,3 +206,8 @@ class Steps:
         end = min(most, done + min(self._size, self._room, self._most))
         whole = end - end % self._periods.log
         return (whole if done < whole and end < most else end) - done
+
+
+def _mark(step: int) -> Any:
+    """Names what is done inside as that step, or those from it on, in a profile."""
+    return jax.profiler.StepTraceAnnotation("step", step_num=step)

@@ -63,6 +63,15 @@ def test_seeds():
             text.seeds(words)
 
 
+def test_steps():
+    assert text.steps("--profile", None) is None
+    assert text.steps("--profile", "20") == 20
+    assert text.steps("--profile", "0:20") == (0, 20)
+    for words in ("", "x", "0", "-1", "5:5", "5:", ":5", "1:2:3", "-1:2", "1.5"):
+        with pytest.raises(text.UsageError, match="--profile: "):
+            text.steps("--profile", words)
+
+
 def test_folders():
     assert text.folder("--workdir", None, "runs/x") == pathlib.Path("runs/x")
     assert text.folder("--workdir", "~/x", "") == pathlib.Path.home() / "x"
