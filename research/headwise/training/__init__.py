@@ -5,6 +5,7 @@ resume on top. Neither is needed to use the rest.
 """
 
 from headwise.training._balanced_grad import balanced_grad
+from headwise.training._best import Best
 from headwise.training._bilevel import BilevelDecision
 from headwise.training._bilevel import BilevelInfo
 from headwise.training._bilevel import BilevelMethod
@@ -16,20 +17,28 @@ from headwise.training._bilevel_methods import auto_lambda
 from headwise.training._bilevel_methods import moml
 from headwise.training._bilevel_step import make_bilevel_step
 from headwise.training._checkpoints import Checkpoints
+from headwise.training._ema import averaged_params
+from headwise.training._ema import ema
 from headwise.training._extra_args import hold_absent
 from headwise.training._fit import fit
 from headwise.training._info import Info
 from headwise.training._metrics import read_metrics
+from headwise.training._plateau import plateau
 from headwise.training._record import NonFiniteError
 from headwise.training._state import init_state
 from headwise.training._state import StepInfo
 from headwise.training._state import TrainState
 from headwise.training._step import make_step
+from headwise.training._stop import any_of
+from headwise.training._stop import out_of_time
+from headwise.training._stop import patience
+from headwise.training._stop import reached
 from headwise.training._workdir import claim_workdir
 from headwise.training._workdir import hold_workdir
 from headwise.training._workdir import WorkdirError
 
 __all__ = (
+    "Best",
     "BilevelDecision",
     "BilevelInfo",
     "BilevelMethod",
@@ -41,9 +50,12 @@ __all__ = (
     "StepInfo",
     "TrainState",
     "WorkdirError",
+    "any_of",
     "auto_lambda",
+    "averaged_params",
     "balanced_grad",
     "claim_workdir",
+    "ema",
     "fit",
     "forum",
     "hold_absent",
@@ -53,5 +65,9 @@ __all__ = (
     "make_bilevel_step",
     "make_step",
     "moml",
+    "out_of_time",
+    "patience",
+    "plateau",
+    "reached",
     "read_metrics",
 )
