@@ -159,6 +159,8 @@ def test_schedule_free_is_known_too():
 def test_where_there_is_none():
     with pytest.raises(ValueError, match=r"state: expected .*hw.training.ema\(opt"):
         T.averaged_params(run(SGD, 0)[1])
+    with pytest.raises(TypeError, match="state: expected that of init_state"):
+        T.averaged_params(PARAMS)
     optimizer = T.ema(SGD, DECAY)
     state = optimizer.init(PARAMS)
     with pytest.raises(ValueError, match="ema: expected params in update"):

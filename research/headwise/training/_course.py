@@ -4,6 +4,7 @@ All of it are pure functions of records: `stop`, `best`, `adjust` of `fit`, and
 `eval_params`, whose parameters are looked at in place of those that are trained.
 """
 
+import contextlib
 import logging
 import pathlib
 import time
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from headwise import _checks
+from headwise import _trees
 from headwise.training import _best
 from headwise.training import _described
 from headwise.training import _record
@@ -57,6 +59,8 @@ class Course:
         self._stop, self._adjust, self._eval_params = stop, adjust, eval_params
         self._validate = validate
         self._best = None if best is None else _best.check(best)
+        self._keeper: _best.Keeper | None = None
+        self._begun = 0.0
         self._timed = "seconds" in _stop.metrics(stop)
         looked_at = [("stop", metric) for metric in _stop.metrics(stop)]
         looked_at += [] if self._best is None else [("best", self._best[0])]
@@ -84,16 +88,15 @@ class Course:
         assert self._validate is not None
         return _validation.validation(self._validate, self.shown(state))
 
-    def keeper(self, workdir: pathlib.Path | None) -> "_best.Keeper | None":
-        """What keeps the best parameters, to be opened; None if nothing does."""
-        if self._best is None:
-            return None
-        folder = None if workdir is None else workdir / "best"
-        return _best.Keeper(*self._best, folder)
+    @property
+    def acts(self) -> bool:
+        """Whether anything follows from records, so that each needs the state."""
+        return any(x is not None for x in (self._stop, self._best, self._adjust))
 
     def start(
         self,
-        keeper: "_best.Keeper | None",
+        opened: contextlib.ExitStack,
+        workdir: pathlib.Path | None,
         first: int,
         history: Sequence[Mapping[str, Any]],
         state: Any,
@@ -102,9 +105,10 @@ class Course:
         self._begun = time.monotonic()
         if self._timed and history:
             self._begun -= history[-1].get("seconds", 0.0)
-        self._keeper = keeper
-        if keeper is not None:
-            keeper.start(first, history, self.shown(state))
+        if self._best is not None:
+            folder = None if workdir is None else workdir / "best"
+            self._keeper = opened.enter_context(_best.Keeper(*self._best, folder))
+            self._keeper.start(first, history, self.shown(state))
         reason = self._reason(history) if history else None
         if reason is not None:
             _LOG.warning("stopped after step %d: %s", first, reason)
@@ -113,13 +117,22 @@ class Course:
             _LOG.warning("goes on after step %d, where it stopped: %s", first, words)
         return reason is not None
 
-    def follow(self, history: list[dict[str, Any]], state: Any) -> tuple[Any, bool]:
+    def follow(
+        self, before: Sequence[Mapping[str, Any]], record: dict[str, Any], state: Any
+    ) -> tuple[Any, bool]:
         """Completes the newest record, and acts on it.
+
+        Args:
+            before: the records before it.
+            record: changed in place.
+            state: after its steps.
 
         Returns:
             (state, ended): as `adjust` sets it, and whether the run ends here.
         """
-        record = history[-1]
+        if not self.acts:
+            return state, False
+        history = [*before, record]
         if self._timed:
             record["seconds"] = round(time.monotonic() - self._begun, 3)
         if self._adjust is not None and (found := hyperparams(state)):
@@ -135,6 +148,12 @@ class Course:
         if self._adjust is not None:
             state = adjusted(self._adjust, state, history)
         return state, reason is not None
+
+    def answer(self, state: Any, history: list[dict[str, Any]]) -> Any:
+        """What `fit` returns: the state, the records, and the best if it was kept."""
+        if self._keeper is None:
+            return state, history
+        return state, history, self._keeper.best
 
     def write(self, done: int) -> None:
         """Writes what is the best so far, before the checkpoint of step `done`."""
@@ -172,7 +191,7 @@ def adjusted(
         TypeError, ValueError: it returned something else; names what differs.
     """
     new = adjust(state, history)
-    if jax.tree.structure(new) != jax.tree.structure(state):
+    if _trees.structure(new) != _trees.structure(state):
         raise TypeError(
             "adjust: expected the state with other numbers, got "
             + (
@@ -195,7 +214,7 @@ def adjusted(
         leaf = jnp.asarray(leaf).astype(old.dtype)
         committed = getattr(old, "committed", False)
         leaves.append(jax.device_put(leaf, old.sharding) if committed else leaf)
-    return jax.tree.unflatten(jax.tree.structure(state), leaves)
+    return jax.tree.unflatten(_trees.structure(state), leaves)
 
 
 def _injected(part: Any) -> bool:

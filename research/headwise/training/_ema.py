@@ -126,6 +126,7 @@ def averaged_params(state: Any) -> PyTree:
 
     Raises:
         ValueError: the optimiser keeps no average.
+        TypeError: `state` is none.
 
     Example:
         >>> optimizer = hw.training.ema(optax.sgd(1.0), decay=0.5, debias=False)
@@ -135,6 +136,11 @@ def averaged_params(state: Any) -> PyTree:
         >>> print(state.params["w"], hw.training.averaged_params(state)["w"])
         3.0 1.5
     """
+    if not (hasattr(state, "params") and hasattr(state, "optimizer")):
+        raise TypeError(
+            "state: expected that of init_state or init_bilevel_state, got "
+            f"{_checks.kind(state)}"
+        )
     parts = jax.tree.leaves(state.optimizer, is_leaf=_averages)
     parts = [part for part in parts if _averages(part)]
     if not parts:

@@ -213,10 +213,6 @@ def fit(
             writer = _metrics.MetricsWriter(path, first, known["recorded"])
             opened.enter_context(writer)
         history = [] if writer is None else list(writer.history)
-        keeper = course.keeper(None if workdir is None else path)
-        if keeper is not None:
-            opened.enter_context(keeper)
-        ended = course.start(keeper, first, history, state)
         saving, done, idle = _due.Budget(), first, False
         stops = _due.stops(first, steps, log_every, validate_every, checkpoint_every)
         if first == steps and writer is not None and validate is not None:
@@ -227,6 +223,8 @@ def fit(
                 end["validation"] = course.validation(state)
                 writer.write(end)
             history.append(end)
+        folder = None if workdir is None else path
+        ended = course.start(opened, folder, first, history, state)
         with _progress.progress(label, first, steps, progress) as show:
             for due in () if ended else stops:
                 infos: list[_record.Info] = []
@@ -254,10 +252,10 @@ def fit(
                 unasked = checkpoint_every is None and due.record and saving.left()
                 saves = due.checkpoint or unasked
                 if len(record) > 1:
-                    history.append(record)
                     record.update(_epochs.done(done, per_epoch))
-                    state, ended = course.follow(history, state)
+                    state, ended = course.follow(history, record, state)
                     saves = saves or ended
+                    history.append(record)
                     if writer is not None:
                         writer.write(record, durable=saves)
                     show(record)
@@ -273,7 +271,7 @@ def fit(
                         checkpoints.save(done, state, note)
                 if ended:
                     break
-        return (state, history) if keeper is None else (state, history, keeper.best)
+        return course.answer(state, history)
 
 
 def _compiled(

@@ -58,17 +58,18 @@ def plateau(
     _checks.nonnegative("min_delta", min_delta)
     cooldown = _checks.nonnegative_int("cooldown", cooldown)
     _checks.fraction("least", least)
+    part, delta, end = float(factor), float(min_delta), float(least)
 
     def scale(history: Sequence[_series.Record]) -> float:
         now, best, waited, cooling = 1.0, math.nan, 0, 0
         for _, value in _series.series("plateau", metric, history):
             cooling, waited = max(0, cooling - 1), 0 if cooling else waited
-            if _series.is_better(value, best, mode, min_delta):
+            if _series.is_better(value, best, mode, delta):
                 best, waited = value, 0
             elif not cooling:
                 waited += 1
-                if waited >= patience and now > least:
-                    now, waited, cooling = max(now * factor, least), 0, cooldown
+                if waited >= patience and now > end:
+                    now, waited, cooling = max(now * part, end), 0, cooldown
         return now
 
     scale.__dict__["metrics"] = (metric,)

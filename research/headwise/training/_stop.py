@@ -51,17 +51,18 @@ def patience(metric: str, patience: int, *, min_delta: float = 0.0, mode: str) -
     _series.check("metric", metric)
     patience = _checks.positive_int("patience", patience)
     _checks.nonnegative("min_delta", min_delta)
+    delta = float(min_delta)
     _checks.choice("mode", MODES, mode)
 
     def stop(history: Sequence[_series.Record]) -> str | None:
         best, waited = _series.Point(0, math.nan), 0
         for point in _series.series("patience", metric, history):
             waited += 1
-            if _series.is_better(point.value, best.value, mode, min_delta):
+            if _series.is_better(point.value, best.value, mode, delta):
                 best, waited = point, 0
         if waited < patience:
             return None
-        than = f"{best.value:.6g} of step {best.step}"
+        than = f"{best.value:.4g} of step {best.step}"
         if math.isnan(best.value):
             than = "not finite"
         return f"{metric}: no better than {than} in {waited} records"
@@ -90,12 +91,13 @@ def reached(metric: str, target: float, *, mode: str) -> Stop:
     """
     _series.check("metric", metric)
     _checks.number("target", target)
+    wanted = float(target)
     _checks.choice("mode", MODES, mode)
 
     def stop(history: Sequence[_series.Record]) -> str | None:
         for step, value in _series.series("reached", metric, history):
-            if value == target or _series.is_better(value, target, mode):
-                return f"{metric}: {value:.6g} of step {step} reaches {target:.6g}"
+            if value == wanted or _series.is_better(value, wanted, mode):
+                return f"{metric}: {value:.4g} of step {step} reaches {wanted:.4g}"
         return None
 
     return _looking_at(stop, metric)
