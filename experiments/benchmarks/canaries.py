@@ -21,11 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app
 from absl import flags
+from jax import lax
 
 import headwise as hw
 from experiments.benchmarks import crowds
 from experiments.benchmarks import harness
 from headwise import _numerics
+from headwise import _xla
 
 _TRICKS = flags.DEFINE_list("tricks", None, "Which ones; all by default.")
 _CALLS = flags.DEFINE_integer(
@@ -181,6 +183,33 @@ def _min_norm(tiny: bool) -> tuple[Callable, tuple]:
     return jax.vmap(hw.solvers.min_norm), (rows @ rows.swapaxes(-1, -2),)
 
 
+def _conv_steps(tiny: bool) -> tuple[Callable, tuple]:
+    """Steps down the gradient of two convolutions: a loop of them, or a copy each."""
+    side, steps = (4, 2) if tiny else (16, 8)
+
+    def step(kernels: list, x: jax.Array) -> list:
+        def total(kernels: list) -> jax.Array:
+            h, numbers = x, ("NHWC", "HWIO", "NHWC")
+            for kernel in kernels:
+                h = lax.conv_general_dilated(
+                    h, kernel, (1, 1), "SAME", dimension_numbers=numbers
+                )
+            return jnp.mean(h**2)
+
+        grads = jax.grad(total)(kernels)
+        return [k - 0.01 * g for k, g in zip(kernels, grads, strict=True)]
+
+    def run(kernels: list, x: jax.Array) -> list:
+        if not _xla.slow_in_loops(jax.make_jaxpr(step)(kernels, x)):
+            return lax.fori_loop(0, steps, lambda _, k: step(k, x), kernels)
+        for _ in range(steps):
+            kernels = step(kernels, x)
+        return kernels
+
+    kernels = [_normal(3, 3, 4, 4), _normal(3, 3, 4, 4, seed=1)]
+    return run, (kernels, _normal(16, side, side, 4))
+
+
 def _balanced(values_fn: Callable) -> Callable:
     balancer = hw.balancers.mgda()
     state = balancer.init([f"y{h}" for h in range(8)])
@@ -222,6 +251,7 @@ CANARIES = {
     "neighbours in a row": Canary(_convolution, {"CONVOLUTION_BLOCK": 1}, "ms"),
     # For safety, not for speed: LAPACK calls may wait for each other for ever.
     "elimination": Canary(_min_norm, {"SWEPT_HEADS": 0}, "ms", least=0.0),
+    "steps one by one": Canary(_conv_steps, {"slow_in_loops": lambda _: False}, "ms"),
 }
 
 

@@ -37,6 +37,13 @@ SCHEMA: dict[str, dict[str, tuple[type, ...]]] = {
         "compile_seconds": _NUMBER,
         "temporary_bytes": _WHOLE,
     },
+    "loop": {
+        "model": _TEXT,
+        "title": _TEXT,
+        "form": _TEXT,
+        "steps": _WHOLE,
+        "seconds": _NUMBER,
+    },
     "losses": {
         "loss": _TEXT,
         "classes": _WHOLE,

@@ -183,6 +183,25 @@ def many_heads(results: Sequence[Result]) -> list[Table]:
     return tables
 
 
+def loop(results: Sequence[Result]) -> list[Table]:
+    """A table of all models: a step of every form, beside that of a compiled scan."""
+    columns = ("model", "form", "a step", "x scan", "x fit")
+    lines = []
+    for (model, title), rows in _grouped(_rows(results), "model", "title").items():
+        by_form = {row["form"]: row["seconds"] for row in rows}
+        for i, (form, seconds) in enumerate(by_form.items()):
+            lines.append(
+                [
+                    "" if i else f"`{model}`: {title}",
+                    form,
+                    _microseconds(seconds),
+                    _ratio(seconds, by_form.get("scan")),
+                    _ratio(seconds, by_form.get("fit")),
+                ]
+            )
+    return [Table("", columns, lines)]
+
+
 def loss_ways(results: Sequence[Result]) -> list[Table]:
     """Every way to compute a loss, one below the other."""
     columns = ("C", "loss", "way", "time", "x headwise", "x floor", "temp")
@@ -270,6 +289,7 @@ VIEWS: dict[str, Callable[[Sequence[Result]], list[Table]]] = {
         methods,
         steps,
         many_heads,
+        loop,
         loss_ways,
         losses,
         balancers,

@@ -30,6 +30,7 @@ channels written out     short inner loops                WRITTEN_OUT           
 convolution as products  3-D and in loops it is slow      convolves_by_products 3
 neighbours in a row      narrow products are slow         CONVOLUTION_BLOCK     1.5
 elimination              LAPACK calls wait in threads     SWEPT_HEADS           0.8
+steps one by one         convolutions in loops are slow   slow_in_loops         12
 ======================== ================================ ===================== ====
 
 What is here is read when a program is traced, as `_xla.NAME`. The code of a trick is
@@ -43,6 +44,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend import core
 
 from headwise import _numerics
 from headwise.typing import Array
@@ -173,6 +175,25 @@ def _rows_together_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
 def loops_over_convolutions() -> bool:
     """Whether a convolution in a loop, or of a stack, is as fast as a copy a head."""
     return not on_cpu()
+
+
+def slow_in_loops(program: core.ClosedJaxpr) -> bool:
+    """Whether a program is slower in a compiled loop than called again and again.
+
+    Gradients of convolutions are, 4 to 80 times on CPU (16 images of 16^2: 12; 8 of
+    32^2: 80; 32 of 8^2: 4; volumes: 1.05). Nothing else was: products of matrices,
+    reductions, sorts, scatters, factorisations, random numbers take 0.6 to 1.2.
+    """
+    return on_cpu() and any(map(convolves, program.eqns))
+
+
+def convolves(equation: core.JaxprEqn) -> bool:
+    """Whether it is a convolution, or has one in a program inside of it."""
+    return equation.primitive.name == "conv_general_dilated" or any(
+        convolves(inner)
+        for program in core.jaxprs_in_params(equation.params)
+        for inner in program.eqns
+    )
 
 
 def multiplies_pairwise(size: int, heads: int) -> bool:

@@ -1,6 +1,6 @@
 """The batches of a run: a function of the step, or an iterable read one a step."""
 
-import itertools
+import collections
 import logging
 import weakref
 from collections.abc import Callable
@@ -23,7 +23,7 @@ class Reader:
 
     def __call__(self, t: int) -> Any:
         try:
-            batch = next(self.iterator)
+            batch = self._place.next(self.iterator)
         except StopIteration:
             _PLACES.pop(id(self.iterator), None)
             raise ValueError(
@@ -32,6 +32,11 @@ class Reader:
             ) from None
         self._place.step = t + 1
         return batch
+
+    def give_back(self, batches: list[Any]) -> None:
+        """The newest batches come once more, to whoever reads on in this process."""
+        self._place.back.extendleft(reversed(batches))
+        self._place.step -= len(batches)
 
 
 def reader(
@@ -64,8 +69,10 @@ def reader(
     place = _PLACES.get(id(iterator))
     if first and saved is not None and hasattr(iterator, "set_state"):
         iterator.set_state(saved)
+        if place is not None:
+            place.back.clear()
     elif iterator is not batches and place is None:
-        _forward(iterator, first)
+        _forward(iterator, first, _Place())
     elif first != given:  # resumed
         at = given if place is None else place.step
         if place is None:
@@ -77,7 +84,7 @@ def reader(
                 at,
                 first,
             )
-        _forward(iterator, first - at)
+        _forward(iterator, first - at, place or _Place())
     return Reader(iterator, first, iterator is not batches)
 
 
@@ -88,18 +95,28 @@ def position(batches: Any, batch_of: Any) -> Any:
     return batch_of.iterator.get_state()
 
 
-def _forward(iterator: Iterator[Any], batches: int) -> None:
-    for _ in itertools.islice(iterator, max(0, batches)):
-        pass
-
-
 class _Place:
     """Where an iterator stands."""
 
-    step = 0
-    """The step whose batch it gives next."""
-    of: Any = None
-    """The iterator, if it is kept alive here."""
+    def __init__(self) -> None:
+        self.step = 0
+        """The step whose batch it gives next."""
+        self.of: Any = None
+        """The iterator, if it is kept alive here."""
+        self.back: collections.deque = collections.deque()
+        """Batches that were read and given back."""
+
+    def next(self, iterator: Iterator[Any]) -> Any:
+        """The next batch, of those that were given back or of the iterator."""
+        return self.back.popleft() if self.back else next(iterator)
+
+
+def _forward(iterator: Iterator[Any], batches: int, place: _Place) -> None:
+    for _ in range(batches):
+        try:
+            place.next(iterator)
+        except StopIteration:
+            return
 
 
 _PLACES: dict[int, _Place] = {}

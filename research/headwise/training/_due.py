@@ -4,12 +4,14 @@ import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from headwise import _checks
+
 FREE, SHARE = 0.5, 0.05
 """Seconds, and the part of all that pass, that checkpoints may take unasked."""
 
 
 class Stop(NamedTuple):
-    """A step after which the host looks at results, and what is due there."""
+    """A step after which something may be due."""
 
     done: int
     """Number of steps done."""
@@ -20,40 +22,80 @@ class Stop(NamedTuple):
     checkpoint: bool
 
 
-def stops(
-    first: int,
-    steps: int,
-    log_every: int,
-    validate_every: int | None,
-    checkpoint_every: int | None,
-) -> Iterator[Stop]:
-    """Where a run from step `first` to `steps` stops; everything is due at the end.
+class Periods(NamedTuple):
+    """How often what is due, in steps; None: not before the end.
 
-    Where it stops depends on the number of the step alone, not on `first`.
-
-    Example:
-        >>> from headwise.training import _due
-        >>> [tuple(stop)[0] for stop in _due.stops(0, 40, 10, 15, None)]
-        [10, 15, 20, 30, 40]
+    What is due depends on the number of the step alone, not on where a run began.
     """
-    periods = [p for p in (log_every, validate_every, checkpoint_every) if p]
-    done = first
-    while done < steps:
-        done = min(steps, *(done - done % period + period for period in periods))
-        last = done == steps
-        whole = done % log_every == 0
-        yield Stop(
-            done,
-            record=last or whole,
-            whole=whole,
-            validation=last or every(validate_every, done),
-            checkpoint=last or every(checkpoint_every, done),
-        )
+
+    steps: int
+    """At the end, where everything is due."""
+    log: int
+    validate: int | None = None
+    checkpoint: int | None = None
+    report: int | None = None
+    """Due in a step, not after it; never at the end."""
+
+    def stops(self, done: int, end: int) -> Iterator[Stop]:
+        """What is due on the way from one number of steps to another, which ends it.
+
+        Example:
+            >>> from headwise.training import _due
+            >>> periods = _due.Periods(40, log=10, validate=15)
+            >>> [stop.done for stop in periods.stops(0, 32)]
+            [10, 15, 20, 30, 32]
+        """
+        while done < end:
+            done = min(end, _next(done, self.log, self.validate, self.checkpoint))
+            last, whole = done == self.steps, every(self.log, done)
+            yield Stop(
+                done,
+                record=last or whole,
+                whole=whole,
+                validation=last or every(self.validate, done),
+                checkpoint=last or every(self.checkpoint, done),
+            )
+
+    def leg(self, done: int, recorded: bool = False) -> int:
+        """The number of steps up to which the state is needed by nobody else.
+
+        Args:
+            done: steps so far.
+            recorded: whether a record needs the state, too.
+        """
+        if every(self.report, done):
+            return done + 1
+        log = self.log if recorded else None
+        periods = (log, self.validate, self.checkpoint, self.report)
+        return min(self.steps, _next(done, *periods))
+
+    def longest(self, first: int) -> int:
+        """The most steps of a leg, from step `first` on."""
+        periods = (self.steps - first, self.validate, self.checkpoint, self.report)
+        return max(1, min(p for p in periods if p is not None))
+
+
+def periods(steps: int, **given: int | None) -> Periods:
+    """Those that the arguments of `fit` name (`log_every` and so on).
+
+    Raises:
+        ValueError: one is no positive int.
+    """
+    for name, period in given.items():
+        if name == "log_every" or period is not None:
+            _checks.positive_int(name, period)
+    fields = {name.removesuffix("_every"): period for name, period in given.items()}
+    return Periods(steps, **fields)  # type: ignore[arg-type]
 
 
 def every(period: int | None, number: int) -> bool:
     """Whether the number is a multiple of the period; None: never."""
     return period is not None and number % period == 0
+
+
+def _next(done: int, *periods: int | None) -> int:
+    """The first number after `done` that is a multiple of one of them."""
+    return min((done - done % p + p for p in periods if p), default=2**62)
 
 
 class Budget:

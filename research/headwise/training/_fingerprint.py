@@ -31,11 +31,11 @@ def program(step: Any, state: Any, batch: Any) -> dict[str, Any] | None:
     shapes = [(str(jnp.result_type(x)), np.shape(x)) for x in leaves]
     return {
         "heads": sorted(traced.out_info[1].values),
-        "sha256": _hash(str(traced.jaxpr)),
+        "sha256": hashed(str(traced.jaxpr)),
         "of": {
             "jax": metadata.version("jax"),
             "backend": jax.default_backend(),
-            "batch": _hash(f"{shapes} {structure}"),
+            "batch": hashed(f"{shapes} {structure}"),
         },
     }
 
@@ -47,7 +47,7 @@ def differs(saved: Mapping[str, Any] | None, now: Mapping[str, Any] | None) -> b
     return saved["sha256"] != now["sha256"]
 
 
-def _hash(text: str) -> str:
+def hashed(text: str) -> str:
     """Of a text without what changes from process to process or says nothing."""
     text = _SET.sub(
         lambda found: ",".join(sorted(found[1].split(", "))),

@@ -10,32 +10,22 @@ from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
 
-import jax
-import jax.numpy as jnp
-
 from headwise import _checks
-from headwise import _records
-from headwise import _trees
 from headwise.training import _batches
 from headwise.training import _bilevel
-from headwise.training import _checkpoints
 from headwise.training import _course
 from headwise.training import _default
 from headwise.training import _due
 from headwise.training import _epochs
-from headwise.training import _fingerprint
-from headwise.training import _first_batch
-from headwise.training import _metrics
+from headwise.training import _history
+from headwise.training import _kept
 from headwise.training import _progress
-from headwise.training import _record
 from headwise.training import _resume
 from headwise.training import _state
+from headwise.training import _steps
 from headwise.training import _stop
-from headwise.training import _window
-from headwise.training import _workdir
 
 _LOG = logging.getLogger("headwise")
-_IDLE = "step %d: nothing is trained, all weights and gradients are 0"
 
 StateT = TypeVar("StateT", _state.TrainState, _bilevel.BilevelState)
 
@@ -63,14 +53,17 @@ def fit(
     progress: bool = True,
     label: str = "training",
     check: bool = True,
+    chunk: int | None = None,
 ) -> Any:
     """Trains until `steps` steps are done; goes on from a checkpoint in `workdir`.
 
-    The host looks at results only where something is due, so the device never waits
-    for it in between. Records, validations, reports and checkpoints each come every so
-    many steps, of which none need divide another, and at the end; none changes another.
-    An interrupted and resumed run ends with the same state and the same metrics file
-    as an uninterrupted one.
+    Many steps are one compiled program (a chunk), which ends where a validation, a
+    report or a checkpoint is due, or after a quarter of a second; what the steps told
+    is fetched then. Where that cannot be, steps are run one by one (logger `headwise`,
+    level INFO, says why). Records, validations, reports and checkpoints each come every
+    so many steps, of which none need divide another, and at the end; none changes
+    another, and neither does the length of a chunk. An interrupted and resumed run ends
+    with the same state and the same metrics file as an uninterrupted one.
 
     What was learned comes from the checkpoint. What you set comes from `state`, the
     weights of `constant` among it: a new weight acts, and a line says so (logger
@@ -83,7 +76,10 @@ def fit(
         state: the first state (`init_state`, `init_bilevel_state`), of arrays and
             numbers; replaced by the newest checkpoint.
         batches: `batches(t)` -> the batch of step t (best: resumes exactly, no
-            state), or an iterable. On resume a grain iterator's own state is
+            state), or an iterable. A function of t alone that `jax.jit` would take is
+            made part of the program, and called for a few steps only; any other
+            function is called for every step. Batches from the host are read a chunk
+            ahead. On resume a grain iterator's own state is
             restored, and any other iterable is read forward to where it was, but for
             an iterator that cannot be restarted (a generator, `map`): one that `fit`
             has read before, in this process, goes on where it stands.
@@ -123,6 +119,9 @@ def fit(
         check: look at the first batch once, before the first step: preds and targets
             that make no sense to their losses (`hw.losses.checked`) are an error. It
             costs a forward pass and its compilation.
+        chunk: the most steps of a chunk, which changes no bit of the result. None: as
+            many as take a quarter of a second. 1: steps are run one by one, and
+            `batches` is called for each.
 
     Returns:
         (state, history); with `best` (state, history, best), a `Best`, or None if its
@@ -170,116 +169,79 @@ def fit(
         batches = _epochs.again(batches)
     log_every = (per_epoch or 10) if log_every is None else log_every
     validate_every = per_epoch if validate_every is None else validate_every
-    for name, period in (
-        ("log_every", log_every),
-        ("validate_every", validate_every),
-        ("checkpoint_every", checkpoint_every),
-        ("report_every", report_every),
-    ):
-        if name == "log_every" or period is not None:
-            _checks.positive_int(name, period)
+    periods = _due.periods(
+        steps,
+        log_every=log_every,
+        validate_every=validate_every,
+        checkpoint_every=checkpoint_every,
+        report_every=report_every,
+    )
+    if report is None:
+        periods = periods._replace(report=None)
+    if chunk is not None:
+        _checks.positive_int("chunk", chunk)
     if not hasattr(state, "step"):
         raise TypeError(
             "state: expected that of init_state or init_bilevel_state, got "
             f"{_checks.kind(state)}"
         )
     course = _course.Course(stop, best, adjust, eval_params, validate, validate_every)
-    step, state = _compiled(step, state)
-    report = None if report is None else _compiled(report, state)[0]
-    checkpoints = writer = program = None
-    ahead: list[Any] = []
-    given, window = int(state.step), _window.empty()
+    step, state = _steps.compiled(step, state)
+    report = None if report is None else _steps.compiled(report, state)[0]
+    given = int(state.step)
     for line in _default.overruled(step, state):
         _LOG.warning("weights of the step -> of the state, which act: %s", line)
     with contextlib.ExitStack() as opened:
-        if workdir is not None:
-            path = opened.enter_context(_workdir.hold_workdir(workdir))
-            if settings is not None:
-                settings = _records.json_settings(settings)
-                _workdir.claim(path, settings, {}, alone=False)
-            checkpoints = _checkpoints.Checkpoints(path / "checkpoints")
-            opened.enter_context(checkpoints)
-        first, position = _resume.start(checkpoints, given, steps)
-        batch_of = _batches.reader(batches, first, given, position)
-        if checkpoints is not None and first < steps:
-            ahead = [batch_of(first)]
-            always = report if report is not None and report_every == 1 else step
-            program = _fingerprint.program(always, state, ahead[0])
-        if checkpoints is not None:
-            state, changed = _resume.resume(checkpoints, state, program)
-            known = _resume.read(checkpoints)
-            window = _window.from_text(known["window"])
-            window["changed"] += changed
-            writer = _metrics.MetricsWriter(path, first, known["recorded"])
-            opened.enter_context(writer)
-        history = [] if writer is None else list(writer.history)
-        saving, done, idle = _due.Budget(), first, False
-        stops = _due.stops(first, steps, log_every, validate_every, checkpoint_every)
-        if first == steps and writer is not None and validate is not None:
-            there = history and history[-1]["step"] == steps
-            end: dict[str, Any] = history.pop() if there else {"step": steps}
-            if "validation" not in end:
-                _LOG.warning("%s: the end was not validated, which is done now", path)
-                end["validation"] = course.validation(state)
-                writer.write(end)
-            history.append(end)
-        folder = None if workdir is None else path
-        ended = course.start(opened, folder, first, history, state)
-        with _progress.progress(label, first, steps, progress) as show:
-            for due in () if ended else stops:
-                infos: list[_record.Info] = []
-                for t in range(done, due.done):
-                    take = step
-                    if report is not None and _due.every(report_every, t):
-                        take = report
-                    batch = ahead.pop() if ahead else batch_of(t)
-                    if check and t == first:
-                        _first_batch.check_first_batch(step, state, batch)
-                    state, info = take(state, batch)
-                    infos.append(info)
-                done = due.done
-                window = _window.added(window, done, infos)
-                record: dict[str, Any] = {"step": done}
-                if due.record:
-                    _window.refuse_broken(window)
-                    record = _record.make_record(done, window)
-                    if _record.is_idle(record) and not idle:
-                        _LOG.warning(_IDLE, done)
-                    idle = True
-                    window = _window.told(window, due.whole)
+        kept = _kept.Kept(opened, workdir, settings)
+        done, position = _resume.start(kept.checkpoints, given, steps)
+        run = _steps.Steps(step, report, periods, check, chunk)
+        unused = run.read(batches, done, given, position, bool(kept))
+        opened.callback(unused)
+        if kept and done < steps:
+            kept.program = run.program(state, done)
+        state, window, records = kept.go_on(state, done)
+        if done == steps and kept and validate is not None:
+            _validate_end(course, state, records, kept)
+        folder = kept.path if kept else None
+        ended = course.start(opened, folder, done, records, state)
+        show = opened.enter_context(_progress.progress(label, done, steps, progress))
+        history = _history.History(records, window, done, kept, show)
+        while done < steps and not ended:
+            start = done
+            unasked = checkpoint_every is None and kept.may_save()
+            state, done, told = run.run(state, start, unasked or course.acts)
+            history.add(start, told)
+            for due in periods.stops(start, done):
+                record = history.close(due)
                 if validate is not None and due.validation:
                     record["validation"] = course.validation(state)
-                unasked = checkpoint_every is None and due.record and saving.left()
-                saves = due.checkpoint or unasked
+                saves = due.checkpoint
+                if checkpoint_every is None and due.record and due.done == done:
+                    saves = saves or kept.may_save()
                 if len(record) > 1:
-                    record.update(_epochs.done(done, per_epoch))
-                    state, ended = course.follow(history, record, state)
+                    record.update(_epochs.done(due.done, per_epoch))
+                    state, ended = course.follow(history.records, record, state)
                     saves = saves or ended
-                    history.append(record)
-                    if writer is not None:
-                        writer.write(record, durable=saves)
-                    show(record)
-                if checkpoints is not None:
-                    checkpoints.poll()
-                if checkpoints is not None and saves:
-                    at = _batches.position(batches, batch_of)
-                    kept = _window.to_text(window)
-                    recorded = history[-1]["step"] if history else None
-                    note = _resume.note(state, program, at, kept, recorded)
-                    with saving:
-                        course.write(done)
-                        checkpoints.save(done, state, note)
-                if ended:
-                    break
-        return course.answer(state, history)
+                history.keep(record, durable=saves)
+                kept.poll()
+                if saves:
+                    course.write(done)
+                    kept.save(done, state, run.at, history.window, history.last)
+    return course.answer(state, history.records)
 
 
-def _compiled(
-    step: Callable[[StateT, Any], tuple[StateT, Any]], state: StateT
-) -> tuple[Callable[[StateT, Any], tuple[StateT, Any]], StateT]:
-    step = _first_batch.as_step(step)
-    state = jax.tree.map(_trees.strong, state)
-    if hasattr(step, "lower"):
-        return step, _trees.separate(state)
-    # The caller keeps the state that was given: only the copies are donated.
-    return jax.jit(step, donate_argnums=0), jax.tree.map(jnp.copy, state)
+def _validate_end(
+    course: _course.Course,
+    state: Any,
+    records: list[dict[str, Any]],
+    kept: _kept.Kept,
+) -> None:
+    """Validates the end of a run that is done, if that is not in its last record."""
+    steps = int(state.step)
+    there = records and records[-1]["step"] == steps
+    end: dict[str, Any] = records.pop() if there else {"step": steps}
+    if "validation" not in end:
+        _LOG.warning("%s: the end was not validated, which is done now", kept.path)
+        end["validation"] = course.validation(state)
+        kept.write(end)
+    records.append(end)

@@ -1,0 +1,196 @@
+"""The steps of a run, in chunks or one after the other, and what they told."""
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+from typing import TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from headwise import _trees
+from headwise.training import _batches
+from headwise.training import _chunks
+from headwise.training import _due
+from headwise.training import _feed
+from headwise.training import _fingerprint
+from headwise.training import _first_batch
+from headwise.training import _told
+from headwise.training import _traceable
+
+_LOG = logging.getLogger("headwise")
+
+StateT = TypeVar("StateT")
+Step = Callable[[StateT, Any], tuple[StateT, Any]]
+
+SECONDS = 0.25
+"""That a chunk takes at most, so that a bar moves, an interrupt acts and what is not
+finite is seen."""
+GROWTH = 8
+"""How much longer a chunk may be than the one before it."""
+
+
+def compiled(step: Step, state: StateT) -> tuple[Step, StateT]:
+    """A jitted step, and a state whose arrays it may be given for good."""
+    step = _first_batch.as_step(step)
+    state = jax.tree.map(_trees.strong, state)
+    if hasattr(step, "lower"):
+        return step, _trees.separate(state)
+    # The caller keeps the state that was given: only the copies are donated.
+    return jax.jit(step, donate_argnums=0), jax.tree.map(jnp.copy, state)
+
+
+class Steps:
+    """Runs the steps of a run, each of its batch.
+
+    Args:
+        step: jitted.
+        report: takes its place where that is due; None: never.
+        periods: of the run.
+        check: whether to look at the first batch.
+        most: the most steps of a chunk; None: as many as are of use.
+    """
+
+    def __init__(
+        self,
+        step: Step,
+        report: Step | None,
+        periods: _due.Periods,
+        check: bool,
+        most: int | None,
+    ):
+        if report is not None and periods.report == 1:
+            step, report, periods = report, None, periods._replace(report=None)
+        self._step, self._report, self._periods = step, report, periods
+        self._check = check
+        self._most = _chunks.ROWS if most is None else most
+        self._room = 1
+        """The most steps of a chunk, 1: steps are run one by one. Known once begun."""
+        self._begun = False
+        self._size = 1
+        self._feed: _feed.Made | _feed.Read
+
+    def read(
+        self, batches: Any, first: int, given: int, position: Any, keeps: bool
+    ) -> Callable[[], None]:
+        """Takes the batches from step `first` on, as `_batches.reader` does.
+
+        Args:
+            batches, first, given: as `_batches.reader` takes them.
+            position: `saved` there.
+            keeps: whether checkpoints ask where the batches stand.
+
+        Returns:
+            To be called at the end: gives back what was read and not used.
+        """
+        steps = self._periods.steps
+        batch_of = _batches.reader(batches, first, given, position)
+        longest = min(self._most, self._periods.longest(first))
+        self._room = _chunks.power_of_two(longest)
+
+        def stand() -> Any:
+            return _batches.position(batches, batch_of) if keeps else None
+
+        self._host = functools.partial(_feed.Read, batch_of, stand)
+        self._feed = self._host()
+        if not callable(batches):
+            return lambda: batch_of.give_back(self._feed.unused())
+        if self._room > 1:
+            found = _traceable.trace(batches, first, steps, self._room)
+            if isinstance(found, _traceable.Traced):
+                self._feed = _feed.Made(found)
+            else:
+                _LOG.info("batches: called for every step: %s", found.why)
+                self._feed = self._host(found.given, found.still)
+        return lambda: None
+
+    def program(self, state: Any, first: int) -> Any:
+        """Which step it is, for a checkpoint."""
+        return _fingerprint.program(self._step, state, self._feed.peek(first))
+
+    @property
+    def at(self) -> Any:
+        """Where the batches stand, None if they cannot say."""
+        return self._feed.at
+
+    def run(
+        self, state: StateT, done: int, recorded: bool
+    ) -> tuple[StateT, int, list[_told.Told]]:
+        """Goes on from `done` steps to where the state is wanted, or not so far.
+
+        Args:
+            state: after so many steps; its arrays are given for good.
+            done: steps.
+            recorded: whether the state is wanted at the next record.
+
+        Returns:
+            The state, the number of steps done, and what the steps told.
+        """
+        if not self._begun:
+            state = self._begin(state, done)
+        one_by_one = self._room == 1
+        most = self._periods.leg(done, recorded or one_by_one)
+        if one_by_one or self._reports(done):
+            return self._one_by_one(state, done, most)
+        return self._chunk(state, done, most)
+
+    def _begin(self, state: StateT, first: int) -> StateT:
+        self._begun = True
+        batch = self._feed.peek(first)
+        if self._check:
+            _first_batch.check_first_batch(self._step, state, batch)
+        if self._room > 1:
+            room, why = _chunks.room(self._step, state, batch)
+            self._room = min(self._room, room)
+            if why is not None:
+                _LOG.info("steps are run one by one: %s", why)
+        if self._room > 1:
+            return _chunks.given_for_good(self._step, state, batch)
+        if isinstance(self._feed, _feed.Made):
+            self._feed = self._host()
+        return state
+
+    def _reports(self, t: int) -> bool:
+        return self._report is not None and _due.every(self._periods.report, t)
+
+    def _one_by_one(
+        self, state: StateT, done: int, most: int
+    ) -> tuple[StateT, int, list[_told.Told]]:
+        infos = []
+        for t in range(done, most):
+            take = self._step
+            if self._report is not None and self._reports(t):
+                take = self._report
+            state, info = take(state, self._feed.one(t))
+            infos.append(info)
+        return state, most, list(_told.stacked(infos))
+
+    def _chunk(
+        self, state: StateT, done: int, most: int
+    ) -> tuple[StateT, int, list[_told.Told]]:
+        started = time.perf_counter()
+        block = self._feed.block(done, self._length(done, most), self._room)
+        if block.kind is None:
+            state, info = self._step(state, block.read[0][0])
+            return state, done + 1, list(_told.stacked([info]))
+        chunk = _chunks.chunk(self._step, state, block.kind, self._room)
+        number = np.int32(block.number)
+        state, told = chunk.run(state, block.still, block.moving, number)
+        done += block.number
+        if done < self._periods.steps and not self._reports(done):
+            most = self._periods.leg(done)
+            self._feed.ahead(done, self._length(done, most), self._room)
+        rows = chunk.told(told, block.number)
+        seconds = max(time.perf_counter() - started, 1e-9)
+        fitting = int(block.number * SECONDS / seconds)
+        self._size = max(1, min(GROWTH * block.number, fitting))
+        return state, done, [rows]
+
+    def _length(self, done: int, most: int) -> int:
+        """Of the next chunk: whole records, where it can hold some."""
+        end = min(most, done + min(self._size, self._room, self._most))
+        whole = end - end % self._periods.log
+        return (whole if done < whole and end < most else end) - done

@@ -1,0 +1,294 @@
+"""Batches made on the device: `batches(t)` traced, where it is a function of t alone.
+
+Tracing runs the Python of a function once, so what it takes from elsewhere (a random
+number of NumPy, the next of an iterator) would stand still. Such a function is found
+out, and called for every step as it stands; what it has given meanwhile is not lost.
+"""
+
+import functools
+import inspect
+import random
+import types
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import core
+
+from headwise import _traced
+from headwise import _xla
+from headwise.training import _chunks
+from headwise.training import _fingerprint
+
+_GENERATORS = (np.random.Generator, np.random.RandomState, random.Random)
+_STEP = jax.ShapeDtypeStruct((), jnp.int32, weak_type=True)
+"""The number of a step, as Python has it."""
+
+
+class Traced(NamedTuple):
+    """A function of the step as a program."""
+
+    kind: _chunks.Kind
+    room: int
+    run: Callable[..., list[Any]]
+    arrays: list[Any]
+
+    def stacked(self, first: int, number: int) -> list[Any]:
+        """The batches of so many steps, on the device."""
+        return self.run(np.int32(first), np.int32(number), self.arrays)
+
+    def one(self, t: int) -> Any:
+        """The batch of a step."""
+        leaves = _FIRST(self.stacked(t, 1))
+        rows = zip(self.kind.types, leaves, strict=True)
+        leaves = [x.item() if like.weak_type else x for like, x in rows]
+        return jax.tree.unflatten(self.kind.structure, leaves)
+
+
+class Called(NamedTuple):
+    """A function that has to be called for every step."""
+
+    why: str
+    given: list[Any]
+    """The batches of the first steps, which it was asked for while it was traced."""
+    still: list[Any] | None = None
+    """Leaves that are the same array in every step; None for others. None: unknown."""
+
+
+class _Trace(NamedTuple):
+    program: core.ClosedJaxpr | None
+    structure: Any
+    leaves: list[Any]
+    """What does not depend on the step as it came, None for the rest."""
+
+    def batch(self, t: int) -> Any:
+        """What the call would have given without being traced."""
+        made = iter(())
+        if self.program is not None:
+            made = iter(core.jaxpr_as_fun(self.program)(jnp.int32(t)))
+        leaves = [next(made) if x is _MADE else x for x in self.leaves]
+        return jax.tree.unflatten(self.structure, leaves)
+
+    def stands(self) -> bool:
+        """Whether some leaf does not depend on the step."""
+        if self.program is None or any(x is not _MADE for x in self.leaves):
+            return True
+        jaxpr = self.program.jaxpr
+        moves = set(jaxpr.invars)
+        for equation in jaxpr.eqns:
+            if any(v in moves for v in equation.invars if isinstance(v, core.Var)):
+                moves.update(equation.outvars)
+        return not all(isinstance(v, core.Var) and v in moves for v in jaxpr.outvars)
+
+    def still(self) -> list[Any]:
+        """The leaves that are there without the call and nobody can write to."""
+        return [x if isinstance(x, jax.Array | float | int) else None for x in self.leaves]
+
+
+_MADE = object()
+
+
+def trace(
+    batches: Callable[[int], Any], first: int, steps: int, most: int
+) -> Traced | Called:
+    """A function of the step as a program from `first` to `steps`, if it can be one."""
+    if _draws(batches):
+        return Called("it takes from an iterator or a random generator", [])
+    drawn = np.random.get_state(), random.getstate()
+    try:
+        one = _trace(batches)
+    except Exception as error:
+        np.random.set_state(drawn[0])
+        random.setstate(drawn[1])
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        return Called(f"it cannot be traced ({reason[:100]})", [])
+    two = _trace(batches)
+    if not _same(one, two):
+        given = [trace.batch(first + i) for i, trace in enumerate((one, two))]
+        return Called("it gives something else in each call", given[: steps - first])
+    if one.stands():
+        why = "what it gives does not depend on the step alone"
+        return Called(why, [], one.still())
+    made = _made(one, most)
+    if isinstance(made, str):
+        return Called(made, [])
+    if not _agree(made.one(steps - 1), batches(steps - 1)):
+        return Called("it gives other numbers when it is traced", [])
+    return made
+
+
+def _trace(batches: Callable[[int], Any]) -> _Trace:
+    found: list[Any] = []
+
+    def moving(t: Any) -> list[Any]:
+        leaves, structure = jax.tree.flatten(batches(t))
+        kept = [_MADE if isinstance(x, jax.core.Tracer) else x for x in leaves]
+        found[:] = structure, kept
+        return [x for x in leaves if isinstance(x, jax.core.Tracer)]
+
+    program = jax.make_jaxpr(moving)(_STEP)
+    structure, leaves = found
+    return _Trace(program if program.jaxpr.outvars else None, structure, leaves)
+
+
+def _same(one: _Trace, two: _Trace) -> bool:
+    """Whether two traces are the same program of the same arrays."""
+    if one.structure != two.structure or len(one.leaves) != len(two.leaves):
+        return False
+    texts = [_fingerprint.hashed(str(trace.program)) for trace in (one, two)]
+    mine, others = (_constants(trace.program) + trace.leaves for trace in (one, two))
+    return (
+        texts[0] == texts[1]
+        and len(mine) == len(others)
+        and all(a is b or _equal(a, b) for a, b in zip(mine, others, strict=True))
+    )
+
+
+def _equal(a: Any, b: Any) -> bool:
+    if a is _MADE or b is _MADE:
+        return False
+    a, b = map(_numbers, (a, b))
+    return a.shape == b.shape and a.dtype == b.dtype and a.tobytes() == b.tobytes()
+
+
+def _numbers(x: Any) -> np.ndarray:
+    if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        x = jax.random.key_data(x)
+    return np.asarray(x)
+
+
+def _made(one: _Trace, most: int) -> Traced | str:
+    program = one.program
+    likes = tuple(
+        jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=v.aval.weak_type)
+        for v in program.jaxpr.outvars
+    )
+    if any(jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in likes):
+        return "it gives keys"
+    if any(x.weak_type and x.shape for x in likes):
+        return "it gives arrays of a type that gives way"
+    if program.effects:
+        return "it has effects"
+    if _xla.slow_in_loops(program):
+        return "convolutions are slow in loops"
+    arrays = [jnp.asarray(x) for x in program.consts]
+    if any(len(_chunks.devices(x)) > 1 for x in arrays):
+        return "it takes arrays on several devices"
+    room = _chunks.rows(likes, most)
+    if room < 2:
+        return "they take too much memory"
+
+    jaxpr = program.jaxpr  # without its arrays, which are not to be kept alive
+
+    def run(first: Any, number: Any, arrays: list[Any]) -> list[Any]:
+        function = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, arrays))
+
+        def body(i: Any, made: list[Any]) -> list[Any]:
+            row = function(first + i)
+            return [
+                lax.dynamic_update_index_in_dim(x, new, i, 0)
+                for x, new in zip(made, row, strict=True)
+            ]
+
+        empty = [jnp.zeros((room, *x.shape), x.dtype) for x in likes]
+        return lax.fori_loop(0, number, body, empty)
+
+    kind = _chunks.Kind(one.structure, likes, (False,) * len(likes))
+    return Traced(kind, room, _compiled(program, run, room), arrays)
+
+
+_FIRST = jax.jit(lambda stacked: [x[0] for x in stacked])
+_COMPILED: dict[Any, Callable[..., list[Any]]] = {}
+"""Programs by what they are, so that a function that was written anew compiles no more;
+the newest few."""
+
+
+def _compiled(program: core.ClosedJaxpr, run: Callable, room: int) -> Callable:
+    if len(_constants(program)) > len(program.consts):  # some are part of the program
+        return jax.jit(run)
+    likes = tuple(map(str, program.in_avals + program.out_avals))
+    key = _fingerprint.hashed(str(program.jaxpr)), likes, room
+    _COMPILED[key] = _COMPILED.pop(key, None) or jax.jit(run)
+    while len(_COMPILED) > 8:
+        del _COMPILED[next(iter(_COMPILED))]
+    return _COMPILED[key]
+
+
+def _constants(program: Any) -> list[Any]:
+    """Arrays that a program holds, those of programs inside of it too."""
+    found = list(getattr(program, "consts", ()))
+    if program is None:
+        return found
+    for equation in program.eqns:
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else [value]:
+                if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
+                    found += _constants(inner)
+    return found
+
+
+def _agree(made: Any, called: Any) -> bool:
+    """Whether they are the same but for rounding: a few numbers may fall otherwise.
+
+    Python's whole numbers have no end, those of a program are of 32 bits; and a
+    function may ask whether its step is one of Python's.
+    """
+    one, other = _chunks.kind(made), _chunks.kind(called)
+    if one != other:
+        return False
+    for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(called), strict=True):
+        a, b = (np.asarray(x).astype(np.complex128) for x in (a, b))
+        size = np.max(np.abs(b), initial=0.0, where=np.isfinite(b))
+        close = np.isclose(a, b, rtol=1e-3, atol=1e-3 * size, equal_nan=True)
+        if close.size and np.mean(close) < 0.99:
+            return False
+    return True
+
+
+def _draws(thing: Any, root: str | None = None, depth: int = 5) -> bool:
+    """Whether an iterator or a random generator is in reach of a function.
+
+    A trace that fails half-way would have taken something from it.
+    """
+    if isinstance(thing, _GENERATORS) or hasattr(type(thing), "__next__"):
+        return True
+    if not depth:
+        return False
+    if root is None:
+        root = _root(thing)
+    return any(_draws(part, root, depth - 1) for part in _reached(thing, root))
+
+
+def _reached(thing: Any, root: str) -> list[Any]:
+    """What a function holds, and what it takes from its module."""
+    if isinstance(thing, functools.partial):
+        return [thing.func, *thing.args, *thing.keywords.values()]
+    if isinstance(thing, list | tuple | dict):
+        return [*(thing.values() if isinstance(thing, dict) else thing)][:16]
+    if isinstance(thing, types.MethodType):
+        return [thing.__func__, *getattr(thing.__self__, "__dict__", {}).values()]
+    if not callable(thing) or isinstance(thing, type) or _root(thing) != root:
+        return []
+    inner = inspect.unwrap(thing)
+    if not isinstance(inner, types.FunctionType):
+        return [*getattr(inner, "__dict__", {}).values()]
+    cells = [cell.cell_contents for cell in inner.__closure__ or () if _full(cell)]
+    names = [name for name in inner.__code__.co_names if name in inner.__globals__]
+    given = [*(inner.__defaults__ or ()), *(inner.__kwdefaults__ or {}).values()]
+    return [*cells, *(inner.__globals__[name] for name in names), *given]
+
+
+def _root(thing: Any) -> str:
+    """The package that it comes from; nothing is searched in others."""
+    return str(getattr(thing, "__module__", None)).partition(".")[0]
+
+
+def _full(cell: Any) -> bool:
+    try:
+        return cell.cell_contents is not None
+    except ValueError:
+        return False
