@@ -29,6 +29,7 @@ WITHOUT_EXAMPLE: dict[str, str] = {
     "reports.front_picture": "a picture",
     "reports.weights_picture": "a picture",
     "sweeps.StudyError": "raised by run",
+    "training.Best": "made by fit; docs/fit.md has the example",
     "training.BilevelDecision": "made by methods; the example is that of BilevelMethod",
     "training.BilevelInfo": "made by make_bilevel_step, which has the example",
     "training.BilevelProblem": "made by make_bilevel_step, which has the example",

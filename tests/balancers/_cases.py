@@ -275,6 +275,12 @@ FROM_GRADIENTS = {
 }
 
 WRAPPERS = {
+    "clip_heads": _case.Case(
+        _case.around_mgda(max_norm=1.0),
+        {"max_norm": _bad.POSITIVE, **WRAPPED},
+        GRAM,
+        label="(clip_heads|mgda)",
+    ),
     "clipped": _case.Case(
         _case.around_mgda(lower=0.1, upper=0.5),
         {"lower": _bad.NAN, "upper": _bad.NAN, **WRAPPED},

@@ -169,3 +169,80 @@ class TestRescaled:
         )
         np.testing.assert_allclose(decision.weights, [3.0, 0.0])
         np.testing.assert_allclose(decision.direction["w"], [3.0, 6.0])
+
+
+class TestClipHeads:
+    def test_by_hand(self):
+        """Norms 10 and 1 with 5: MGDA sees squares 25 and 1, weights 1/26 and 25/26."""
+        balancer = hw.balancers.clip_heads(hw.balancers.mgda(), 5.0)
+        got, state = _inner.run(balancer, [_inner.signals((100.0, 1.0))])
+        np.testing.assert_allclose(got, [[0.5 / 26, 25 / 26]], rtol=1e-5)
+        np.testing.assert_allclose(state.scales, [0.5, 1.0])
+
+    def test_the_step_is_that_of_clipped_gradients(self):
+        """In float64 NumPy, over all parameters: g of each head, clipped, then added.
+
+        `c` shares nothing; the trunk and the private part of a head are one vector.
+        """
+        reach = {"a": ("t", "a"), "b": ("t", "b"), "c": ("c",)}
+        rng = np.random.default_rng(3)
+        sizes = {"a": 9.0, "b": 0.3, "c": 40.0}
+        of = {n: {p: sizes[n] * rng.normal(size=3) for p in reach[n]} for n in reach}
+        wide = {
+            n: {p: jnp.asarray(g, jnp.float32) for p, g in of[n].items()} for n in of
+        }
+        params = {p: jnp.zeros(3) for p in "tabc"}
+
+        def values_fn(params):
+            return {n: sum(g[p] @ params[p] for p in g) for n, g in wide.items()}
+
+        weights = {"a": 1.0, "b": 2.0, "c": 0.5}
+        inner = hw.balancers.constant(weights)
+        balancer = hw.balancers.clip_heads(inner, 2.0)
+        # Over all parameters, and over those that a head shares (or all, if none).
+        for wrt, over in ((lambda path: True, "tabc"), (None, "tc")):
+            want = {p: np.zeros(3) for p in params}
+            for name, g in of.items():
+                norm = np.sqrt(sum(np.sum(g[p] ** 2) for p in g if p in over))
+                for p in g:
+                    want[p] += weights[name] * min(1.0, 2.0 / norm) * g[p]
+            step = hw.balanced_grad(values_fn, balancer, wrt=wrt)
+            got, info, _ = jax.jit(step)(params, balancer.init(list(of)))
+            for p in params:
+                np.testing.assert_allclose(got[p], want[p], rtol=1e-5)
+        assert info.weights["b"] == 2.0
+
+    def test_an_inner_balancer_of_gradients_is_shown_clipped_ones(self):
+        """Signs agree, so GradDrop adds: (3, 4) and (0.6, 0.8) of norms 5 and 1."""
+        balancer = hw.balancers.clip_heads(hw.balancers.graddrop(), 1.0)
+        grads = {"a": {"w": jnp.array([3.0, 4.0])}, "b": {"w": jnp.array([0.6, 0.8])}}
+        for gram in (None, jnp.array([[25.0, 5.0], [5.0, 1.0]])):
+            signals = hw.Signals(jnp.ones(2), gram, grads, key=jax.random.key(0))
+            decision, _ = balancer.update(signals, balancer.init(["a", "b"]))
+            np.testing.assert_allclose(decision.direction["w"], [1.2, 1.6], rtol=1e-6)
+
+    def test_between_two_refreshes_the_clipped_weights_are_kept(self):
+        balancer = hw.balancers.every(
+            2, hw.balancers.clip_heads(hw.balancers.equal(), 5.0)
+        )
+        got, _ = _inner.run(
+            balancer, [_inner.signals((100.0, 1.0)), _inner.signals((1.0, 1.0))]
+        )
+        np.testing.assert_allclose(got, [[0.5, 1.0], [0.5, 1.0]])
+
+    def test_every_step_is_looked_at(self):
+        inner = hw.balancers.every(2, hw.balancers.constant({"a": 3.0, "b": 1.0}))
+        balancer = hw.balancers.clip_heads(inner._replace(static=True), 5.0)
+        assert (balancer.needs, balancer.due) == ("gramian", None)
+        assert balancer.together
+        assert not balancer.static
+        got, _ = _inner.run(
+            balancer, [_inner.signals((100.0, 1.0)), _inner.signals((1.0, 400.0))]
+        )
+        np.testing.assert_allclose(got, [[1.5, 1.0], [3.0, 0.25]])
+
+    def test_one_of_several_batches_is_refused(self):
+        with pytest.raises(
+            ValueError, match="balancer: expected one of a single batch"
+        ):
+            hw.balancers.clip_heads(hw.balancers.modo(), 1.0)

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import numpy as np
 import pytest
 
 from tests import _pages
@@ -13,8 +14,46 @@ RECORD = json.loads(
 )
 
 
-def test_prints_what_it_shows():
-    assert "state" in _pages.run_page(PAGE)
+CALLBACKS = json.loads(
+    pathlib.Path(__file__).with_name("keras_callbacks.json").read_text()
+)
+
+
+@pytest.fixture(scope="module")
+def page():
+    """The page's names, once all of its code has run and printed what it shows."""
+    return _pages.run_page(PAGE)
+
+
+def test_the_script_with_callbacks_has_the_curves_of_keras(page):
+    """Every number of every epoch, where it stops, what is restored."""
+    history, best, told = page["history"], page["best"], CALLBACKS["history"]
+    assert len(history) == len(told["loss"]) == CALLBACKS["stopped_epoch"] + 1 < 60
+    assert history[-1]["stopped"].endswith("in 6 records")
+    assert best.step == 3 * (CALLBACKS["best_epoch"] + 1)
+    rates = [record["hyperparams"]["learning_rate"] for record in history]
+    np.testing.assert_allclose(rates, told["learning_rate"], rtol=1e-6)
+    assert len(set(rates)) > 2
+    for name in ("y1", "y2"):
+        ours = [record["values"][name] for record in history]
+        np.testing.assert_allclose(ours, told[f"{name}_loss"], rtol=2e-4)
+        ours = [record["validation"][name] for record in history]
+        np.testing.assert_allclose(ours, told[f"val_{name}_loss"], rtol=2e-4)
+    ours = [record["validation"]["loss"] for record in history]
+    np.testing.assert_allclose(ours, told["val_loss"], rtol=2e-4)
+    assert CALLBACKS["the checkpoint is what is restored"]
+    for layer, weights in CALLBACKS["restored"].items():
+        for name, array in weights.items():
+            np.testing.assert_allclose(best.params[layer][name], array, atol=2e-4)
+
+
+def test_quotes_the_epochs_of_the_script_with_callbacks():
+    text, told = PAGE.read_text(encoding="utf-8"), CALLBACKS["history"]
+    for epoch in (0, 1, 2, CALLBACKS["best_epoch"], CALLBACKS["stopped_epoch"]):
+        names = ("y1_loss", "y2_loss", "val_loss")
+        row = " | ".join(f"{told[name][epoch]:.4f}" for name in names)
+        rate = told["learning_rate"][epoch]
+        assert f"| {epoch} | {row} | {rate:.4g} |" in text
 
 
 def test_quotes_what_keras_gave():

@@ -253,7 +253,7 @@ def test_tensorboard_events_hold_the_raw_values(tmp_path):
         ({"validate_every": 2.5}, "validate_every: expected a positive int, got 2.5"),
         ({"log_every": 2.5}, "log_every: expected a positive int, got 2.5"),
         ({"log_every": float("nan")}, "log_every: expected a positive int, got nan"),
-        ({"log_every": None}, "log_every: expected a positive int, got None"),
+        ({"log_every": True}, "log_every: expected a positive int, got True"),
         ({"checkpoint_every": True}, "checkpoint_every: .*positive int, got True"),
     ],
 )

@@ -1,5 +1,7 @@
 """Optimisers that ask a step for more, and the one that holds absent heads still."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,31 +98,82 @@ def total(p):
     return 0.5 * (p["a"] * h - 1) ** 2 + 0.25 * (p["b"] * h - 1) ** 2
 
 
-@pytest.mark.parametrize(
-    "optimizer",
-    [
-        optax.polyak_sgd(max_learning_rate=1.0),
-        optax.lbfgs(),
-        optax.chain(optax.adam(1e-2), optax.contrib.reduce_on_plateau(patience=1)),
-    ],
-    ids=["polyak_sgd", "lbfgs", "reduce_on_plateau"],
-)
-def test_extra_arguments_are_those_of_the_weighted_total(optimizer):
+WANT_MORE = {
+    "polyak_sgd": optax.polyak_sgd(max_learning_rate=1.0),
+    "lbfgs": optax.lbfgs(),
+    "reduce_on_plateau": optax.chain(
+        optax.adam(1e-2), optax.contrib.reduce_on_plateau(patience=1)
+    ),
+    "within MultiSteps": optax.MultiSteps(
+        optax.chain(optax.sgd(1e-3), optax.contrib.reduce_on_plateau(patience=1)), 2
+    ),
+    "sam": optax.contrib.sam(
+        optax.sgd(1e-3), optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+    ),
+    "sam, opaque": optax.contrib.sam(
+        optax.adam(1e-2),
+        optax.chain(optax.contrib.normalize(), optax.sgd(0.05)),
+        opaque_mode=True,
+    ),
+    "schedule_free": optax.contrib.schedule_free_adamw(1e-2, warmup_steps=2),
+    "a schedule": optax.adamw(optax.linear_schedule(0.0, 1e-2, 3)),
+    "apply_if_finite": optax.apply_if_finite(optax.adam(1e-2), 2),
+}
+
+
+@pytest.mark.parametrize("name", WANT_MORE)
+def test_extra_arguments_are_those_of_the_weighted_total(name):
+    """A loop of optax's own on the total, written out, ends at the same parameters."""
+    optimizer = WANT_MORE[name]
     state = run(optimizer, [True, True, True])[-1]
     params, of_optimizer = PARAMS, optimizer.init(PARAMS)
+    wants = inspect.signature(optimizer.update).parameters
+    all_of_them = any(p.kind is p.VAR_KEYWORD for p in wants.values())
 
     @jax.jit
     def step(params, of_optimizer):
         value, grads = jax.value_and_grad(total)(params)
-        updates, of_optimizer = optimizer.update(
-            grads, of_optimizer, params, value=value, grad=grads, value_fn=total
-        )
+        told = {}
+        if all_of_them and "apply_if" not in name and name != "a schedule":
+            told = {"value": value, "grad": grads, "value_fn": total}
+        if "grad_fn" in wants:
+            told = {"grad_fn": lambda p, _: jax.grad(total)(p)}
+        updates, of_optimizer = optimizer.update(grads, of_optimizer, params, **told)
         return optax.apply_updates(params, updates), of_optimizer
 
     for _ in range(3):
         params, of_optimizer = step(params, of_optimizer)
-    for name in PARAMS:
-        np.testing.assert_allclose(state.params[name], params[name], rtol=1e-4)
+    for leaf in PARAMS:
+        np.testing.assert_allclose(state.params[leaf], params[leaf], rtol=1e-4)
+        assert np.any(state.params[leaf] != PARAMS[leaf])
+
+
+def test_one_that_takes_no_others_goes_around_them():
+    adversary = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+    within = optax.chain(
+        optax.clip_by_global_norm(1.0), optax.contrib.sam(optax.sgd(0.1), adversary)
+    )
+    with pytest.raises(TypeError, match=r"optimizer: .* around the others, as in opt"):
+        run(within, [True])
+    around = optax.contrib.sam(
+        optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1)), adversary
+    )
+    held = hw.training.hold_absent(around)
+    for optimizer in (around, held):
+        assert np.isfinite(run(optimizer, [True, True])[-1].params["a"])
+
+
+def test_what_is_not_finite_is_passed_over_if_the_optimiser_says_so():
+    """In a loop of one's own; `fit` stops there."""
+    optimizer = optax.apply_if_finite(optax.sgd(0.1), 2)
+    balancer = hw.balancers.equal()
+    step = jax.jit(
+        hw.training.make_step(lambda p, x: {"a": p["w"] * x}, optimizer, balancer)
+    )
+    state = hw.training.init_state(["a"], {"w": jnp.array(1.0)}, optimizer, balancer)
+    for x, want in ((1.0, 0.9), (np.nan, 0.9), (1.0, 0.8)):
+        state, _ = step(state, x)
+        np.testing.assert_allclose(state.params["w"], want, rtol=1e-6)
 
 
 def test_what_is_not_asked_for_costs_nothing():

@@ -60,6 +60,7 @@ from headwise.balancers._values import stch_set as stch_set
 from headwise.balancers._values import tchebycheff as tchebycheff
 from headwise.balancers._values import uncertainty as uncertainty
 from headwise.balancers._values import uw_so as uw_so
+from headwise.balancers._wrappers import clip_heads as clip_heads
 from headwise.balancers._wrappers import clipped as clipped
 from headwise.balancers._wrappers import cr_mogm as cr_mogm
 from headwise.balancers._wrappers import every as every

@@ -5,6 +5,7 @@ resume on top. Neither is needed to use the rest.
 """
 
 from headwise.training._balanced_grad import balanced_grad
+from headwise.training._best import Best
 from headwise.training._bilevel import BilevelDecision
 from headwise.training._bilevel import BilevelInfo
 from headwise.training._bilevel import BilevelMethod
@@ -16,6 +17,8 @@ from headwise.training._bilevel_methods import auto_lambda
 from headwise.training._bilevel_methods import moml
 from headwise.training._bilevel_step import make_bilevel_step
 from headwise.training._checkpoints import Checkpoints
+from headwise.training._ema import averaged_params
+from headwise.training._ema import ema
 from headwise.training._evaluate import evaluate
 from headwise.training._extra_args import hold_absent
 from headwise.training._fit import fit
@@ -24,6 +27,7 @@ from headwise.training._loss_scale import dynamic_loss_scale
 from headwise.training._loss_scale import LossScale
 from headwise.training._loss_scale import LossScaleState
 from headwise.training._metrics import read_metrics
+from headwise.training._plateau import plateau
 from headwise.training._predict import predict
 from headwise.training._record import NonFiniteError
 from headwise.training._sharding import fsdp_shardings
@@ -32,11 +36,16 @@ from headwise.training._state import init_state
 from headwise.training._state import StepInfo
 from headwise.training._state import TrainState
 from headwise.training._step import make_step
+from headwise.training._stop import any_of
+from headwise.training._stop import out_of_time
+from headwise.training._stop import patience
+from headwise.training._stop import reached
 from headwise.training._workdir import claim_workdir
 from headwise.training._workdir import hold_workdir
 from headwise.training._workdir import WorkdirError
 
 __all__ = (
+    "Best",
     "BilevelDecision",
     "BilevelInfo",
     "BilevelMethod",
@@ -50,10 +59,13 @@ __all__ = (
     "StepInfo",
     "TrainState",
     "WorkdirError",
+    "any_of",
     "auto_lambda",
+    "averaged_params",
     "balanced_grad",
     "claim_workdir",
     "dynamic_loss_scale",
+    "ema",
     "evaluate",
     "fit",
     "forum",
@@ -65,7 +77,11 @@ __all__ = (
     "make_bilevel_step",
     "make_step",
     "moml",
+    "out_of_time",
+    "patience",
+    "plateau",
     "predict",
+    "reached",
     "read_metrics",
     "shard_batch",
 )

@@ -17,7 +17,7 @@ class Reader:
     """Batches of an iterable, one a step."""
 
     def __init__(self, iterator: Iterator[Any], step: int, restarts: bool):
-        self.iterator = iterator
+        self.iterator, self._restarts = iterator, restarts
         self._place = _place(iterator, restarts)
         self._place.step = step
 
@@ -28,6 +28,7 @@ class Reader:
             _PLACES.pop(id(self.iterator), None)
             raise ValueError(
                 f"batches: expected a batch for step {t}, but the iterable has ended"
+                + ("" if self._restarts else "; an iterator cannot start anew")
             ) from None
         self._place.step = t + 1
         return batch

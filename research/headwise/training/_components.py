@@ -58,7 +58,7 @@ def apart(
     """The balancer, asked about each component by itself; as it is if there is one.
 
     Args:
-        balancer: of any needs; one that looks at values alone is never changed.
+        balancer: of any needs; one that weighs by values alone is never changed.
         names: of the heads, sorted.
         layout: the layout of the model. The components are those of the leaves that a
             gramian is taken over, or of all that is shared for a balancer of gradients.
@@ -68,7 +68,7 @@ def apart(
         ValueError: the balancer looks again after the step, and that cannot be told
             apart; while it is asked: its state cannot be put together.
     """
-    if balancer.needs == "values":
+    if balancer.needs == "values" or balancer.together:
         return balancer
     reached, over = layout().reached, layout().over
     if isinstance(over, str) or balancer.needs == "grads":
@@ -98,16 +98,16 @@ def apart(
         answers = _answers(answer, masks, signals)
         decisions = [decision for decision, _ in answers]
         states = [new for _, new in answers]
-        alone = 1.0 if balancer.alone is None else balancer.alone(state)
+        new = states[0]
+        if len(groups) > 1:
+            new = _joined(names, groups, masks, params, states)
+        alone = 1.0 if balancer.alone is None else balancer.alone(new)
         weights = jnp.where(here, alone, 0.0).astype(decisions[0].weights.dtype)
         for mask, decision in zip(masks, decisions, strict=True):
             weights = jnp.where(mask, decision.weights, weights)
         direction = None
         if decisions[0].direction is not None:
             direction = _direction(signals, weights, reached, groups, decisions)
-        new = states[0]
-        if len(groups) > 1:
-            new = _joined(names, groups, masks, params, states)
         return balancers.Decision(weights, direction), new
 
     return balancer._replace(update=update)

@@ -1,5 +1,6 @@
 """Optimisers with extra arguments, and one that holds still what no head moves."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -41,15 +42,23 @@ def told(
         each = jnp.stack([values[name] for name in info.weights])
         return jnp.sum(_numerics.drop_zero_weight(weights, each))
 
-    def value_fn(params: PyTree, present: Any = None, reaches: Any = None) -> Array:
-        del present, reaches  # a line search wants each extra argument taken by someone
+    def value_fn(
+        params: PyTree, present: Any = None, reaches: Any = None, grad_fn: Any = None
+    ) -> Array:
+        # A line search wants each extra argument taken by someone.
+        del present, reaches, grad_fn
         return total(model(params, *args)[0])
+
+    def grad_fn(params: PyTree, number: Any) -> PyTree:
+        del number  # of the adversarial step: each looks at the same batch
+        return jax.grad(value_fn)(params)
 
     def extra() -> dict[str, Any]:
         return {
             "value": total(info.values),
             "grad": grads,
             "value_fn": value_fn,
+            "grad_fn": grad_fn,
             "present": info.present,
             "reaches": lambda: layout().trees(list(info.values), params),
         }
@@ -65,17 +74,50 @@ def update(
     extra: Callable[[], dict[str, Any]],
 ) -> tuple[PyTree, Any]:
     """`optimizer.update`, with the extra arguments for one that takes some."""
-    told = {}
-    if isinstance(optimizer, optax.GradientTransformationExtraArgs):
-        told = extra()
+    told: dict[str, Any] = {}
+    if isinstance(optimizer, optax.GradientTransformationExtraArgs | optax.MultiSteps):
+        told = _taken(optimizer, extra())
     try:
         return mixing(optimizer, grads, state, params, **told)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         # Only now: it traces `init`.
         _trees.check_optimizer_state(
             "state.optimizer", optimizer, state, params, _ONE_OPTIMIZER
         )
+        if "unexpected keyword argument" in str(error):
+            raise TypeError(
+                "optimizer: a part of it takes no extra arguments but its own "
+                f"({error}); put it around the others, as in "
+                "optax.contrib.sam(optax.chain(...), ...)"
+            ) from error
         raise
+
+
+def _taken(optimizer: Any, told: dict[str, Any]) -> dict[str, Any]:
+    """Those of the extra arguments that an optimiser has a place for."""
+    parameters = inspect.signature(optimizer.update).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return told
+    return {name: x for name, x in told.items() if name in parameters}
+
+
+def taking(
+    optimizer: optax.GradientTransformation,
+) -> optax.GradientTransformationExtraArgs:
+    """An optimiser that takes any extra argument, and passes on those it has use for.
+
+    `optax.MultiSteps` is a class of its own, which passes all on.
+    """
+    if isinstance(optimizer, optax.MultiSteps):
+        optimizer = optimizer.gradient_transformation()
+    inner = optax.with_extra_args_support(optimizer)
+
+    def update(
+        updates: PyTree, state: Any, params: PyTree = None, **extra: Any
+    ) -> tuple[PyTree, Any]:
+        return inner.update(updates, state, params, **_taken(inner, extra))
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
 def mixing(
@@ -133,7 +175,7 @@ def hold_absent(
         -0.25 0.0
     """
     _checks.optimizer("optimizer", optimizer)
-    inner = optax.with_extra_args_support(optimizer)
+    inner = taking(optimizer)
 
     def update(
         updates: PyTree,

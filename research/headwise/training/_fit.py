@@ -6,13 +6,16 @@ import os
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
 
 from headwise import _checks
 from headwise.training import _bilevel
+from headwise.training import _course
 from headwise.training import _default
 from headwise.training import _due
+from headwise.training import _epochs
 from headwise.training import _history
 from headwise.training import _interrupts
 from headwise.training import _kept
@@ -21,7 +24,7 @@ from headwise.training import _progress
 from headwise.training import _resume
 from headwise.training import _state
 from headwise.training import _steps
-from headwise.training import _validation
+from headwise.training import _stop
 
 _LOG = logging.getLogger("headwise")
 
@@ -32,22 +35,28 @@ def fit(
     step: Callable[[StateT, Any], tuple[StateT, Any]],
     state: StateT,
     batches: Callable[[int], Any] | Iterable[Any],
-    steps: int,
+    steps: int | None = None,
     *,
+    epochs: int | None = None,
+    steps_per_epoch: int | None = None,
     workdir: str | os.PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
     validate: Callable[[Any, Any], Mapping[str, Any]] | None = None,
     validate_every: int | None = None,
-    log_every: int = 10,
+    log_every: int | None = None,
     checkpoint_every: int | None = None,
     report: Callable[[StateT, Any], tuple[StateT, Any]] | None = None,
     report_every: int | None = None,
+    stop: _stop.Stop | None = None,
+    best: tuple[str, str] | None = None,
+    adjust: Callable[[StateT, Sequence[Mapping[str, Any]]], StateT] | None = None,
+    eval_params: Callable[[StateT], Any] | None = None,
     progress: bool = True,
     label: str = "training",
     check: bool = True,
     chunk: int | None = None,
     profile: int | tuple[int, int] | None = None,
-) -> tuple[StateT, list[dict[str, Any]]]:
+) -> Any:
     """Trains until `steps` steps are done; goes on from a checkpoint in `workdir`.
 
     Many steps are one compiled program (a chunk), which ends where a validation, a
@@ -76,7 +85,11 @@ def fit(
             restored, and any other iterable is read forward to where it was, but for
             an iterator that cannot be restarted (a generator, `map`): one that `fit`
             has read before, in this process, goes on where it stands.
-        steps: the state's step at the end.
+        steps: the state's step at the end; or give `epochs`.
+        epochs: so many times `steps_per_epoch` steps. A record and a validation are due
+            after each, unless given otherwise, and an iterable that ends starts anew.
+        steps_per_epoch: None: as the batches tell, by `len(batches)` or an attribute of
+            that name.
         workdir: folder for `metrics.jsonl`, the same as a table (`metrics.csv`),
             `tensorboard/` (if tensorboardX is installed) and `checkpoints/`, held
             (`hold_workdir`) until `fit` is done; None keeps nothing. With it SIGINT,
@@ -87,16 +100,24 @@ def fit(
             error, as in `claim_workdir`. None looks at none.
         validate: `(params, rest) -> {name: scalar}`, run at the end and when due. A
             metric of `hw.metrics` stands for its numbers; `evaluate` makes them.
-        validate_every: every so many steps; None means at the end alone.
-        log_every: a record every so many steps: means of values and weights over those
-            in which a head has data, of values Σ count * value / Σ count (`hw.Means`);
-            None if it has none.
+        validate_every: every so many steps; None: each epoch, or at the end alone.
+        log_every: a record every so many steps; None: each epoch, or every 10: means of
+            values and weights over those in which a head has data, of values Σ count *
+            value / Σ count (`hw.Means`); None if it has none.
         checkpoint_every: every so many steps. None: with each record, as long as that
             takes no more than half a second and a twentieth of the time.
         report: like `step`, made with `contributions=True`: takes the place of `step`
             every so many steps, so that the metrics say what each head contributed to
             every module.
         report_every: in steps 0, k, 2 k and so on; None means never.
+        stop: `stop(history)`, asked after each record: why the run ends there, a str;
+            None: it goes on. See `patience`, `reached`, `out_of_time`, `any_of`.
+        best: a metric and "min" or "max", as ("validation/loss", "min"): the parameters
+            of the best record are kept, in `workdir/best` too, and returned.
+        adjust: `adjust(state, history) -> state`, after each record: with other numbers
+            in it, such as a learning rate of `optax.inject_hyperparams`; see `plateau`.
+        eval_params: `eval_params(state)`: parameters for `validate` and `best` in place
+            of `state.params`, such as `averaged_params`.
         progress: show a bar on a terminal, and a line a record anywhere else.
         label: of the bar.
         check: look at the first batch once, before the first step: preds and targets
@@ -109,23 +130,26 @@ def fit(
             traces them into `profile/` of the workdir, steps or chunks marked `step`.
 
     Returns:
-        (state, history): history holds the records of the metrics file, dicts with
-        `step` and, every `log_every` steps and at the end, of the steps since the last
-        multiple of `log_every`: `values`, `weights`, `grad_norm` and, where they were
-        made, `conflicts`, `contributions` (the newest), and `broken`: {head: number of
-        steps} that a balancer left out for a value or gradient that is not finite; of a
-        dynamic loss scale `loss_scale` (the newest), `skipped` (steps, in no mean).
-        `validation` stands in the record of its step; if no means are due there, it is
-        all that the record holds.
+        (state, history); with `best` (state, history, best), a `Best`, or None if its
+        metric was never finite. history holds the records of the metrics file, dicts
+        with `step` and, every `log_every` steps and at the end, of the steps since the
+        last multiple of `log_every`: `values`, `weights`, `grad_norm` and, where they
+        were made, `conflicts`, `contributions` (the newest), and `broken`: {head:
+        number of steps} that a balancer left out for a value or gradient that is not
+        finite; of a dynamic loss scale `loss_scale` (the newest), `skipped` (steps, in
+        no mean). `validation` stands in the record of its step; if no means are due
+        there, it is all that the record holds. `epoch` tells how many are done,
+        `stopped` why a run ended, `hyperparams` what `adjust` sets.
 
     Raises:
         NonFiniteError: a value of a head with a weight, or the gradient, is not
             finite; or, where a balancer leaves such heads out, every head that has data
             is broken in a step, or a head in all steps (two or more) of a record in
             which it has data. It names step and heads. Nothing of that is checkpointed.
-        ValueError: a period is no positive int; the batches end too early; more than
-            `steps` are done; values of the first batch make no sense; a metric of
-            `validate` is no scalar.
+        ValueError: a metric is in no record (those that are, are listed); not exactly
+            one of steps and epochs is given; a period is no positive int; the batches
+            end too early; more than `steps` are done; values of the first batch make no
+            sense; a metric of `validate` is no scalar.
         WorkdirError: the workdir is of another run: other heads, parameters, shapes,
             dtypes, optimiser, balancer, key or settings. All that differs is named. Or
             it is in use, or no checkpoint in it is whole.
@@ -147,6 +171,11 @@ def fit(
         >>> print([record["values"]["a"] for record in history])  # (16 + 4) / 2, ...
         [10.0, 0.625]
     """
+    steps, per_epoch = _epochs.lengths(batches, steps, epochs, steps_per_epoch)
+    if per_epoch is not None:
+        batches = _epochs.again(batches)
+    log_every = (per_epoch or 10) if log_every is None else log_every
+    validate_every = per_epoch if validate_every is None else validate_every
     periods = _due.periods(
         steps,
         log_every=log_every,
@@ -164,6 +193,7 @@ def fit(
             f"{_checks.kind(state)}"
         )
     _profile.check(profile, workdir)
+    course = _course.Course(stop, best, adjust, eval_params, validate, validate_every)
     step, state = _steps.compiled(step, state)
     report = None if report is None else _steps.compiled(report, state)[0]
     given = int(state.step)
@@ -184,46 +214,37 @@ def fit(
             kept.program = run.program(state, done)
         state, window, records = kept.go_on(state, done)
         if done == steps and kept and validate is not None:
-            _validate_end(validate, state, records, kept)
+            _history.validate_end(course, state, records, kept)
+        folder = kept.path if kept else None
+        ended = course.start(opened, folder, done, records, state)
         show = opened.enter_context(_progress.progress(label, done, steps, progress))
         history = _history.History(records, window, done, kept, show)
         trace = opened.enter_context(_profile.Trace(kept.folder("profile"), *traced))
-        while done < steps:
+        while done < steps and not ended:
             trace.at(done)
             start = done
-            wanted = checkpoint_every is None and kept.may_save()
-            state, done, told = run.run(state, start, wanted)
+            unasked = checkpoint_every is None and kept.may_save()
+            state, done, told = run.run(state, start, unasked or course.acts)
             history.add(start, told)
-            for stop in periods.stops(start, done):
-                record = history.close(stop)
-                if validate is not None and stop.validation:
-                    record["validation"] = _validation.validation(validate, state)
-                saves = stop.checkpoint
-                if checkpoint_every is None and stop.record and stop.done == done:
+            for due in periods.stops(start, done):
+                record = history.close(due)
+                if validate is not None and due.validation:
+                    record["validation"] = course.validation(state)
+                saves = due.checkpoint
+                if checkpoint_every is None and due.record and due.done == done:
                     saves = saves or kept.may_save()
+                if len(record) > 1:
+                    record.update(_epochs.done(due.done, per_epoch))
+                    state, ended = course.follow(history.records, record, state)
+                    saves = saves or ended
                 history.keep(record, durable=saves)
                 kept.poll()
                 if saves:
+                    course.write(done)
                     kept.save(done, state, run.at, history.window, history.last)
             if interrupts.noted:
+                course.write(done)
                 kept.save(done, state, run.at, history.window, history.last)
                 kept.stopped(done, interrupts.noted)
                 interrupts.act()
-    return state, history.records
-
-
-def _validate_end(
-    validate: Callable[[Any, Any], Mapping[str, Any]],
-    state: Any,
-    records: list[dict[str, Any]],
-    kept: _kept.Kept,
-) -> None:
-    """Validates the end of a run that is done, if that is not in its last record."""
-    steps = int(state.step)
-    there = records and records[-1]["step"] == steps
-    end: dict[str, Any] = records.pop() if there else {"step": steps}
-    if "validation" not in end:
-        _LOG.warning("%s: the end was not validated, which is done now", kept.path)
-        end["validation"] = _validation.validation(validate, state)
-        kept.write(end)
-    records.append(end)
+    return course.answer(state, history.records)

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from headwise.training import _course
 from headwise.training import _due
 from headwise.training import _kept
 from headwise.training import _progress
@@ -80,3 +81,20 @@ class History:
             self.records.append(record)
             self._kept.write(record, durable)
             self._show(record)
+
+
+def validate_end(
+    course: _course.Course,
+    state: Any,
+    records: list[dict[str, Any]],
+    kept: _kept.Kept,
+) -> None:
+    """Validates the end of a run that is done, if that is not in its last record."""
+    steps = int(state.step)
+    there = records and records[-1]["step"] == steps
+    end: dict[str, Any] = records.pop() if there else {"step": steps}
+    if "validation" not in end:
+        _LOG.warning("%s: the end was not validated, which is done now", kept.path)
+        end["validation"] = course.validation(state)
+        kept.write(end)
+    records.append(end)

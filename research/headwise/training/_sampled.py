@@ -1,4 +1,7 @@
-"""In which steps contributions are sampled, where not every step is an update."""
+"""Steps that are no update: with `optax.MultiSteps` most move no parameter.
+
+In which steps contributions are sampled, then, and averages taken.
+"""
 
 from typing import Any
 
@@ -28,13 +31,23 @@ def as_step(every: int, step: Array, before: Any, after: Any) -> Array:
         step: int scalar, counted from 0.
         before, after: states of the optimiser around this step.
     """
+    moved = moves(before, after)
+    if moved is None:
+        return step
+    waited = jnp.max(jnp.stack([jnp.asarray(b.mini_step) for b in _waiting(before)]))
+    due = step // every != (step - waited.astype(step.dtype) - 1) // every
+    return jnp.where(moved & due, 0, 1)
+
+
+def moves(before: Any, after: Any) -> Array | None:
+    """Whether an `optax.MultiSteps` made its update between two states of an optimiser.
+
+    None where there is none in it.
+    """
     pairs = list(zip(_waiting(before), _waiting(after), strict=True))
     if not pairs:
-        return step
-    moves = jnp.stack([b.gradient_step != a.gradient_step for b, a in pairs])
-    waited = jnp.max(jnp.stack([jnp.asarray(b.mini_step) for b, _ in pairs]))
-    due = step // every != (step - waited.astype(step.dtype) - 1) // every
-    return jnp.where(jnp.any(moves) & due, 0, 1)
+        return None
+    return jnp.any(jnp.stack([b.gradient_step != a.gradient_step for b, a in pairs]))
 
 
 def _waiting(state: Any) -> list[optax.MultiStepsState]:

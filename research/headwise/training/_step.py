@@ -48,7 +48,8 @@ def make_step(
             batch; the others are absent in the step.
         optimizer: of optax. One that takes extra arguments gets `value` (the weighted
             total), `grad`, `value_fn` (parameters -> the total of this batch at these
-            weights), `present` and `reaches` (`hold_absent`).
+            weights), `grad_fn` (its gradient, for `optax.contrib.sam`), `present` and
+            `reaches` (`hold_absent`).
         balancer: of `hw.balancers`. None: the step minimises `objective.total` of the
             `hw.Objective` whose `values` these are, at its weights, also if they are
             schedules; a head of other origin has weight 1. A balancer that is given

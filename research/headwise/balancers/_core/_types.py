@@ -157,5 +157,9 @@ class Balancer(NamedTuple):
     """Weights do not depend on values or gradients: a head of weight 0 is left out by
     choice, and one that is not finite is never left out."""
     alone: Callable[[Any], Array | float] | None = None
-    """`alone(state)` -> [H] or a number: the weight of a head that shares no parameter
-    with any other, where the balancer looks at gradients. None: 1, its own gradient."""
+    """`alone(state)` -> [H] or a number, from the state after an update: the weight of
+    a head that shares no parameter with any other, where the balancer looks at
+    gradients. None: 1, its own gradient."""
+    together: bool = False
+    """Weighs heads by their values, whether or not they share parameters, though it
+    looks at gradients, each head's by itself (`clip_heads` around such a one)."""

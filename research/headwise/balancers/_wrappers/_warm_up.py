@@ -98,7 +98,8 @@ def warm_up(
         return state._replace(inner=fresh)
 
     def alone(state: WarmUpState) -> Array:
-        return jnp.where(state.updates >= steps, _wrapped.alone(balancer, state), 1.0)
+        # The update that it belongs to is counted already.
+        return jnp.where(state.updates > steps, _wrapped.alone(balancer, state), 1.0)
 
     return _wrapped.wrapped(
         "warm_up",
