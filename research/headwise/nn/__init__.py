@@ -11,6 +11,7 @@ from headwise.nn._functional import functional as functional
 from headwise.nn._functional import unite as unite
 from headwise.nn._mlp import Mlp as Mlp
 from headwise.nn._multihead import MultiHead as MultiHead
+from headwise.nn._source_batch_norm import SourceBatchNorm as SourceBatchNorm
 from headwise.nn._unet import UNet3D as UNet3D
 
 __all__ = (
@@ -18,6 +19,7 @@ __all__ = (
     "Functional",
     "Mlp",
     "MultiHead",
+    "SourceBatchNorm",
     "UNet3D",
     "functional",
     "matmul_convolution",

@@ -122,12 +122,13 @@ class Objective:
         *,
         sample_weights: Any = None,
         where: Any = None,
+        partial: bool = False,
     ) -> tuple[Array, dict[str, Array]]:
         """(total, raw values): `values`, then `total`. Arguments as there.
 
         With `jax.value_and_grad(..., has_aux=True)` the values come for free.
         """
-        values = self.values(outputs, targets, sample_weights, where)
+        values = self.values(outputs, targets, sample_weights, where, partial)
         return self.total(values, weights, step), values
 
     def values(
@@ -136,6 +137,7 @@ class Objective:
         targets: Mapping[str, PyTree],
         sample_weights: Mapping[str, Array] | Array | None = None,
         where: Mapping[str, Array] | Array | None = None,
+        partial: bool = False,
     ) -> dict[str, Array]:
         """The raw, unweighted value of each head.
 
@@ -149,6 +151,7 @@ class Objective:
             where: bool, for all heads or {name: mask} for some: True where an entry
                 counts. [B, *S] or any prefix of it. The mean is over what counts,
                 and 0 if nothing does (or the batch is empty).
+            partial: heads left out of `outputs` and `targets` are absent, with count 0.
 
         Returns:
             {name: float32 scalar} in sorted order, float64 if the loss is. With a mask,
@@ -172,33 +175,30 @@ class Objective:
         """
         _checks.mapping("outputs", outputs)
         _checks.mapping("targets", targets)
-        _checks.same_names("outputs", self._losses, outputs)
-        optional = {n for n in self._losses if n not in self._names} - set(targets)
-        _checks.same_names("targets", set(self._losses) - optional, targets)
-        sample_weights = self._by_head("sample_weights", sample_weights)
-        where = self._by_head("where", where)
+        _checks.boolean("partial", partial)
+        here = {n for n in self._losses if not partial or n in outputs}
+        _checks.same_names("outputs", here, outputs)
+        optional = here.difference(self._names, targets)
+        _checks.same_names("targets", here - optional, targets)
+        weights = _value.by_head("sample_weights", self._names, sample_weights)
+        masks = _value.by_head("where", self._names, where)
         return _value.values(
             {
-                name: _value.value(
-                    name,
-                    self._losses[name],
-                    outputs[name],
-                    targets[name],
-                    sample_weights.get(name),
-                    where.get(name),
+                n: _value.value(
+                    n,
+                    self._losses[n],
+                    outputs[n],
+                    targets[n],
+                    weights.get(n),
+                    masks.get(n),
+                    partial,
                 )
-                for name in self._names
+                if n in here
+                else _value.absent()
+                for n in self._names
             },
             self._own,
         )
-
-    def _by_head(self, argument: str, given: Any) -> dict[str, Any]:
-        if given is None:
-            return {}
-        if hasattr(given, "keys"):
-            _checks.known_names(argument, self._names, given)
-            return dict(given)
-        return dict.fromkeys(self._names, given)
 
     def total(
         self,

@@ -1,11 +1,14 @@
 """The raw value of one head: what counts of its loss, weighed and averaged."""
 
 from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise import _coupling
 from headwise import _look
 from headwise import _means
@@ -30,6 +33,21 @@ class Mean(NamedTuple):
     """Why it is no mean over examples, if it is none."""
 
 
+def absent() -> Mean:
+    """Of a head of which a batch holds nothing."""
+    return Mean(jnp.zeros(()), jnp.zeros(()), jnp.zeros((), bool), None)
+
+
+def by_head(argument: str, names: Sequence[str], given: Any) -> dict[str, Any]:
+    """{name: what is given for it}, of one for all heads or of a dict for some."""
+    if given is None:
+        return {}
+    if hasattr(given, "keys"):
+        _checks.known_names(argument, names, given)
+        return dict(given)
+    return dict.fromkeys(names, given)
+
+
 def value(
     name: str,
     loss: Loss,
@@ -37,6 +55,7 @@ def value(
     targets: PyTree,
     sample_weights: Array | None,
     where: Array | None,
+    counted: bool = False,
 ) -> Mean:
     """Σ sample weight * loss / number of entries that count, behind a gate.
 
@@ -47,6 +66,7 @@ def value(
         loss: `(preds, targets) -> values`, as in `hw.Objective`.
         outputs, targets, sample_weights, where: of this head, as in
             `hw.Objective.values`.
+        counted: tell the number of entries also where all count, as is known.
     """
     unreduced: list[jax.ShapeDtypeStruct] = []
 
@@ -67,12 +87,15 @@ def value(
     # Findings are made at the level of the caller, who takes them along.
     made = of_arrays(*arrays) if _look.is_on() else _gate.gate(of_arrays, *arrays)
     if not unreduced:
-        return Mean(made, jnp.zeros(()), jnp.zeros((), bool), None)
+        return absent()._replace(value=made)
     # Counted out here: the gate lets one value pass. The loss is not run for it.
     entries = unreduced[-1]
     number, present = _counted(
         name, loss, outputs, targets, sample_weights, where, entries
     )
+    if counted and number is None:
+        number = jnp.asarray(entries.size, entries.dtype)
+        present = jnp.ones((), bool)
     coupling = _coupling.reason(loss, outputs, entries.shape)
     return Mean(made, number, present, coupling)
 
