@@ -3,6 +3,7 @@
 import functools
 import json
 import sys
+import typing
 
 import chex
 import jax
@@ -46,6 +47,10 @@ class SampleTest(chex.TestCase):
         ({}, "at least one array"),
         ({"a": np.ones(3), "b": np.ones(4)}, r"'a'.*\(3,\).*'b'.*\(4,\)"),
         ({"a": np.ones(3), "b": 1.0}, "leading axis.*'b'"),
+        (
+            {"a": np.ones(3), "b": (np.ones(3), {"c": np.ones((4, 2))})},
+            r"'a' of shape \(3,\) and 'b/1/c' of shape \(4, 2\)",
+        ),
         (np.ones((0, 2)), "at least one example"),
     )
     def test_bad_arrays(self, arrays, message):
@@ -59,6 +64,13 @@ class SampleTest(chex.TestCase):
             ValueError, "batch_size: expected a positive int, got '"
         ):
             data.sample(np.ones(3), jax.random.key(0), "2")
+
+
+class Pair(typing.NamedTuple):
+    """Two columns."""
+
+    x: np.ndarray
+    y: dict
 
 
 class _Records:
@@ -115,8 +127,37 @@ class StreamTest(chex.TestCase):
         equal = all(np.array_equal(a["y"], b["y"]) for a, b in zip(fresh, expected))
         self.assertEqual(equal, done == 0)
 
+    def test_arrays_are_as_their_rows(self):
+        """Dict, tuple, NamedTuple, nested: batches and states of a list of rows."""
+        x, y = np.arange(22.0).reshape(11, 2), np.arange(11)
+        forms = [
+            (dict(x=x, y=y), [dict(x=x[i], y=y[i]) for i in range(11)]),
+            (
+                Pair(x, {"a": (y, jnp.asarray(x))}),
+                [Pair(x[i], {"a": (y[i], x[i])}) for i in range(11)],
+            ),
+            ((x, y), [(x[i], y[i]) for i in range(11)]),
+        ]
+        for columns, rows in forms:
+            make = functools.partial(data.stream, batch_size=4, seed=3, epochs=2)
+            chex.assert_trees_all_equal(list(make(columns)), list(make(rows)))
+            iterator = iter(make(columns))
+            _take(iterator, 2)
+            state = json.dumps(iterator.get_state())
+            expected = _take(iterator, 3)
+            iterator.set_state(json.loads(state))
+            chex.assert_trees_all_equal(_take(iterator, 3), expected)
+        texts = next(iter(data.stream(("a", "b"), batch_size=2, seed=0, shuffle=False)))
+        self.assertEqual(texts.tolist(), ["a", "b"])
+
     def test_bad_arguments(self):
         call = functools.partial(data.stream, batch_size=2, seed=0)
+        with self.assertRaisesRegex(
+            ValueError, r"records: .*'x' of shape \(3,\) and 'y' of shape \(4,\)"
+        ):
+            call({"x": np.ones(3), "y": np.ones(4)})
+        with self.assertRaisesRegex(ValueError, "records: .*a scalar at 'y'"):
+            call({"x": np.ones(3), "y": 1.0})
         with self.assertRaisesRegex(TypeError, "records.*length and an index.*set"):
             call({1, 2, 3})
         with self.assertRaisesRegex(ValueError, "records.*at least one"):
@@ -133,7 +174,10 @@ class StreamTest(chex.TestCase):
             call([1, 2], shuffle=1)
 
 
-def test_stream_without_grain_says_what_to_install(monkeypatch):
+@pytest.mark.parametrize("function", ["stream", "mix"])
+def test_without_grain_it_says_what_to_install(function, monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
-    with pytest.raises(ModuleNotFoundError, match=r'pip install "headwise\[data\]"'):
-        data.stream([1, 2], batch_size=1, seed=0)
+    call = getattr(data, function)
+    message = rf'data.{function} needs.*pip install "headwise\[data\]"'
+    with pytest.raises(ModuleNotFoundError, match=message):
+        call({"a": np.ones(2)}, batch_size=1, seed=0)

@@ -5,9 +5,14 @@ import pytest
 from tests.messages import _random_calls
 
 
-@pytest.mark.parametrize("start", range(0, 200, 50))
-def test_calls_at_random(start):
-    calls = list(_random_calls.run(50, seed=0, start=start))
+@pytest.mark.parametrize(
+    ("start", "names"),
+    [(start, _random_calls.FIRST) for start in range(0, 200, 50)]
+    + [(0, _random_calls.NEWER)],
+    ids=["0", "50", "100", "150", "newer"],
+)
+def test_calls_at_random(start, names):
+    calls = list(_random_calls.run(50, seed=0, start=start, names=names))
     assert [str(call) for call in calls if call.faults] == []
     assert any(call.error is None for call in calls)
 

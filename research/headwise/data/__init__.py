@@ -8,8 +8,8 @@ Small, real data sets that come inside ordinary Python packages (the extra
 * yeast: 14 labels on 103 features.
 
 The packages are only opened as folders of files; they are never imported. Arrays that
-fit on the device are indexed there (`sample`, `brain_patches`); everything else streams
-through grain (`stream`).
+fit on the device are indexed there (`sample`, `epochs`, `brain_patches`); everything
+else streams through grain (`stream`, and `mix` of several sources).
 """
 
 from headwise.data._brain import brain_grid
@@ -20,6 +20,9 @@ from headwise.data._digits import Digits
 from headwise.data._digits import load_digits
 from headwise.data._digits import read_mnist_idx
 from headwise.data._digits import split_digits
+from headwise.data._epochs import Epochs
+from headwise.data._epochs import epochs
+from headwise.data._mix import mix
 from headwise.data._mni import brain_tissue
 from headwise.data._mni import load_mni152
 from headwise.data._mni import Mni152
@@ -34,6 +37,7 @@ from headwise.data._yeast import Yeast
 __all__ = (
     "BrainVolumes",
     "Digits",
+    "Epochs",
     "Mni152",
     "MultiMnist",
     "Yeast",
@@ -41,9 +45,11 @@ __all__ = (
     "brain_patches",
     "brain_tissue",
     "brain_volumes",
+    "epochs",
     "load_digits",
     "load_mni152",
     "load_yeast",
+    "mix",
     "multi_mnist",
     "read_mnist_idx",
     "sample",

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 from typing import TYPE_CHECKING
 
 from headwise import _checks
+from headwise.data import _grain
+from headwise.data import _rows
 
 if TYPE_CHECKING:
     import grain
 
 
 def stream(
-    records: Sequence[Any],
+    records: Any,
     *,
     batch_size: int,
     seed: int,
     shuffle: bool = True,
     epochs: int | None = None,
 ) -> grain.IterDataset:
-    """A grain data set of batches over anything with a length and an index.
+    """A grain data set of batches over arrays, or anything with a length and an index.
 
     A thin chain of grain's own parts: source, seed, shuffle (anew each epoch), repeat,
     threads that read ahead, batch. The result is an ordinary grain data set: extend it
@@ -33,8 +34,11 @@ def stream(
     would have come next.
 
     Args:
-        records: `len(records)` and `records[i]`, where a record is a pytree of arrays
-            or numbers (all of one structure and shape); threads read it.
+        records: arrays whose leading axis counts the records, in a dict by names, a
+            tuple or a NamedTuple, nested as you like: NumPy's, also mapped from a file,
+            or JAX's, which are copied to the host. Or anything else with
+            `len(records)` and `records[i]`, such as a list, where a record is a pytree
+            of arrays or numbers (all of one structure and shape); threads read it.
         batch_size: B >= 1.
         seed: 0 <= seed < 2**32; the same seed gives the same batches.
         shuffle: False keeps the order of the records.
@@ -46,8 +50,8 @@ def stream(
     Raises:
         ModuleNotFoundError: grain is not installed.
         TypeError: records without length or index, shuffle is no bool.
-        ValueError: no records, fewer in all epochs than batch_size, a number that is no
-            int or out of range.
+        ValueError: no records, fewer in all epochs than batch_size, arrays with unequal
+            leading axes (two are named), a number that is no int or out of range.
 
     Example:
         >>> from headwise import data
@@ -63,35 +67,19 @@ def stream(
         [4, 5, 0, 1]
     """
     batch_size = _checks.positive_int("batch_size", batch_size)
-    seed = _checks.nonnegative_int("seed", seed, 2**63 - 1)
-    if seed >= 2**32:
-        raise ValueError(f"seed: expected 0 <= seed < 2**32, got {seed}")
+    seed = _grain.seed(seed)
     _checks.boolean("shuffle", shuffle)
-    if not (hasattr(records, "__len__") and hasattr(records, "__getitem__")):
-        raise TypeError(
-            f"records: expected a length and an index, got {type(records).__name__}"
-        )
-    if len(records) == 0:
-        raise ValueError("records: expected at least one record, got none")
     if epochs is not None:
-        total = _checks.positive_int("epochs", epochs) * len(records)
-        if total < batch_size:
-            raise ValueError(
-                f"batch_size: expected at most the {total} records of all epochs, "
-                f"got {batch_size}"
-            )
-    try:
-        import grain
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "headwise.data.stream needs the package 'grain'. "
-            'Install it with: pip install "headwise[data]"',
-            name="grain",
-        ) from error
-    dataset = grain.MapDataset.source(records).seed(seed)
-    if shuffle:
-        dataset = dataset.shuffle()
+        epochs = _checks.positive_int("epochs", epochs)
+    rows = _rows.rows("records", records)
+    _grain.enough("batch_size", batch_size, len(rows), epochs)
+    grain = _grain.module("stream")
+    if isinstance(rows, _rows.Columns):
+        # A batch is one gather: a threads' work a record would cost more than reading.
+        indices = _grain.order(grain.MapDataset.range(len(rows)), seed, shuffle, epochs)
+        batches = indices.batch(batch_size, drop_remainder=True, batch_fn=rows.batch)
+        return _grain.ahead(batches)
+    ordered = _grain.order(grain.MapDataset.source(records), seed, shuffle, epochs)
     # grain would read 500 records ahead, which is much for volumes.
     ahead = grain.ReadOptions(prefetch_buffer_size=max(16, 2 * batch_size))
-    ordered = dataset.repeat(epochs).to_iter_dataset(ahead)
-    return ordered.batch(batch_size, drop_remainder=True)
+    return ordered.to_iter_dataset(ahead).batch(batch_size, drop_remainder=True)
