@@ -56,6 +56,7 @@ class EpochsTest(chex.TestCase):
         here = [batches(t) for t in range(9)]
         argument = jax.jit(lambda batches, t: batches(t))
         chex.assert_trees_all_equal([argument(batches, t) for t in range(9)], here)
+        chex.assert_trees_all_equal(jax.jit(batches)(3), here[3])
         _, scanned = jax.lax.scan(lambda _, t: (None, batches(t)), None, jnp.arange(9))
         whole = jax.tree.map(lambda *x: jnp.stack(x), *here)
         chex.assert_trees_all_equal(scanned, whole)

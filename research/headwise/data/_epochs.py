@@ -16,7 +16,7 @@ _MOST = 2**30
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # hashed as functions are
 class Epochs:
     """A function of the step that gives its batch; what `epochs` returns.
 
