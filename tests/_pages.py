@@ -47,4 +47,4 @@ def run_page(path):
 def links(text):
     """The targets of Markdown links and pictures that are files."""
     found = re.findall(r"\]\(([^)]+)\)", text)
-    return [target for target in found if "://" not in target]
+    return [target.split("#")[0] for target in found if "://" not in target]

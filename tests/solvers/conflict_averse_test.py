@@ -65,6 +65,20 @@ def test_no_duality_gap(heads):
     assert (gap >= -16 - 2 * np.maximum(outside, 0) / EPS).all()
 
 
+def test_no_search_goes_in_circles():
+    """4,000 sets of rows of rank two, the ball just reaching 0: all are solved."""
+    rng = np.random.default_rng(0)
+    rows = np.stack([SAMPLERS["conflicting"](rng, 8) for _ in range(4000)])
+    rows = np.float64(np.float32(rows))
+    grams, start = rows @ rows.swapaxes(1, 2), np.full((4000, 8), 1 / 8)
+    radius = np.linalg.norm(rows.mean(axis=1), axis=1)
+    v = solve(*(np.float32(a) for a in (grams, start, radius)))
+    assert (v >= 0).all()
+    gap, outside = certificate(grams, start, radius, v)
+    assert (outside <= 1e-4).all()
+    assert (gap <= 16).all()
+
+
 @pytest.mark.parametrize("scale", [1e-20, 1e-10, 1e10, 1e20])
 def test_answers_the_same_at_every_scale(scale):
     grams, start, radius = (a[:20] for a in problems(3))  # gauss

@@ -26,6 +26,8 @@ class _Pivots(NamedTuple):
     patience: Array
     """Exchanges of all that may still fail to make them fewer."""
     rounds: Array
+    ridged: Array
+    """Whether the point is that of the program with a ridge."""
     done: Array
 
 
@@ -40,7 +42,7 @@ def solution(
 
     Where the program is singular, rounding can lead the search in circles. It then
     starts anew on the program with a ridge, which has one answer, well apart from
-    rounding.
+    rounding, and takes that. (Without the ridge the same variables may have none.)
 
     Derivatives are those of `solve`, the status held fixed. Only who asks for them
     solves again, outside of the search.
@@ -58,10 +60,10 @@ def solution(
     found = jax.custom_jvp(lambda *given: _search(solve, broken, *given).point)
 
     def jvp(primals: tuple, tangents: tuple) -> tuple[PyTree, PyTree]:
-        status = _search(solve, broken, *lax.stop_gradient(primals)).status
+        end = _search(solve, broken, *lax.stop_gradient(primals))
 
         def at(_: PyTree, *given: Array) -> PyTree:
-            return solve(status, False, *given)
+            return solve(end.status, end.ridged, *given)
 
         return jax.jvp(at, primals, tangents)
 
@@ -80,8 +82,7 @@ def _search(
     cap = 30 + 4 * heads
 
     def step(state: _Pivots) -> _Pivots:
-        over = state.rounds >= 2 * cap
-        ridged = (state.rounds >= cap) & ~over
+        ridged = state.rounds >= cap
         point = solve(state.status, ridged, active, *problem)
         wrong, mended = broken(point, state.status, ridged, active, *problem)
         count = jnp.sum(wrong, dtype=jnp.int32)
@@ -89,7 +90,7 @@ def _search(
         patience = jnp.where(fewer, 3, state.patience - 1)
         # The last one alone changes sides when exchanging all does not help.
         last = jnp.arange(heads) == heads - 1 - jnp.argmax(wrong[::-1])
-        chosen = wrong & (last | (patience > 0)) & ~over
+        chosen = wrong & (last | (patience > 0))
         status = jnp.where(chosen, mended, state.status)
         fewest = jnp.minimum(count, state.fewest)
         solved = count == 0
@@ -99,9 +100,9 @@ def _search(
             point,
             jnp.where(anew, begin.fewest, fewest),
             jnp.where(anew, begin.patience, patience),
-            # The point at the end is without a ridge.
-            jnp.where(ridged & solved, 2 * cap, state.rounds + 1),
-            over | (solved & ~ridged),
+            state.rounds + 1,
+            ridged,
+            solved | (state.rounds == 2 * cap - 1),
         )
 
     # Of a definite dtype: JAX would trace the step once more for numbers that are weak.
@@ -111,6 +112,7 @@ def _search(
         jnp.full((), heads + 1, jnp.int32),
         jnp.full((), 3, jnp.int32),
         jnp.zeros((), jnp.int32),
+        jnp.zeros((), bool),
         jnp.zeros((), bool),
     )
     begin = _numerics.alike(begin, active, problem)

@@ -73,9 +73,14 @@ class Periods(NamedTuple):
         return min(self.steps, _next(done, *periods), *marks)
 
     def longest(self, first: int) -> int:
-        """The most steps of a leg, from step `first` on."""
-        periods = (self.steps - first, self.validate, self.checkpoint, self.report)
-        return max(1, min(p for p in periods if p is not None))
+        """The most steps of a leg, from step `first` on.
+
+        At least two where only the end of the run makes it one: a run that goes on
+        from its last but one step takes the program that it took before.
+        """
+        rest = max(2, self.steps - first)
+        periods = (rest, self.validate, self.checkpoint, self.report)
+        return min(p for p in periods if p is not None)
 
 
 def periods(steps: int, **given: int | None) -> Periods:

@@ -23,6 +23,7 @@ ARGUMENTS = {
     "stch": "smoothness=0.1",
     "stch_set": "smoothness=0.1",
     "trimmed_mean": "trim=0",
+    "clip_heads": "balancer=mgda,max_norm=1",
     "clipped": "balancer=mgda,upper=2",
     "cr_mogm": "balancer=(cagrad:c=0.4)",
     "every": "k=2,balancer=mgda",
