@@ -15,10 +15,11 @@ from launch import processes
 ROOT = pathlib.Path(processes.__file__).parents[1]
 # A launcher without JAX. Its children are `python -m timeit`, which runs any code.
 LAUNCHER = """
-import contextlib, os, pathlib, sys
+import contextlib, os, pathlib, signal, sys
 from experiments.harness import signals
 from launch import processes
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # `nohup` would hand on that it is ignored
 processes.GRACE = 0.3
 folder, at_once, grandchild = pathlib.Path(sys.argv[1]), 2, sys.argv[2:]
 sleeps = "import time; time.sleep(600)"
