@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from tests import _compiled
 from tests.gradients import _programs
 
 
@@ -69,7 +70,7 @@ def convnet(channels=16, heads=4, depth=4, size=24):
 
 
 def compiled(function, *args):
-    return jax.jit(function).lower(*args).compile()
+    return _compiled.as_users(jax.jit(function).lower(*args))
 
 
 def flops(function, *args):

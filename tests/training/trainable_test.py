@@ -10,6 +10,7 @@ from flax import linen
 from flax import nnx
 
 import headwise as hw
+from tests import _compiled
 
 B, T = hw.balancers, hw.training
 NAMES = ("a", "b")
@@ -171,7 +172,7 @@ def test_no_pass_goes_to_what_is_frozen():
         )
         state = T.init_state(NAMES, whole, optimizer, trainable=trainable)
         lowered = jax.jit(step).lower(state, (batch, *others))
-        return lowered.compile().cost_analysis()["flops"]
+        return _compiled.as_users(lowered).cost_analysis()["flops"]
 
     frozen = flops(values_fn, params | heads, (), lambda path: path in NAMES)
     alone = flops(lambda p, b, trunk: values_fn(p | trunk, b), heads, (params,))
