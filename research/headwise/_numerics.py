@@ -1,5 +1,6 @@
 """Arithmetic that is safe at the edges: no NaN from 0 / 0, float32 accumulation."""
 
+import functools
 from collections.abc import Sequence
 from collections.abc import Set
 from typing import Any
@@ -53,7 +54,11 @@ def safe_divide(numerator: Array, denominator: Array, empty: float) -> Array:
     return jnp.where(zero, jnp.full_like(ratio, empty), ratio)
 
 
-@jax.jit  # Traced once for all arrays of one type: steps have many of them.
+# Traced once for all arrays of one type: steps have many of them. Inlined, here and
+# wherever else: where arguments are constants (parameters that a jitted function closes
+# over) XLA folds several calls of one function wrongly (jaxlib 0.10 and 0.12; right
+# without its pass `constant_folding`).
+@functools.partial(jax.jit, inline=True)
 def drop_zero_weight(weight: Array, value: Array) -> Array:
     """Weight * value, and 0 where the weight is 0 even if the value is NaN."""
     return weight * zero_where(weight == 0, value)

@@ -45,7 +45,7 @@ def products(
     return jnp.stack([jnp.stack(line) for line in gram])
 
 
-@functools.partial(jax.jit, static_argnums=1)
+@functools.partial(jax.jit, static_argnums=1, inline=True)
 def _of_rows(rows: list[Array], dtype: Any) -> Array:
     lines = [lax.reshape(row.astype(dtype), (1, row.size)) for row in rows]
     return _of_matrix(lax.concatenate(lines, 0), dtype)
@@ -141,7 +141,9 @@ def weighted_sum(
     return _weighted_sum(mine, dtype).astype(jnp.result_type(*rows))
 
 
-@functools.partial(jax.jit, static_argnums=1)  # Many leaves have the same shapes.
+@functools.partial(
+    jax.jit, static_argnums=1, inline=True
+)  # Many leaves have the same shapes.
 def _weighted_sum(pairs: list[tuple[Array, Array]], dtype: Any) -> Array:
     parts = [
         _numerics.drop_zero_weight(weight.astype(dtype), row.astype(dtype))

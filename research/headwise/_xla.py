@@ -178,7 +178,9 @@ def _cut_together_jvp(primals: tuple, tangents: tuple) -> tuple[tuple, tuple]:
     return _cut_together(*primals), tuple(tangents[0])
 
 
-_rows_together = jax.jit(_cut_together)  # traced once for all stacks of one type
+_rows_together = jax.jit(
+    _cut_together, inline=True
+)  # traced once for all stacks of one type
 
 
 def loops_over_convolutions() -> bool:

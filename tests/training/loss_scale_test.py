@@ -94,15 +94,13 @@ def as_numbers(tree):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_it_changes_no_bit_of_what_float32_holds(way):
+def test_it_changes_nothing_but_rounding_of_what_float32_holds(way):
+    """A power of two rounds nothing; but it is another program, compiled otherwise."""
     balancer, options = WAYS[way]
     want = two_steps(balancer, **options)
     state, info = two_steps(balancer, loss_scale=T.dynamic_loss_scale(), **options)
     assert state.loss_scale.steps == 2
     assert not info.skipped
-    assert_equal(state.params, want[0].params)
-    assert_equal(info.values, want[1].values)
-    # What the balancer computes is compiled anew.
     close = functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-7)
     told = info._replace(skipped=None, loss_scale=None)
     got = state._replace(loss_scale=None), told

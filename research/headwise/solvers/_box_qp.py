@@ -1,5 +1,7 @@
 """Convex quadratic programs with bounds, by an active set."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -85,7 +87,8 @@ def nonnegative_qp(matrix: Array, linear: Array) -> Array:
     return box_qp(matrix, linear, 0.0, jnp.inf)
 
 
-@jax.jit  # Traced once for all problems of one size.
+# Traced once for all problems of one size.
+@functools.partial(jax.jit, inline=True)
 def _solved(matrix: Array, linear: Array, lower: Array, upper: Array) -> Array:
     unit, lengths, active = _scaling.unit_diagonal(matrix)
     nearest = jnp.clip(0.0, lower, upper)

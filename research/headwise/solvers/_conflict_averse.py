@@ -1,5 +1,7 @@
 """The direction in a ball that raises the worst head most: CAGrad's problem."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -51,7 +53,8 @@ def conflict_averse(gram: Array, start: Array, radius: Array) -> Array:
     return _solved(gram, start, jnp.asarray(radius, gram.dtype))
 
 
-@jax.jit  # Traced once for all problems of one size.
+# Traced once for all problems of one size.
+@functools.partial(jax.jit, inline=True)
 def _solved(gram: Array, start: Array, radius: Array) -> Array:
     unit, lengths, active = _scaling.unit_diagonal(gram)
     largest = jnp.max(jnp.where(active, lengths, 0.0))

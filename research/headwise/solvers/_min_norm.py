@@ -1,5 +1,7 @@
 """The point of least norm in the convex hull of the head gradients."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -48,7 +50,8 @@ def min_norm(gram: Array, present: Array | None = None) -> Array:
     return _solved(gram, _scaling.flags(present, len(gram)))
 
 
-@jax.jit  # Traced once for all problems of one size.
+# Traced once for all problems of one size.
+@functools.partial(jax.jit, inline=True)
 def _solved(gram: Array, present: Array) -> Array:
     gram = jnp.where(present[:, None] & present[None, :], gram, 0.0)
     unit, lengths, active = _scaling.unit_diagonal(gram)
