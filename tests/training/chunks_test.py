@@ -137,7 +137,7 @@ def test_what_was_read_ahead_is_read_again_after_an_accident():
     state, _ = hw.training.fit(
         compiled(), state, batches, STEPS, progress=False, check=False
     )
-    assert_same(state, whole()[0])
+    assert_close(state, whole()[0])  # nine steps of it one by one
 
 
 def convolving(params, batch):

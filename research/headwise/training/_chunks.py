@@ -107,6 +107,8 @@ def room(step: Any, state: Any, batch: Any) -> tuple[int, str | None]:
     traced = step.trace(state, batch)
     if traced.jaxpr.effects:
         return 1, "the step has effects"
+    if not isinstance(traced.out_info, tuple | list) or len(traced.out_info) != 2:
+        return 1, "the step gives back no pair"  # which is an error when it runs
     if _types(traced.out_info[0]) != _types(state):
         return 1, "the step gives back another type of state than it takes"
     if _xla.slow_in_loops(traced.jaxpr):
