@@ -33,6 +33,7 @@ BASE = {
     "_marks",
     "_numerics",
     "_products",
+    "_program",
     "_provenance",
     "_records",
     "_reduction",
