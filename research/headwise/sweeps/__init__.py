@@ -1,5 +1,6 @@
 """Sweeps: designs of loss weights, trials that share one program, their records."""
 
+from headwise._program import Program
 from headwise._provenance import made_with
 from headwise._records import append
 from headwise._records import identity
@@ -18,6 +19,7 @@ from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
 
 __all__ = (
+    "Program",
     "Record",
     "StudyError",
     "append",
