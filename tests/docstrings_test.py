@@ -28,6 +28,7 @@ WITHOUT_EXAMPLE: dict[str, str] = {
     "data.Yeast": "a record of arrays; the function that makes it has one",
     "reports.front_picture": "a picture",
     "reports.weights_picture": "a picture",
+    "sweeps.Slopes": "made by slopes, which has the example",
     "sweeps.StudyError": "raised by run",
     "training.Best": "made by fit; docs/fit.md has the example",
     "training.BilevelDecision": "made by methods; the example is that of BilevelMethod",

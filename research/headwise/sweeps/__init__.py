@@ -19,12 +19,15 @@ from headwise.sweeps._product import trials
 from headwise.sweeps._run import out_of_memory
 from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
+from headwise.sweeps._slopes import slopes
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
+from headwise.sweeps._turns import Slopes
 
 __all__ = (
     "Program",
     "Record",
+    "Slopes",
     "StudyError",
     "Trial",
     "append",
@@ -41,6 +44,7 @@ __all__ = (
     "rows",
     "run",
     "simplex",
+    "slopes",
     "sobol",
     "table",
     "trials",
