@@ -32,6 +32,7 @@ BASE = {
     "_look",
     "_marks",
     "_numerics",
+    "_packing",
     "_products",
     "_program",
     "_provenance",
