@@ -44,6 +44,40 @@ def used(compiled: Any) -> int:
     return int(ends - sizes.alias_size_in_bytes + between)
 
 
+_MADE_OF = {"start": "init", "advance": "step", "finish": "evaluate"}
+"""{program of a cohort: the function of a trial that is in it}."""
+
+
+def needed(cohort: Any) -> float:
+    """Bytes of a cohort of `_modes` while it runs, compiled but not run.
+
+    What the trials close over (data) is in memory already, and not counted. inf where
+    the compiler itself says that there is not enough.
+    """
+    try:
+        programs = cohort.compiled()
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        return math.inf
+    arrays = cohort.parts.arrays
+    running = max(
+        used(program) - nbytes(arrays.get(_MADE_OF.get(name, name), []))
+        for name, program in programs.items()
+    )
+    if cohort.mode == "vmap":
+        return running
+    if cohort.mode == "shard":  # told of one device; those of a CPU have one memory
+        devices = jax.tree.leaves(programs["advance"].output_shardings)[0].device_set
+        return running * (len(devices) if _xla.on_cpu() else 1)
+    return cohort.places * nbytes(cohort.parts.state) + cohort.at_once * running
+
+
+def nbytes(tree: Any) -> int:
+    """Of all arrays, or arrays to be."""
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(tree))
+
+
 def free(device: Any = None) -> int | None:
     """Bytes that trials may take: of a device, or of this machine if it is a CPU.
 
