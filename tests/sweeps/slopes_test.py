@@ -61,6 +61,7 @@ def by_hand(a, b, seed):
     return {"a": 2 * (x - 1) * dx, "cube": 3 * x**2 * dx}
 
 
+DESCENT = descent()
 TRIALS = [
     Trial({"a": a, "b": b}, s, {}) for a, b in ((1, 0.3), (0.2, 2)) for s in (0, 1)
 ]
@@ -69,7 +70,7 @@ TRIALS = [
 @pytest.fixture(scope="module")
 def forward():
     with pytest.warns(UserWarning, match="slopes: hit count or compare"):
-        return hw.sweeps.slopes(descent(), TRIALS, STEPS, method="forward")
+        return hw.sweeps.slopes(DESCENT, TRIALS, STEPS, mode="vmap", method="forward")
 
 
 def test_descent_on_a_quadratic_by_hand(forward):
@@ -83,7 +84,9 @@ def test_descent_on_a_quadratic_by_hand(forward):
 
 def test_neighbours_agree_and_see_what_is_constant_in_pieces(forward):
     near, wide = (
-        hw.sweeps.slopes(descent(), TRIALS, STEPS, method="differences", change=change)
+        hw.sweeps.slopes(
+            DESCENT, TRIALS, STEPS, mode="vmap", method="differences", change=change
+        )
         for change in (0.05, 0.1)
     )
     np.testing.assert_allclose(near.values, forward.values, rtol=1e-6)
@@ -174,8 +177,8 @@ def test_a_trial_that_diverges_is_nan_and_leaves_the_others():
     program = descent(broken_at=2.0)._replace(evaluate=lambda s: {"x": s[1]})
     whole = descent()._replace(evaluate=program.evaluate)
     for method in ("auto", "forward", "differences"):
-        found = hw.sweeps.slopes(program, trials, STEPS, method=method)
-        alone = hw.sweeps.slopes(whole, trials[:1], STEPS, method=method)
+        found = hw.sweeps.slopes(program, trials, STEPS, mode="vmap", method=method)
+        alone = hw.sweeps.slopes(whole, trials[:1], STEPS, mode="vmap", method=method)
         assert found[0] == alone[0]
         assert np.isnan([*found[1]["x"].values()]).all()
         assert "-" in str(found).splitlines()[-1]
@@ -198,7 +201,7 @@ def chaos():
 def test_tangents_that_explode_are_told():
     trials = [Trial({"a": w}, 0, {}) for w in (1.0, 1.85)]  # one settles, one does not
     with pytest.warns(UserWarning, match=r"of 1 of 2 trials explode \(at a=1.85, seed"):
-        found = hw.sweeps.slopes(chaos(), trials, 60, method="forward")
+        found = hw.sweeps.slopes(chaos(), trials, 60, mode="vmap", method="forward")
     calm, wild = found.reach[:, 0]
     assert calm < 2
     assert wild > 1e4

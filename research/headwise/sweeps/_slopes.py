@@ -2,21 +2,22 @@
 
 import warnings
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from headwise import _checks
 from headwise._program import Program
+from headwise.sweeps import _at_end
+from headwise.sweeps import _modes
 from headwise.sweeps import _neighbours
 from headwise.sweeps import _tangents
 from headwise.sweeps import _trials
 from headwise.sweeps import _turns
-from headwise.typing import Array
 from headwise.typing import PyTree
 
 METHODS = ("auto", "forward", "differences")
@@ -34,6 +35,7 @@ def slopes(
     *,
     method: str = "auto",
     change: float = 0.05,
+    mode: str = "auto",
     static: Sequence[str] = (),
 ) -> _turns.Slopes:
     """For every trial the derivative of each final metric in each log weight.
@@ -67,6 +69,8 @@ def slopes(
         steps: of the training.
         method: `"auto"`, `"forward"` or `"differences"`.
         change: of the neighbours' weights, in (0, 1).
+        mode: how trials run as one program, as in `hw.sweeps.run`; `"auto"`: as is
+            measured to be the fastest, within the memory that there is.
         static: names of varied numbers that make another program.
 
     Returns:
@@ -90,22 +94,23 @@ def slopes(
         {'square': {'a': 4.0, 'b': 4.0}}
     """
     _checks.choice("method", METHODS, method)
+    _checks.choice("mode", ("auto", *_modes.MODES), mode)
     steps = _checks.nonnegative_int("steps", steps)
     _checks.in_range("change", change, "a number in (0, 1)", lambda x: 0 < x < 1)
     trials = list(trials)
-    heads = _heads(trials)
+    _check_heads(trials)
     parts: list[_turns.Slopes] = []
     for values, group in _trials.groups(trials, static):
         one = program if isinstance(program, Program) else program(**values)
         rows = _trials.stacked(group, static)
-        parts.append(_of_group(one, group, rows, heads, steps, method, float(change)))
+        parts.append(_of_group(one, group, rows, steps, method, change, mode))
     found = _turns.joined(trials, parts)
     for note in found.notes:
         warnings.warn(note, stacklevel=2)
     return found
 
 
-def _heads(trials: Sequence[_trials.Trial]) -> tuple[str, ...]:
+def _check_heads(trials: Sequence[_trials.Trial]) -> None:
     if not trials:
         raise ValueError("trials: expected one or more, got none")
     for i, trial in enumerate(trials):
@@ -115,19 +120,19 @@ def _heads(trials: Sequence[_trials.Trial]) -> tuple[str, ...]:
                 "there is nothing to turn"
             )
         _checks.same_names(f"trials[{i}].weights", trials[0].weights, trial.weights)
-    return tuple(sorted(trials[0].weights))
 
 
 def _of_group(
     program: Program,
     trials: list[_trials.Trial],
     rows: _trials.Arrays,
-    heads: tuple[str, ...],
     steps: int,
     method: str,
     change: float,
+    mode: str,
 ) -> _turns.Slopes:
     """The slopes of trials that are one program."""
+    heads = tuple(sorted(rows["weights"]))
     like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), rows)
     state = jax.eval_shape(program.init, like)
     names, flat = zip(*_tangents.without_derivative(program, state).items())
@@ -137,26 +142,40 @@ def _of_group(
     reach, notes = np.full((len(trials), len(heads)), np.nan), []
     carrying = _tangents.carrying(program, heads)
     if method != "differences" and _goes_forward(program, carrying, like, method):
-        ends = _at_end(carrying, rows, steps)
-        values, found, reach = ends["values"], ends["slopes"], ends["reach"]
-        far = ~(reach.max(axis=1) <= _FAR) & np.isfinite(values).any(axis=1)
+        ends = _at_end.of(carrying, rows, steps, mode)
+        values = _columns(ends.metrics["values"], names)
+        slopes = [_columns(ends.metrics["slopes"][head], names) for head in heads]
+        found, reach = np.stack(slopes, axis=2), _columns(ends.metrics["reach"], heads)
+        over = np.array([_tangents.is_of_them(cause) for cause in ends.broke])
+        diverged = np.array([cause is not None for cause in ends.broke]) & ~over
+        values[over | diverged] = found[over | diverged] = np.nan
+        reach[over], reach[diverged] = np.inf, np.nan
+        far = ~(reach.max(axis=1) <= _FAR) & ~diverged
         forward = np.full(shape, True)
         if method == "auto":
-            forward = ~far[:, None] & ~np.array(flat)
+            forward = diverged[:, None] | (~far[:, None] & ~np.array(flat))
         notes = _turns.notes(names, flat, trials, reach, far, method)
     again = np.flatnonzero(~forward.all(axis=1))
     if len(again):
-        some = jax.tree.map(lambda x: x[again], rows)
-        near, who = _neighbours.of(some, heads, change)
-        ends = _at_end(_tangents.in_a_row(program), near, steps)
-        by_change = _neighbours.slopes(near, heads, who, ends)
+        near, who = _neighbours.of(
+            jax.tree.map(lambda x: x[again], rows), heads, change
+        )
+        ends = _at_end.of(program, near, steps, mode)
+        near_values = _columns(_tangents.flat(ends.metrics), names)
+        near_values[[cause is not None for cause in ends.broke]] = np.nan
         wanted = ~forward[again]
-        values[again] = np.where(wanted, ends[: len(again)], values[again])
+        values[again] = np.where(wanted, near_values[: len(again)], values[again])
+        by_change = _neighbours.slopes(near, heads, who, near_values)
         found[again] = np.where(wanted[:, :, None], by_change, found[again])
     found[~np.isfinite(found) | ~np.isfinite(values)[:, :, None]] = np.nan
     return _turns.Slopes(
         tuple(trials), names, heads, values, found, reach, forward, tuple(notes)
     )
+
+
+def _columns(by_name: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
+    """[K, names], a copy in float64."""
+    return np.stack([np.asarray(by_name[n], np.float64) for n in names], axis=1)
 
 
 def _goes_forward(
@@ -179,16 +198,3 @@ def _goes_forward(
 def _operations(step: Callable, state: PyTree) -> float:
     """Of one step, counted before it is compiled; 0 where nobody counts."""
     return (jax.jit(step).lower(state, _STEP).cost_analysis() or {}).get("flops", 0.0)
-
-
-def _at_end(program: Program, rows: _trials.Arrays, steps: int) -> Any:
-    """What `evaluate` says of each trial after the training, stacked."""
-
-    def one(row: _trials.Arrays) -> Any:
-        def step(state: PyTree, t: Array) -> tuple[PyTree, None]:
-            return program.step(state, t)[0], None
-
-        state, _ = lax.scan(step, program.init(row), jnp.arange(steps))
-        return program.evaluate(state)
-
-    return jax.tree.map(np.array, jax.jit(jax.vmap(one))(rows))

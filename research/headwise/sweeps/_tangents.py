@@ -33,8 +33,8 @@ def carrying(program: Program, heads: Sequence[str]) -> Program:
     """The program with tangents: the same state step by step, and its derivatives.
 
     Returns:
-        A program whose state is `Carried`, and whose `evaluate` gives {"values": [M],
-        "slopes": [M, H], "reach": [H]}: the metrics in the order of their names, their
+        A program whose state is `Carried`, and whose `evaluate` gives {"values":
+        {metric: }, "slopes": {head: {metric: }}, "reach": {head: }}: the metrics, their
         derivatives in the log weights, and the lengths of the tangents over that of the
         state.
     """
@@ -57,30 +57,36 @@ def carrying(program: Program, heads: Sequence[str]) -> Program:
         state, tangents, report = _pushed(lambda x: program.step(x, t), *carried)
         return Carried(state, tangents), report
 
-    def evaluate(carried: Carried) -> dict[str, Array]:
-        vector = in_a_row(program).evaluate
-        values, slopes, _ = _pushed(lambda x: (vector(x), None), *carried)
-        size = _lengths([x[None] for x in _floating(carried.state)])
+    def evaluate(carried: Carried) -> dict[str, Any]:
+        names: list[str] = []
+
+        def vector(state: PyTree) -> tuple[Array, None]:
+            found = metrics(program, state)
+            names[:] = found
+            return jnp.stack([*map(_as_float, found.values())]), None
+
+        values, (slopes,), _ = _pushed(vector, *carried)
+        size = _lengths([x[None] for x in _floating(carried.state)])[0]
         reach = _lengths(carried.tangents) / jnp.where(size > 0, size, 1.0)
-        return {"values": values, "slopes": slopes[0].T, "reach": reach}
+        return {
+            "values": dict(zip(names, values, strict=True)),
+            "slopes": {h: dict(zip(names, row)) for h, row in zip(heads, slopes)},
+            "reach": dict(zip(heads, reach, strict=True)),
+        }
 
     return Program(init, step, evaluate)
 
 
-def in_a_row(program: Program) -> Program:
-    """The program with an `evaluate` that gives [M], the metrics in order of names."""
-
-    def evaluate(state: PyTree) -> Any:
-        return jnp.stack([*map(_as_float, metrics(program, state).values())])
-
-    return program._replace(evaluate=evaluate)
+def is_of_them(cause: str | None) -> bool:
+    """Whether what broke first, in words, is a tangent."""
+    return cause is not None and cause.startswith("the state's .tangents")
 
 
 def metrics(program: Program, state: PyTree) -> dict[str, Array]:
     """The metrics by name, sorted; nested ones as `a/b`."""
     given = _scalars.scalars(program.evaluate(state))
     _records.check_metrics(given)
-    return dict(sorted(_flat(given).items()))
+    return dict(sorted(flat(given).items()))
 
 
 def without_derivative(program: Program, state: PyTree) -> dict[str, bool]:
@@ -160,11 +166,12 @@ def _lengths(rows: list[Array]) -> Array:
     return jnp.sqrt(sum(squares[1:], squares[0]))
 
 
-def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested metrics as {"a/b": value}."""
     found: dict[str, Any] = {}
     for name, value in nested.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{prefix}{name}/")
+            found |= flat(value, f"{prefix}{name}/")
         else:
             found[prefix + name] = value
     return found
