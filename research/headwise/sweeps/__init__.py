@@ -13,6 +13,8 @@ from headwise.sweeps._designs import simplex
 from headwise.sweeps._draws import dirichlet
 from headwise.sweeps._draws import latin
 from headwise.sweeps._draws import sobol
+from headwise.sweeps._halving import Halving
+from headwise.sweeps._halving import halving
 from headwise.sweeps._kept import StudyError
 from headwise.sweeps._product import trials
 from headwise.sweeps._run import out_of_memory
@@ -22,12 +24,14 @@ from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
 
 __all__ = (
+    "Halving",
     "Record",
     "StudyError",
     "Trial",
     "append",
     "dirichlet",
     "grid",
+    "halving",
     "identity",
     "latin",
     "log_grid",
