@@ -2,6 +2,7 @@
 
 from headwise._provenance import made_with
 from headwise._records import append
+from headwise._records import halved
 from headwise._records import identity
 from headwise._records import read
 from headwise._records import Record
@@ -31,6 +32,7 @@ __all__ = (
     "append",
     "dirichlet",
     "grid",
+    "halved",
     "halving",
     "identity",
     "latin",

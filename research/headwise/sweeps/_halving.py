@@ -1,4 +1,4 @@
-"""Successive halving: at a rung the worst trials stop. Plans, ranks and places, pure."""
+"""Successive halving: at a rung the worst trials stop. Plans, ranks, places, pure."""
 
 import math
 from collections.abc import Sequence
