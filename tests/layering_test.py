@@ -123,6 +123,7 @@ OPTIONAL = {
     "grain",
     "matplotlib",
     "moocore",
+    "optuna",
     "tensorboardX",
 }
 

@@ -21,12 +21,15 @@ from headwise.sweeps._product import trials
 from headwise.sweeps._run import out_of_memory
 from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
+from headwise.sweeps._search import Search
+from headwise.sweeps._search import search
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
 
 __all__ = (
     "Halving",
     "Record",
+    "Search",
     "StudyError",
     "Trial",
     "append",
@@ -44,6 +47,7 @@ __all__ = (
     "record",
     "rows",
     "run",
+    "search",
     "simplex",
     "sobol",
     "table",
