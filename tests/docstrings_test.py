@@ -26,6 +26,7 @@ WITHOUT_EXAMPLE: dict[str, str] = {
     "data.Mni152": "a record of arrays; the function that makes it has one",
     "data.MultiMnist": "a record of arrays; the function that makes it has one",
     "data.Yeast": "a record of arrays; the function that makes it has one",
+    "reports.Comparison": "made by compare, which has the example",
     "reports.front_picture": "a picture",
     "reports.weights_picture": "a picture",
     "sweeps.Slopes": "made by slopes, which has the example",

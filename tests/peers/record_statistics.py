@@ -1,4 +1,4 @@
-"""Records what scikit-posthocs and rliable say of a table, for tests of reports.
+"""Records what scikit-posthocs, statsmodels and rliable say, for tests of reports.
 
 Run where they are installed; the tests need only the file that it writes:
 
@@ -8,14 +8,16 @@ Run where they are installed; the tests need only the file that it writes:
 
 import json
 import pathlib
+from importlib import metadata
 
 import numpy as np
 import pandas
 import scikit_posthocs
 from rliable import metrics
-from scipy import stats
+from statsmodels.stats import multitest
 
 TARGET = pathlib.Path(__file__).with_name("statistics.json")
+PEERS = ("scikit-posthocs", "statsmodels", "rliable")
 
 
 def table():
@@ -32,23 +34,16 @@ def main():
     values = table()
     nemenyi = scikit_posthocs.posthoc_nemenyi_friedman(pandas.DataFrame(values.T))
     p = [0.001, 0.04, 0.03, 0.2, 0.041]
-    adjusted = scikit_posthocs.__version__, rliable_version()
     recorded = {
-        "versions": dict(zip(("scikit-posthocs", "rliable"), adjusted, strict=True)),
+        "versions": {name: metadata.version(name) for name in PEERS},
         "values": values.tolist(),
         "nemenyi": nemenyi.to_numpy().tolist(),
         # Of [runs, tasks] with one task, the row's own mean of the middle half.
         "iqm": [float(metrics.aggregate_iqm(row[:, None])) for row in values],
         "p": p,
-        "benjamini_hochberg": stats.false_discovery_control(p).tolist(),
+        "benjamini_hochberg": multitest.multipletests(p, method="fdr_bh")[1].tolist(),
     }
     TARGET.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
-
-
-def rliable_version():
-    from importlib import metadata
-
-    return metadata.version("rliable")
 
 
 if __name__ == "__main__":
