@@ -72,7 +72,7 @@ def test_two_seeds_can_do_for_five_weightings():
     records = study(range(1, 6), range(2), lambda w, s: 10 * w + 0.002 * s)
     assert hw.reports.verdict(records, M) == (
         "m: the weights matter (p < 0.01): 50.001 at a=5, 10.001 at a=1, seeds ± 0.001"
-        "; any may be the best, about 7 more seeds could tell"
+        "; any may be the best, about 6 more seeds could tell"
     )
     assert "too few seeds" in hw.reports.verdict(records, M, level=0.008)
 
