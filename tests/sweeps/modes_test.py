@@ -1,4 +1,4 @@
-"""Laws of cohorts, in every mode: company, chunks, padding and places change nothing."""
+"""Laws of cohorts in every mode: company, chunks, padding, places change nothing."""
 
 import contextlib
 
@@ -71,7 +71,8 @@ def test_a_cohort_does_what_its_trials_do_by_hand(mode):
         np.testing.assert_allclose(told, np.take(values, due), rtol=1e-4)
         np.testing.assert_array_equal(reports.report["count"][:, k], due)
     np.testing.assert_array_equal(metrics["of"]["steps"], [STEPS] * 5)
-    assert members.alive[:5].all() and (members.stopped[:5] == -1).all()
+    assert members.alive[:5].all()
+    assert (members.stopped[:5] == -1).all()
 
 
 @pytest.mark.parametrize("mode", _modes.MODES)
@@ -188,12 +189,14 @@ def test_copies_that_fill_places_change_no_bit(mode):
     full = whole(mode, six)
     if mode == "shard":  # two devices, three members each
         members, reports, metrics = whole(mode, two.FIVE)
-        assert members.t.shape == (6,) and not members.alive[5]
+        assert members.t.shape == (6,)
+        assert not members.alive[5]
         assert reports.t.shape[1] == metrics["x"].shape[0] == 5
     else:  # room for six, five given
         made = cohort(mode, six)
         members, reports = made.advance(made.start(two.FIVE), STEPS)
-        assert members.t[5] == 0 and (reports.t[:, 5] == -1).all()
+        assert members.t[5] == 0
+        assert (reports.t[:, 5] == -1).all()
     cut = lambda tree: jax.tree.map(lambda x: np.asarray(x)[:5], tree)  # noqa: E731
     same(cut(full[0].state["x"]), cut(members.state["x"]))
     np.testing.assert_array_equal(members.digest, np.zeros(6))
@@ -205,7 +208,8 @@ FIVE_B = [1.0, 1.0, 0.25, 1.0, 2.0, 1.0]
 def test_no_member_is_dropped_for_devices():
     four = jax.devices()[:4]
     members, reports, metrics = whole("shard", two.FIVE, devices=four)
-    assert members.t.shape == (8,) and members.alive.sum() == 5
+    assert members.t.shape == (8,)
+    assert members.alive.sum() == 5
     assert len(members.state["x"].sharding.device_set) == 4
     by_vmap = whole("vmap", two.FIVE)
     np.testing.assert_allclose(metrics["x"], by_vmap[2]["x"], rtol=ROUNDING)
@@ -226,7 +230,9 @@ def test_the_chain_of_hashes(mode):
                 members = made.mark(members, np.ones(5, bool))
             if host:  # a checkpoint: written, read, gone on with
                 keys = jax.random.key_data(members.state["key"])
-                rest = jax.device_get(members._replace(state=members.state | {"key": 0}))
+                rest = jax.device_get(
+                    members._replace(state=members.state | {"key": 0})
+                )
                 key = jax.random.wrap_key_data(jnp.array(keys))
                 members = rest._replace(state=rest.state | {"key": key})
         return np.asarray(members.digest)[:5]
@@ -245,7 +251,8 @@ def test_modes_that_run_one_member_agree_bit_for_bit_on_hashes():
         members, _ = made.advance(made.start(two.FIVE), STEPS)
         digests.append(made.mark(members, [True, False, True, True, True]).digest)
     np.testing.assert_array_equal(*digests)
-    assert digests[0][1] == 0 and (digests[0][jnp.array([0, 2, 3, 4])] != 0).all()
+    assert digests[0][1] == 0
+    assert (digests[0][jnp.array([0, 2, 3, 4])] != 0).all()
 
 
 def test_an_evaluation_that_cannot_be_traced_is_called_for_one_after_the_other(caplog):
@@ -274,7 +281,11 @@ def test_what_a_program_closes_over_is_given_to_it_not_written_into_it():
 
 
 def test_unknown_modes_and_trials_of_no_length():
-    with pytest.raises(ValueError, match="mode: expected one of .*'scan'.* got 'pmap'"):
+    with pytest.raises(
+        ValueError, match=r"mode: expected one of .*'scan'.* got 'pmap'"
+    ):
         cohort("pmap", two.FIVE)
-    with pytest.raises(ValueError, match="trials: expected arrays with one leading axis"):
+    with pytest.raises(
+        ValueError, match="trials: expected arrays with one leading axis"
+    ):
         cohort("vmap", {"weights": {"a": np.ones(2)}, "seed": np.ones(3)})
