@@ -125,6 +125,7 @@ OPTIONAL = {
     "grain",
     "matplotlib",
     "moocore",
+    "optuna",
     "tensorboardX",
 }
 
