@@ -26,6 +26,7 @@ BASE = {
     "_distance",
     "_files",
     "_frameworks",
+    "_interrupts",
     "_linear_map",
     "_means",
     "_means_of_parts",
