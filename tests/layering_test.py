@@ -25,6 +25,7 @@ BASE = {
     "_declared",
     "_distance",
     "_files",
+    "_fingerprint",
     "_frameworks",
     "_interrupts",
     "_linear_map",

@@ -108,8 +108,64 @@ class _Course:
         return bool((self._now.places >= 0).any())
 
     def chunk(self) -> None:
-        """Runs steps until something is due."""
+        """Runs steps until something is due, or a chunk is long enough."""
+        due = self._next_due()
+        left = (due - self._t)[self._on_its_way]
+        number = min(int(left.min()), self.pace.steps)
+        start = time.perf_counter()
+        members, reports = self._cohort.advance(self._now.members, number, due)
+        self._now = self._now._replace(members=members)
+        self._look()
+        self._keep_rows(reports)
+        seconds = time.perf_counter() - start
+        self.pace.ran(number, seconds)
+        self._now = self._now._replace(
+            ran=np.int32(self._now.ran + number),
+            seconds=np.float32(self._now.seconds + seconds),
+        )
+        self._tell(number / max(seconds, 1e-9))
+
+    def settle(self) -> None:
+        """Takes digests, ranks, and commits the records of who has come to an end."""
         now, t = self._now, self._t
-        until = np.array([self._dues[self._dues > x].min(initial=t.max()) for x in t])
-        running = self._alive & (now.places >= 0)
-        ...
+        there = now.places >= 0
+        frozen = there & (self._stopped >= 0)
+        for row, mark in enumerate(self._marks):
+            if (at := there & ~frozen & (t == mark)).any():
+                now.digests[row, now.places[at]] = self._digest[at]
+        done = there & ~frozen & (t == self._job.steps)
+        ranked = there & ~frozen & np.isin(t, self._rungs) & ~done
+        metrics: Any = None
+        if done.any() or ranked.any():
+            metrics = jax.device_get(self._cohort.finish(now.members))
+        cut = self._ranked(metrics, ranked, frozen)
+        for place in np.flatnonzero(frozen | done | cut):
+            end: dict[str, Any] = {"metrics": {}}
+            if frozen[place]:
+                stopped, cause = int(self._stopped[place]), int(self._cause[place])
+                error = _ends.broken(stopped, cause, self._heads)
+                end |= {"stopped": stopped, "error": error}
+            else:
+                end["metrics"] = _ends.of_member(metrics, place)
+                if cut[place]:
+                    end["stopped"] = int(t[place])
+            self._commit(int(now.places[place]), end)
+        ended = frozen | done | cut
+        if ended.any():
+            self._now = now._replace(places=np.where(ended, -1, now.places))
+            self._move()
+
+    def save(self) -> None:
+        """Keeps curves, and starts to write a checkpoint."""
+        start = time.monotonic()
+        self.keep_curves()
+        whole = _places.whole(self._now, self._whole)
+        self._store.save(self._claim, int(self._now.ran), whole)
+        self.pace.saved(time.monotonic() - start)
+
+    def keep_curves(self) -> None:
+        """Keeps the rows that were reported since the last time."""
+        rows, self._rows = self._rows, []
+        if rows:
+            chunk = jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+            self._store.curves(self._claim, int(self._now.ran), chunk)
