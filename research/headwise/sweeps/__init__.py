@@ -12,10 +12,10 @@ from headwise.sweeps._designs import log_grid
 from headwise.sweeps._designs import rows
 from headwise.sweeps._designs import simplex
 from headwise.sweeps._designs import sobol
-from headwise.sweeps._kept import StudyError
 from headwise.sweeps._run import out_of_memory
 from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
+from headwise.sweeps._study import StudyError
 
 __all__ = (
     "Record",
