@@ -21,8 +21,10 @@ BASE = {
     "typing",
     "_figures",
     "_checks",
+    "_columns",
     "_coupling",
     "_declared",
+    "_described",
     "_distance",
     "_files",
     "_fingerprint",
@@ -34,6 +36,7 @@ BASE = {
     "_look",
     "_marks",
     "_numerics",
+    "_orbax",
     "_products",
     "_provenance",
     "_records",
@@ -47,6 +50,7 @@ BASE = {
     "_values_fn",
     "_version",
     "_weights",
+    "_whole",
     "_xla",
 }
 
