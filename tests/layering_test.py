@@ -38,6 +38,7 @@ BASE = {
     "_numerics",
     "_orbax",
     "_products",
+    "_program",
     "_provenance",
     "_records",
     "_reduction",

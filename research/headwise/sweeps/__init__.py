@@ -1,5 +1,6 @@
 """Sweeps: designs of loss weights, trials that share one program, their records."""
 
+from headwise._program import Program
 from headwise._provenance import made_with
 from headwise._records import append
 from headwise._records import identity
@@ -22,6 +23,7 @@ from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
 
 __all__ = (
+    "Program",
     "Record",
     "StudyError",
     "Trial",
