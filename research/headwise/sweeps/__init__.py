@@ -14,8 +14,8 @@ from headwise.sweeps._designs import simplex
 from headwise.sweeps._draws import dirichlet
 from headwise.sweeps._draws import latin
 from headwise.sweeps._draws import sobol
+from headwise.sweeps._memory_faults import out_of_memory
 from headwise.sweeps._product import trials
-from headwise.sweeps._run import out_of_memory
 from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
 from headwise.sweeps._study import StudyError

@@ -10,6 +10,7 @@ import numpy as np
 
 from headwise import _provenance
 from headwise import _records
+from headwise.sweeps import _compose
 from headwise.sweeps import _trials
 
 
@@ -86,3 +87,15 @@ def words(trial: _trials.Trial) -> str:
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in parts
     )
+
+
+def stop_on_failure(
+    trials: Sequence[_trials.Trial], records: Sequence[_records.Record]
+) -> None:
+    """Raises FloatingPointError with the first of these trials that failed."""
+    for trial, record in zip(trials, records, strict=True):
+        if _compose.failed(record):
+            raise FloatingPointError(
+                f"trial {words(trial)}: {record['error']} (stop_on_failure; what is "
+                "done is kept, and retry=True tries this one again)"
+            )
