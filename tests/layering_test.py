@@ -37,6 +37,7 @@ BASE = {
     "_marks",
     "_numerics",
     "_orbax",
+    "_packing",
     "_products",
     "_program",
     "_provenance",
