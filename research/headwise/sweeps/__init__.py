@@ -3,6 +3,7 @@
 from headwise._program import Program
 from headwise._provenance import made_with
 from headwise._records import append
+from headwise._records import halved
 from headwise._records import identity
 from headwise._records import read
 from headwise._records import Record
@@ -14,6 +15,9 @@ from headwise.sweeps._designs import simplex
 from headwise.sweeps._draws import dirichlet
 from headwise.sweeps._draws import latin
 from headwise.sweeps._draws import sobol
+from headwise.sweeps._halving import Halving
+from headwise.sweeps._halving import halving
+from headwise.sweeps._kept import StudyError
 from headwise.sweeps._memory_faults import out_of_memory
 from headwise.sweeps._product import trials
 from headwise.sweeps._run import read_trials
@@ -23,6 +27,7 @@ from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
 
 __all__ = (
+    "Halving",
     "Program",
     "Record",
     "StudyError",
@@ -30,6 +35,8 @@ __all__ = (
     "append",
     "dirichlet",
     "grid",
+    "halved",
+    "halving",
     "identity",
     "latin",
     "log_grid",
