@@ -127,6 +127,8 @@ OPTIONAL = {
     "grain",
     "matplotlib",
     "moocore",
+    "pandas",
+    "pyarrow",
     "tensorboardX",
 }
 
