@@ -21,8 +21,10 @@ BASE = {
     "typing",
     "_figures",
     "_checks",
+    "_columns",
     "_coupling",
     "_declared",
+    "_described",
     "_distance",
     "_files",
     "_frameworks",
@@ -32,7 +34,9 @@ BASE = {
     "_look",
     "_marks",
     "_numerics",
+    "_orbax",
     "_products",
+    "_program",
     "_provenance",
     "_records",
     "_reduction",
@@ -45,6 +49,7 @@ BASE = {
     "_values_fn",
     "_version",
     "_weights",
+    "_whole",
     "_xla",
 }
 

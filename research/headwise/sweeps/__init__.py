@@ -1,29 +1,37 @@
 """Sweeps: designs of loss weights, trials that share one program, their records."""
 
+from headwise._program import Program
 from headwise._provenance import made_with
 from headwise._records import append
 from headwise._records import identity
 from headwise._records import read
 from headwise._records import Record
 from headwise._records import record
-from headwise.sweeps._designs import dirichlet
 from headwise.sweeps._designs import grid
 from headwise.sweeps._designs import log_grid
 from headwise.sweeps._designs import rows
 from headwise.sweeps._designs import simplex
-from headwise.sweeps._designs import sobol
-from headwise.sweeps._kept import StudyError
+from headwise.sweeps._draws import dirichlet
+from headwise.sweeps._draws import latin
+from headwise.sweeps._draws import sobol
+from headwise.sweeps._product import trials
 from headwise.sweeps._run import out_of_memory
 from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
+from headwise.sweeps._study import StudyError
+from headwise.sweeps._tables import table
+from headwise.sweeps._trials import Trial
 
 __all__ = (
+    "Program",
     "Record",
     "StudyError",
+    "Trial",
     "append",
     "dirichlet",
     "grid",
     "identity",
+    "latin",
     "log_grid",
     "made_with",
     "out_of_memory",
@@ -34,4 +42,6 @@ __all__ = (
     "run",
     "simplex",
     "sobol",
+    "table",
+    "trials",
 )

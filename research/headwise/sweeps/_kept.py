@@ -10,15 +10,12 @@ from typing import Any
 
 from headwise import _files
 from headwise import _records
-from headwise.sweeps import _claims
+from headwise.sweeps import _locks
+from headwise.sweeps import _study
 
 _LOG = logging.getLogger("headwise")
 _PAUSE = 0.5
 """Seconds between two looks at what another process does."""
-
-
-class StudyError(ValueError):
-    """The folder holds trials that another `train` ran."""
 
 
 class Kept:
@@ -53,7 +50,7 @@ class Kept:
             self._retried = {n: r for n, r in self.done.items() if not r["finite"]}
             self.done = {n: r for n, r in self.done.items() if r["finite"]}
         if self._open():
-            self._claims = _claims.Claims(self._file)
+            self._claims = _locks.Claims(self._file)
 
     def __enter__(self) -> "Kept":
         return self
@@ -138,7 +135,7 @@ def _check_train(
             if was != is_:
                 lines.append(f"{name} was {was}, is {is_}")
         if lines:
-            raise StudyError(
+            raise _study.StudyError(
                 f"folder {folder}: its trials were run by another train: "
                 f"{'; '.join(lines)} (give another folder, or other settings: trials "
                 "with others are other trials)"

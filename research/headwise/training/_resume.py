@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from headwise import _described
 from headwise.training import _checkpoints
-from headwise.training import _described
 from headwise.training import _fingerprint
 
 StateT = TypeVar("StateT")
