@@ -35,6 +35,7 @@ BASE = {
     "_marks",
     "_numerics",
     "_orbax",
+    "_packing",
     "_products",
     "_program",
     "_provenance",
