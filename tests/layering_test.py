@@ -129,6 +129,8 @@ OPTIONAL = {
     "grain",
     "matplotlib",
     "moocore",
+    "pandas",
+    "pyarrow",
     "tensorboardX",
 }
 

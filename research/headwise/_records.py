@@ -134,21 +134,10 @@ def append(path: str | os.PathLike, *records: Record) -> None:
 
 
 def read(path: str | os.PathLike) -> list[Record]:
-    """The records of a study, in the order in which their trials first ended.
+    """The records of a file of lines, or of `trials.jsonl` in a folder.
 
-    Of a trial that was run twice (the same `identity`) the last record counts. Lines
-    that are torn or no records are left out, with a warning that names them. What
-    older records lack is None or {}.
-
-    Args:
-        path: of a study's folder, or of the file `trials.jsonl`.
-
-    Returns:
-        Records; [] if there is no file.
-
-    Example:
-        >>> hw.sweeps.read("/nowhere")
-        []
+    In the order in which their trials first came; of a trial that is there twice the
+    last record counts. What is torn is left out, with a warning.
     """
     lines = _files.read_lines(file_of(path), is_record)
     return list({identity(line): whole(line) for line in lines}.values())
