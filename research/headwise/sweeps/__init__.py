@@ -3,6 +3,7 @@
 from headwise._program import Program
 from headwise._provenance import made_with
 from headwise._records import append
+from headwise._records import halved
 from headwise._records import identity
 from headwise._records import Record
 from headwise._records import record
@@ -16,6 +17,9 @@ from headwise.sweeps._draws import sobol
 from headwise.sweeps._export import to_csv
 from headwise.sweeps._export import to_pandas
 from headwise.sweeps._export import to_parquet
+from headwise.sweeps._halving import Halving
+from headwise.sweeps._halving import halving
+from headwise.sweeps._memory_faults import out_of_memory
 from headwise.sweeps._product import trials
 from headwise.sweeps._read import curves
 from headwise.sweeps._read import read
@@ -28,6 +32,7 @@ from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
 
 __all__ = (
+    "Halving",
     "Program",
     "Record",
     "StudyError",
@@ -36,6 +41,8 @@ __all__ = (
     "curves",
     "dirichlet",
     "grid",
+    "halved",
+    "halving",
     "identity",
     "latin",
     "log_grid",
