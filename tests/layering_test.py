@@ -131,6 +131,8 @@ OPTIONAL = {
     "grain",
     "matplotlib",
     "moocore",
+    "pandas",
+    "pyarrow",
     "tensorboardX",
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 from headwise import _files
 from headwise import _records
 from headwise.sweeps import _links
+from headwise.sweeps import _trials
 
 _LOG = logging.getLogger("headwise")
 
@@ -27,21 +28,17 @@ class Done:
     def __init__(self, folder: pathlib.Path):
         self._folder = folder
         self._found: dict[str, _records.Record] = {}
-        self._unread: dict[str, str] = {}
+        self._told: set[str] = set()
 
     def records(self) -> dict[str, _records.Record]:
         """{key: record}; what cannot be read is left out, and told once."""
-        for path in sorted((self._folder / "done").glob("*.json")):
-            key = path.stem
-            if key in self._found or path.name.startswith("."):
-                continue
-            try:
-                self._found[key] = read(path)
-            except ValueError as error:
-                if self._unread.get(key) != str(error):
-                    _LOG.warning("%s: left out", error)
-                self._unread[key] = str(error)
-        return dict(self._found)
+        found, unread = read_all(self._folder, self._found)
+        for text in unread:
+            if text not in self._told:
+                _LOG.warning("%s: left out", text)
+        self._told.update(unread)
+        self._found = found
+        return dict(found)
 
     def older(self) -> list[_records.Record]:
         """Records that stand in `trials.jsonl` alone."""
@@ -68,6 +65,37 @@ class Done:
         with _files.writing(file):
             _files.append_lines(file, [record], durable=False)
         return "new"
+
+
+def read_all(
+    folder: pathlib.Path, known: Mapping[str, _records.Record] | None = None
+) -> tuple[dict[str, _records.Record], list[str]]:
+    """{key: record} of a study's folder, and what could not be read, in words.
+
+    Args:
+        folder: of the study.
+        known: records that were read before: they never change.
+    """
+    found, unread = dict(known or {}), []
+    for path in sorted((folder / "done").glob("*.json")):
+        if path.stem not in found:
+            try:
+                found[path.stem] = read(path)
+            except ValueError as error:
+                unread.append(str(error))
+    return found, unread
+
+
+def key_of(record: Mapping[str, Any]) -> str:
+    """The key of a record's trial, without its attempt."""
+    trial = _trials.Trial(dict(record["weights"]), record["seed"], {})
+    return _trials.key(trial, record.get("settings") or {})
+
+
+def attempt(key: str) -> int:
+    """Which attempt of a trial a key is of: 0 for KEY, 1 for KEY.1."""
+    end = key.partition(".")[2]
+    return int(end) if end.isdigit() else 0
 
 
 def read(path: pathlib.Path) -> _records.Record:

@@ -45,19 +45,6 @@ class Maker(NamedTuple):
         return made | end  # type: ignore[return-value]
 
 
-def broken(stopped: int, cause: int, heads: Sequence[str]) -> str:
-    """What is said of a member that was frozen.
-
-    Example:
-        >>> broken(17, 1, ["a", "b"])
-        "step 17: the value of head 'b' is not finite"
-        >>> broken(3, -1, ["a", "b"])
-        'step 3: the state is not finite'
-    """
-    what = f"value of head {heads[cause]!r}" if 0 <= cause < len(heads) else "state"
-    return f"step {stopped}: the {what} is not finite"
-
-
 def of_member(metrics: Mapping[str, Any], place: int) -> dict[str, Any]:
     """The metrics of one member, on the host."""
     return jax.tree.map(lambda x: np.asarray(x)[place], dict(metrics))
@@ -85,4 +72,17 @@ def words(trial: _trials.Trial) -> str:
     return " ".join(
         f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
         for name, value in parts
+    )
+
+
+def failed(record: _records.Record) -> bool:
+    """Whether a trial came to no end for a fault: not if halving ended it."""
+    return not record["finite"] and not _records.halved(record)
+
+
+def failure(trial: _trials.Trial, record: _records.Record) -> str:
+    """What is said where a trial that failed ends the run."""
+    return (
+        f"trial {words(trial)}: {record['error']} (stop_on_failure; what is done is "
+        "kept, and retry=True tries this one again)"
     )

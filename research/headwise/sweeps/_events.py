@@ -42,19 +42,18 @@ def sealed(line: Mapping[str, Any]) -> dict[str, Any]:
 def is_whole(line: Mapping[str, Any]) -> bool:
     """Whether a line is as it was written."""
     rest = {name: value for name, value in line.items() if name != "crc"}
-    return line.get("crc") == _sum(rest)
+    return line.get("crc") == _sum(rest) and {"kind", "time"} <= rest.keys()
 
 
-def read(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The events of all workers of a study, in the order of their times.
-
-    Lines that are torn are left out; a warning names them.
-    """
-    found = []
+def read(folder: pathlib.Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The events of all workers of a study by their times; which lines are torn."""
+    found, torn = [], []
     for path in sorted((folder / "events").glob("*.jsonl")):
-        worker = {"worker": path.stem}
-        found += [worker | line for line in _files.read_lines(path, is_whole)]
-    return sorted(found, key=lambda line: str(line.get("time")))
+        lines = _files.lines(path, is_whole)
+        found += [{"worker": path.stem} | x.value for x in lines if x.value is not None]
+        if bad := [line for line in lines if line.value is None]:
+            torn.append(f"{_files.numbered(path, bad)}: torn")
+    return sorted(found, key=lambda line: line["time"]), torn
 
 
 def _sum(line: Mapping[str, Any]) -> int:

@@ -10,6 +10,7 @@ from headwise.sweeps import _alone
 from headwise.sweeps import _ends
 from headwise.sweeps import _memory_faults
 from headwise.sweeps import _trials
+from headwise.sweeps import _wanted
 
 _LOG = logging.getLogger("headwise")
 
@@ -19,7 +20,7 @@ class Plain:
 
     Args:
         train: the function.
-        trials: {name: trial} of this run.
+        wanted: the trials of this run.
         store: of the study.
         maker: of the records.
         batched: many as one program, instead of one after the other.
@@ -30,14 +31,14 @@ class Plain:
     def __init__(
         self,
         train: _alone.Train,
-        trials: Mapping[str, _trials.Trial],
+        wanted: _wanted.Wanted,
         store: Any,
         maker: _ends.Maker,
         batched: bool,
         bar: Any,
         stop_on_failure: bool,
     ):
-        self._train, self._trials, self._store = train, trials, store
+        self._wanted, self._store = wanted, store
         self._maker, self._batched, self._bar = maker, batched, bar
         self._stop_on_failure = stop_on_failure
         checked = _alone.checked(train)
@@ -59,7 +60,7 @@ class Plain:
         return "vmap" if self._batched else "loop"
 
     def _text(self, names: Sequence[str], size: int) -> dict[str, Any]:
-        rows = [self._trials[name]._asdict() for name in names]
+        rows = [self._wanted.trials[name]._asdict() for name in names]
         return {"trials": list(names), "rows": rows, "mode": self.mode, "size": size}
 
     def carry_out(
@@ -75,7 +76,7 @@ class Plain:
         claim.beat("running", trials=len(names))
         start = time.perf_counter()
         try:
-            with self._bar.running(trials):
+            with self._bar.running(trials, self._count()):
                 ends = self._ends(text["mode"], trials)
         except Exception as error:
             if not _memory_faults.out_of_memory(error):
@@ -86,5 +87,24 @@ class Plain:
                 return self._text(names[:size], size)
             ends = [{"metrics": {}, "error": _memory_faults.words(error)}]
         seconds = (time.perf_counter() - start) / len(names)
-        ...
+        records = [
+            self._maker.record(trial, text["mode"], seconds, **end)
+            for trial, end in zip(trials, ends, strict=True)
+        ]
+        for name, record in zip(names, records, strict=True):
+            claim.check()
+            self._store.commit(name, record)
+        self._bar.done(trials, records, self._count())
+        self._store.finished(claim)
+        for trial, record in zip(trials, records, strict=True):
+            if self._stop_on_failure and _ends.failed(record):
+                raise FloatingPointError(_ends.failure(trial, record))
         return None
+
+    def _ends(self, mode: str, trials: Sequence[_trials.Trial]) -> list[dict[str, Any]]:
+        if mode == "vmap" and self._batched:
+            return _alone.together(self._many, trials)
+        return [end for trial in trials for end in _alone.alone(self._checked, trial)]
+
+    def _count(self) -> int:
+        return len(self._wanted.done())

@@ -35,26 +35,32 @@ def name() -> str:
 
 
 def is_gone(process: Mapping[str, Any]) -> bool:
-    """Whether a process, as `me` told it, has ended for certain.
+    """Whether a process, as `me` told it, has ended for certain."""
+    return is_alive(process) is False
 
-    False if it is of another machine, start of the machine or container: nobody here
+
+def is_alive(process: Mapping[str, Any]) -> bool | None:
+    """Whether a process, as `me` told it, is there.
+
+    None if it is of another machine, start of the machine or container: nobody here
     can know then.
     """
-    here = me()
+    here, pid = me(), process.get("pid")
     known = ("host", "boot", "space")
     if any(here[n] is None or process.get(n) != here[n] for n in known):
-        return False
-    pid = process.get("pid")
+        return None
     if not isinstance(pid, int) or pid <= 0:
-        return False
+        return None
     try:
         os.kill(pid, 0)  # sends nothing
     except ProcessLookupError:
-        return True
+        return False
     except OSError:  # of another user
         pass
     state, started = _state(pid)
-    return state is not None and (state in "ZX" or started != process.get("started"))
+    if state is None:
+        return None
+    return state not in "ZX" and started == process.get("started")
 
 
 def _state(pid: int) -> tuple[str | None, str | None]:

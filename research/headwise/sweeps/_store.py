@@ -26,6 +26,7 @@ from typing import Any
 
 from headwise import _files
 from headwise import _orbax
+from headwise import _provenance
 from headwise import _records
 from headwise.sweeps import _beats
 from headwise.sweeps import _claims
@@ -83,7 +84,9 @@ class Store:
         self._take = _links.way(folder)
         if not there:
             _study.begin(folder, text, self._take)
-        who = {"worker": worker} | _processes.me()
+        made = _provenance.made_with()
+        who = {"worker": worker} | _processes.me() | {"since": made["time"]}
+        who |= {name: made[name] for name in ("device", "versions", "revision")}
         self._beats = _beats.Beats(folder / f"beats/{worker}.json", stale / 30, who)
         self._claims = _claims.Claims(
             folder / "claims",

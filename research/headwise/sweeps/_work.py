@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-from headwise import _records
 from headwise.sweeps import _claims
 from headwise.sweeps import _compose
 
@@ -24,17 +23,18 @@ and what else decides how it runs."""
 CarryOut = Callable[[Any, Text], dict[str, Any] | None]
 """(claim, text of the cohort) -> None; or, where it is too large for the memory, the
 text of the one that takes its place."""
-Done = Callable[[], Mapping[str, _records.Record]]
-"""The records of all trials that are done, by name."""
+Left = Callable[[], list[str]]
+"""The names of trials that are not done, by anyone, in order."""
 
 
 def work(
     store: Any,
-    trials: Sequence[str],
-    done: Done,
+    left: Left,
     compose: Compose,
     carry_out: CarryOut,
-    say: Callable[[str], None],
+    *,
+    more: Callable[[], bool] = lambda: False,
+    say: Callable[[str], None] = _LOG.warning,
 ) -> None:
     """Works on a study until these trials are done, by this worker or by others.
 
@@ -44,14 +44,15 @@ def work(
 
     Args:
         store: of `_store.open`.
-        trials: names, in order.
-        done, compose, carry_out: see above.
+        left, compose, carry_out: see above.
+        more: asks for trials beyond those that there are, when no worker is needed for
+            them any more; whether there are some.
         say: is told, once, that others are waited for.
     """
     told = False
-    while left := _left(trials, done()):
+    while (undone := left()) or more():
         cohorts = store.cohorts()
-        standing = _compose.standing(left, cohorts)
+        standing = _compose.standing(undone, cohorts)
         claim = _first(store, standing.open)
         if claim is None and standing.free:
             number, text = len(cohorts), compose(standing.free, cohorts)
@@ -59,8 +60,11 @@ def work(
                 continue  # another worker was faster: look again
             claim = store.claim(number)
         if claim is None:
+            if not standing.free and more():
+                continue
             if not told and not standing.free:
-                say(f"{len(left)} trials are left, all of other workers: waiting")
+                where = "" if store.folder is None else f"{store.folder}: "
+                say(f"{where}another process runs {len(undone)} trials of it: waiting")
                 told = True
             time.sleep(PAUSE)
             continue
@@ -72,10 +76,6 @@ def work(
             _LOG.warning("%s: stopped there", error)
         finally:
             claim.release()
-
-
-def _left(trials: Sequence[str], done: Mapping[str, Any]) -> list[str]:
-    return [name for name in trials if name not in done]
 
 
 def _first(store: Any, numbers: Sequence[int]) -> Any:
