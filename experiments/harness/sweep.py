@@ -1,5 +1,6 @@
 """A sweep of an experiment: every weighting with every seed, then the best watched."""
 
+import functools
 import pathlib
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 
 import headwise as hw
 from experiments.harness import devices
+from experiments.harness import programs
 from experiments.harness import run
 from experiments.harness import show
 from experiments.harness.request import Request
@@ -16,7 +18,7 @@ from experiments.harness.spec import Experiment
 
 def sweep(request: Request, experiment: Experiment, workdir: pathlib.Path) -> None:
     """All trials, then one watched run at the best weights."""
-    records = train(request, experiment, workdir)
+    records = train_request(request, experiment, workdir)
     if not any(record["finite"] for record in records):
         error = records[0]["error"]
         raise FloatingPointError(
@@ -31,7 +33,7 @@ def sweep(request: Request, experiment: Experiment, workdir: pathlib.Path) -> No
     run.run(best, experiment, workdir / "best", label="best weights")
 
 
-def train(
+def train_request(
     request: Request, experiment: Experiment, folder: pathlib.Path
 ) -> list[hw.sweeps.Record]:
     """Trains every weighting with every seed in one compiled program."""
@@ -85,3 +87,52 @@ def train(
         batched=spec.batched,
         retry=request.retry,
     )
+
+
+def train(plan: Any, *, progress: bool = True) -> list[hw.sweeps.Record]:
+    """Trains what a plan lists and its folder does not have yet.
+
+    Trials that differ only in numbers that are arrays run as one program. What they
+    share else is built once.
+
+    Raises:
+        UsageError: before anything is written: the experiment refuses its settings, or
+            a balancer does not fit.
+    """
+    study, first = plan.study, plan.trials[0]
+    experiment = run.experiment(plan.request(first))
+    for trial in {trial.varied["balancer"]: trial for trial in plan.trials}.values():
+        run.check_balancer(plan.request(trial), experiment)
+    arrays = programs.varied(experiment)
+    static = [name for name in first.varied if name not in arrays]
+    built = {_settings(first, static): experiment}
+
+    @functools.cache
+    def make(**values: Any) -> hw.sweeps.Program:
+        """The program of the trials that have these values."""
+        trial = next(t for t in plan.trials if values.items() <= t.varied.items())
+        request, settings = plan.request(trial), _settings(trial, static)
+        if settings not in built:
+            built[settings] = run.experiment(request)
+        balancer = None if request.weights is not None else request.make_balancer()
+        dtype = study.dtype
+        return programs.program(built[settings], plan.steps, balancer, dtype)
+
+    return hw.sweeps.run(
+        make,
+        plan.trials,
+        steps=plan.steps,
+        static=static,
+        settings=plan.recorded(),
+        folder=plan.claim(),
+        mode=study.mode,
+        size=study.size,
+        retry=study.retry,
+        stop_on_failure=study.stop_on_failure,
+        progress=progress,
+    )
+
+
+def _settings(trial: hw.sweeps.Trial, static: list[str]) -> tuple[Any, ...]:
+    """What an experiment is built of."""
+    return tuple(trial.varied[name] for name in static if name != "balancer")
