@@ -6,6 +6,7 @@ from typing import Any
 from typing import NamedTuple
 
 from headwise import _records
+from headwise.sweeps import _ends
 
 
 class Standing(NamedTuple):
@@ -57,12 +58,7 @@ def attempt(
     while (following := f"{key}.{len(names)}") in records:
         names.append(following)
     last = records.get(names[-1])
-    return following if retry and last is not None and failed(last) else names[-1]
-
-
-def failed(record: _records.Record) -> bool:
-    """Whether a trial came to no end for a fault: not if halving ended it."""
-    return not record["finite"] and record["error"] is not None
+    return following if retry and last is not None and _ends.failed(last) else names[-1]
 
 
 def size(

@@ -10,7 +10,6 @@ import numpy as np
 
 from headwise import _provenance
 from headwise import _records
-from headwise.sweeps import _compose
 from headwise.sweeps import _trials
 
 
@@ -46,19 +45,6 @@ class Maker(NamedTuple):
         return made | end  # type: ignore[return-value]
 
 
-def broken(stopped: int, cause: int, heads: Sequence[str]) -> str:
-    """What is said of a member that was frozen.
-
-    Example:
-        >>> broken(17, 1, ["a", "b"])
-        "step 17: the value of head 'b' is not finite"
-        >>> broken(3, -1, ["a", "b"])
-        'step 3: the state is not finite'
-    """
-    what = f"value of head {heads[cause]!r}" if 0 <= cause < len(heads) else "state"
-    return f"step {stopped}: the {what} is not finite"
-
-
 def of_member(metrics: Mapping[str, Any], place: int) -> dict[str, Any]:
     """The metrics of one member, on the host."""
     return jax.tree.map(lambda x: np.asarray(x)[place], dict(metrics))
@@ -89,13 +75,14 @@ def words(trial: _trials.Trial) -> str:
     )
 
 
-def stop_on_failure(
-    trials: Sequence[_trials.Trial], records: Sequence[_records.Record]
-) -> None:
-    """Raises FloatingPointError with the first of these trials that failed."""
-    for trial, record in zip(trials, records, strict=True):
-        if _compose.failed(record):
-            raise FloatingPointError(
-                f"trial {words(trial)}: {record['error']} (stop_on_failure; what is "
-                "done is kept, and retry=True tries this one again)"
-            )
+def failed(record: _records.Record) -> bool:
+    """Whether a trial came to no end for a fault: not if halving ended it."""
+    return not record["finite"] and not _records.halved(record)
+
+
+def failure(trial: _trials.Trial, record: _records.Record) -> str:
+    """What is said where a trial that failed ends the run."""
+    return (
+        f"trial {words(trial)}: {record['error']} (stop_on_failure; what is done is "
+        "kept, and retry=True tries this one again)"
+    )

@@ -96,8 +96,9 @@ class Plain:
             self._store.commit(name, record)
         self._bar.done(trials, records, self._count())
         self._store.finished(claim)
-        if self._stop_on_failure:
-            _ends.stop_on_failure(trials, records)
+        for trial, record in zip(trials, records, strict=True):
+            if self._stop_on_failure and _ends.failed(record):
+                raise FloatingPointError(_ends.failure(trial, record))
         return None
 
     def _ends(self, mode: str, trials: Sequence[_trials.Trial]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from headwise import _records
 from headwise.sweeps import _compose
+from headwise.sweeps import _ends
 from headwise.sweeps import _trials
 
 
@@ -47,7 +48,7 @@ class Wanted:
             same = {"weights": trial.weights, "seed": trial.seed, "settings": settings}
             before = self._older.get(_records.identity(same))
             # One that is older than the store has no name in it.
-            again = before is not None and self._retry and _compose.failed(before)
+            again = before is not None and self._retry and _ends.failed(before)
             if before is not None and name == key and not again:
                 self._check([before])
                 self._found[name] = before
