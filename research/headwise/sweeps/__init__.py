@@ -30,6 +30,8 @@ from headwise.sweeps._status import status
 from headwise.sweeps._study import StudyError
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
+from headwise.sweeps._watch import describe
+from headwise.sweeps._watch import watch
 
 __all__ = (
     "Halving",
@@ -39,6 +41,7 @@ __all__ = (
     "Trial",
     "append",
     "curves",
+    "describe",
     "dirichlet",
     "grid",
     "halved",
@@ -61,4 +64,5 @@ __all__ = (
     "to_pandas",
     "to_parquet",
     "trials",
+    "watch",
 )
