@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _claims
 from headwise.sweeps import _kept
+from headwise.sweeps import _locks
 from headwise.sweeps import _run
 
 DESIGN = {"a": [1.0, 1.0, 2.0], "b": [0.5, 1.0, 1.0]}
@@ -336,7 +336,7 @@ def test_another_process_has_a_trial(killed, tmp_path, monkeypatch):
     holder = subprocess.Popen(
         [
             *(sys.executable, "-c", HOLDER, tmp_path / ".trials.lock"),
-            str(_claims._byte(hw.sweeps.identity(trial))),
+            str(_locks._byte(hw.sweeps.identity(trial))),
             *(tmp_path / "trials.jsonl", json.dumps(record) + "\n"),
         ],
         stdin=subprocess.PIPE,

@@ -13,9 +13,9 @@ import optax
 import pytest
 
 import headwise as hw
+from headwise.training import _batch_programs
 from headwise.training import _chunks
 from headwise.training import _steps
-from headwise.training import _batch_programs
 from tests.training._chunk_cases import assert_close
 from tests.training._chunk_cases import assert_same
 from tests.training._chunk_cases import BALANCER

@@ -10,9 +10,9 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
+from headwise import _fingerprint
 from headwise import _xla
 from headwise.training import _chunks
-from headwise.training import _fingerprint
 
 
 class Traced(NamedTuple):

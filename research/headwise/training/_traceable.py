@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
+from headwise import _fingerprint
 from headwise.training import _batch_programs
 from headwise.training import _chunks
 from headwise.training import _draws
-from headwise.training import _fingerprint
 
 _STEP = jax.ShapeDtypeStruct((), jnp.int32, weak_type=True)
 """The number of a step, as Python has it."""
