@@ -102,7 +102,8 @@ def read(path: pathlib.Path) -> _records.Record:
     """A committed record; ValueError, in one line, if it is none."""
     found = _links.read(path)
     if found is None or not _records.is_record(found):
-        raise ValueError(f"{path}: {'is no record' if found else 'is not there'}")
+        reason = "is not there" if found is None else "is no record"
+        raise ValueError(f"{path}: {reason}")
     return _records.whole(found)
 
 

@@ -125,8 +125,10 @@ def read(path: pathlib.Path) -> dict[str, Any] | None:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise ValueError(f"{path}: {_files.reason(error)[1]}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: is damaged ({str(error)[:200]})") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected an object of JSON, got something else")
     return value
