@@ -87,6 +87,7 @@ def test_what_cannot_be_read_is_named_in_one_warning(tmp_path):
 def test_what_a_kill_leaves_behind_is_no_matter(tmp_path):
     commit(tmp_path, record())
     (tmp_path / "done/.aa.json.host.7.0123456789abcdef").write_text('{"wei')
+    (tmp_path / "done/._aa.json").write_bytes(b"what a Mac puts there")
     (tmp_path / "cohorts/.000001.json.host.7.0123").write_text("{")
     (tmp_path / "curves/000000").mkdir()
     (tmp_path / "curves/000000/.4.npz.host.7.0123").write_bytes(b"PK")

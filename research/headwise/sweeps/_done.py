@@ -77,10 +77,11 @@ def read_all(
         known: records that were read before: they never change.
     """
     found, unread = dict(known or {}), []
-    for path in sorted((folder / "done").glob("*.json")):
-        if path.stem not in found:
+    for name in _links.names(folder / "done"):
+        key = name.removesuffix(".json")
+        if key not in found and key != name:
             try:
-                found[path.stem] = read(path)
+                found[key] = read(folder / "done" / name)
             except ValueError as error:
                 unread.append(str(error))
     return found, unread

@@ -110,6 +110,14 @@ def by_folder(path: pathlib.Path, data: bytes) -> bool:
         return (taken / mine).exists()
 
 
+def names(folder: pathlib.Path, prefix: str = "") -> list[str]:
+    """Names in a folder that begin so, in order, none hidden; [] without the folder."""
+    found: list[str] = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        found = os.listdir(folder)
+    return sorted(n for n in found if n.startswith(prefix) and not n.startswith("."))
+
+
 def text(value: Mapping[str, Any]) -> bytes:
     """What a file of JSON holds, as a person reads it."""
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
