@@ -27,6 +27,8 @@ from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
 from headwise.sweeps._status import status
 from headwise.sweeps._study import StudyError
+from headwise.sweeps._search import Search
+from headwise.sweeps._search import search
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
 
@@ -34,6 +36,7 @@ __all__ = (
     "Halving",
     "Program",
     "Record",
+    "Search",
     "StudyError",
     "Trial",
     "append",
@@ -52,6 +55,7 @@ __all__ = (
     "record",
     "rows",
     "run",
+    "search",
     "simplex",
     "sobol",
     "status",
