@@ -23,7 +23,6 @@ from headwise.sweeps._memory_faults import out_of_memory
 from headwise.sweeps._product import trials
 from headwise.sweeps._read import curves
 from headwise.sweeps._read import read
-from headwise.sweeps._run import out_of_memory
 from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
 from headwise.sweeps._status import status
