@@ -1,10 +1,12 @@
 """Runs all trials of a study: in this process, beside others, after any kill."""
 
+import contextlib
 import functools
 import logging
 import os
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -17,6 +19,7 @@ from headwise import _provenance
 from headwise import _records
 from headwise.sweeps import _alone
 from headwise.sweeps import _ends
+from headwise.sweeps import _live
 from headwise.sweeps import _made_by
 from headwise.sweeps import _memory_faults
 from headwise.sweeps import _modes
@@ -24,6 +27,7 @@ from headwise.sweeps import _plain
 from headwise.sweeps import _product
 from headwise.sweeps import _progress
 from headwise.sweeps import _running
+from headwise.sweeps import _searched
 from headwise.sweeps import _store
 from headwise.sweeps import _trials
 from headwise.sweeps import _wanted
@@ -148,7 +152,79 @@ def run(
             retry=retry,
             stop_on_failure=stop_on_failure,
         )
-    raise NotImplementedError
+    for name, number in {"steps": steps, "workers": workers}.items():
+        _checks.positive_int(name, number)
+    for name, number in {"size": size, "report_every": report_every}.items():
+        if number is not None:
+            _checks.positive_int(name, number)
+    _checks.choice("mode", ("auto", *_modes.MODES), mode)
+    settings = _with_steps(settings, steps)
+    job = _running.Job(
+        steps,
+        tuple(static),
+        _ends.Maker(settings, {}),
+        report_every or -(-steps // 100),
+        checkpoint_every,
+        halving,
+        stop_on_failure,
+    )
+    text = {"trains": "programs", "program": _made_by.study(program)}
+    text |= {"settings": settings}
+    if halving is not None:
+        halving.below(steps)
+        text["halving"] = halving._asdict()
+    if search is not None:
+        text["search"] = search.text
+    with _store.open(folder, text) as store, _live.live(progress) as view:
+        wanted = _wanted.Wanted(settings, store, retry, lambda records: None)
+        names = wanted.add(rows) if search is None or design is not None else []
+        how = _programs.How(mode, size, workers)
+        programs = _programs.Programs(program, wanted, store, job, how, view)
+        programs.check()
+        asked = _searched.Asked(search, store, wanted) if search else None
+        more = (lambda: False) if asked is None else asked.more
+        with _told(store):
+            _work.work(
+                store,
+                wanted.left,
+                programs.compose,
+                programs.carry_out,
+                more=more,
+                say=view.say,
+            )
+        done = wanted.done()
+        names += [] if asked is None else asked.names
+    if told := _memory_faults.told(list(done.values()), folder):
+        _LOG.warning(told)
+    return [done[name] for name in names]
+
+
+def _with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """Settings of which the steps are one: they decide what comes out."""
+    if settings.get("steps", steps) != steps:
+        raise ValueError(
+            f"settings['steps']: expected that of steps, {steps}, got "
+            f"{settings['steps']}"
+        )
+    return {**settings, "steps": steps}
+
+
+@contextlib.contextmanager
+def _told(store: Any) -> Iterator[None]:
+    """Writes down who works on a study, and how that ends."""
+    made = _provenance.made_with()
+    here = {name: made[name] for name in ("host", "device", "versions")}
+    store.event("start", pid=os.getpid(), **here)
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        why = f"{type(error).__name__}: {error}"
+        if not stopped:
+            store.event("error", why=why)
+        store.event("end", code=75 if stopped else 1, why=why)
+        raise
+    store.event("end", code=0, why="all trials are done")
 
 
 def _run_plain(

@@ -278,8 +278,9 @@ class Course:
 
     def _tell(self, rate: float) -> None:
         here = self._now.places >= 0
-        left = int((self._job.steps - self._t)[here].sum())
-        left += self._job.steps * (len(self._trials) - int(self._now.entered))
+        ahead = int(self._t[here].sum())
+        waiting = len(self._trials) - int(self._now.entered)
+        left = self._job.steps * (int(here.sum()) + waiting) - ahead
         numbers = {
             "cohort": self._claim.number,
             "step": int(self._t[here].max()),
@@ -290,4 +291,4 @@ class Course:
             "left": left / max(rate, 1e-9),
         }
         self._claim.beat("running", **numbers)
-        self._show(mode=self._mode, **numbers)
+        self._show(mode=self._mode, ahead=ahead, **numbers)
