@@ -25,6 +25,7 @@ from headwise.sweeps import _memory_faults
 from headwise.sweeps import _modes
 from headwise.sweeps import _plain
 from headwise.sweeps import _product
+from headwise.sweeps import _programs
 from headwise.sweeps import _progress
 from headwise.sweeps import _running
 from headwise.sweeps import _searched
