@@ -31,6 +31,8 @@ from headwise.sweeps._search import Search
 from headwise.sweeps._search import search
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
+from headwise.sweeps._watch import describe
+from headwise.sweeps._watch import watch
 
 __all__ = (
     "Halving",
@@ -41,6 +43,7 @@ __all__ = (
     "Trial",
     "append",
     "curves",
+    "describe",
     "dirichlet",
     "grid",
     "halved",
@@ -64,4 +67,5 @@ __all__ = (
     "to_pandas",
     "to_parquet",
     "trials",
+    "watch",
 )
