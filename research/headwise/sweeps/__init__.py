@@ -31,6 +31,8 @@ from headwise.sweeps._search import Search
 from headwise.sweeps._search import search
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
+from headwise.sweeps._verify import Verified
+from headwise.sweeps._verify import verify
 from headwise.sweeps._watch import describe
 from headwise.sweeps._watch import watch
 
@@ -41,6 +43,7 @@ __all__ = (
     "Search",
     "StudyError",
     "Trial",
+    "Verified",
     "append",
     "curves",
     "describe",
@@ -67,5 +70,6 @@ __all__ = (
     "to_pandas",
     "to_parquet",
     "trials",
+    "verify",
     "watch",
 )

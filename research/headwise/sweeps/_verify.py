@@ -12,6 +12,7 @@ import numpy as np
 from headwise import _checks
 from headwise import _columns
 from headwise import _program
+from headwise.sweeps import _done
 from headwise.sweeps import _modes
 from headwise.sweeps import _programs
 from headwise.sweeps import _read
@@ -94,8 +95,7 @@ def verify(
         >>> print(hw.sweeps.verify(program, folder, first).same_bits)
         True
     """
-    number, cohort, at = _found(pathlib.Path(folder), trial)
-    del number
+    cohort, at = _found(pathlib.Path(folder), trial)
     key = str(cohort["trials"][at])
     record = _record(folder, key, cohort["rows"][at])
     digests = {int(t): text for t, text in (record.get("digests") or {}).items()}
@@ -113,27 +113,28 @@ def verify(
     stacked = _trials.stacked([one], varied)
     made = _programs.made(program, cohort["static"])
     run = _modes.cohort(made, "scan", stacked, every=1, steps=whole)
-    members, rows, same = run.start(stacked), [], True
-    done = 0
+    members, rows = run.start(stacked), []
+    same, done = [], 0
     for end in sorted({*(mark for mark in marks if mark < until), until}):
         members, reports = run.advance(members, end - done, end)
         rows.append(reports)
         done = end
         if end in digests:
             members = run.mark(members, [True])
-            same &= f"{int(members.digest[0]):08x}" == digests[end]
+            same.append(f"{int(members.digest[0]):08x}" == digests[end])
     kept = _read.curves(folder, record)
-    return Verified(key, until, same, _difference(rows, kept), ROUNDING)
+    bits = bool(same) and all(same)
+    return Verified(key, until, bits, _difference(rows, kept), ROUNDING)
 
 
 def _found(
     folder: pathlib.Path, trial: str | Mapping[str, Any]
-) -> tuple[int, dict[str, Any], int]:
+) -> tuple[dict[str, Any], int]:
     """The cohort that trained a trial, and its place there."""
-    name = trial if isinstance(trial, str) else _read.key(trial)
+    name = trial if isinstance(trial, str) else _done.key_of(trial)
     found = {
-        str(key).split(".")[0]: (number, cohort, at)
-        for number, cohort in _read.cohorts(folder).items()
+        str(key).split(".")[0]: (cohort, at)
+        for cohort in _read.cohorts(folder).values()
         for at, key in enumerate(cohort.get("trials", ()))
         if str(key).startswith(name) and "static" in cohort
     }
@@ -149,7 +150,7 @@ def _record(
     folder: str | os.PathLike, key: str, row: Mapping[str, Any]
 ) -> dict[str, Any]:
     for record in _read.read(folder):
-        if _read.key(record) == key.split(".")[0]:
+        if _done.key_of(record) == key.split(".")[0]:
             return dict(record)
     raise ValueError(f"trial: {key} is not done yet")
 
