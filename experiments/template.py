@@ -28,7 +28,6 @@ SPEC = Spec(
     seeds=(0, 1, 2),
     defaults={"lr": 0.03, "noise": 0.1},  # what --set may change
     design=hw.sweeps.grid({"slope": [1.0], "offset": [0.1, 1.0]}),
-    batched=True,
 )
 
 
@@ -67,5 +66,5 @@ def build(settings: Mapping[str, Any]) -> Experiment:
         values_fn=values_fn,
         batch=lambda key: points(key, 32),
         evaluate=lambda params, rest: values_fn(params, rest, held_out, None)[0],
-        optimizer=lambda steps: optax.adam(settings["lr"]),
+        optimizer=lambda steps, lr=settings["lr"]: optax.adam(lr),
     )

@@ -123,11 +123,11 @@ def build(settings: Mapping[str, Any]) -> Experiment:
             / jnp.mean(targets["bias"] ** 2, where=brain),
         }
 
-    def optimizer(steps: int) -> optax.GradientTransformation:
-        rate = optax.warmup_cosine_decay_schedule(
-            1e-3, settings["lr"], steps // 20, steps
-        )
-        return optax.adam(rate, b2=0.99)
+    def optimizer(steps: int, lr: Any = settings["lr"]) -> optax.GradientTransformation:
+        warm = steps // 20
+        rise = optax.linear_schedule(1e-3, lr, warm)
+        fall = optax.cosine_decay_schedule(lr, steps - warm)
+        return optax.adam(optax.join_schedules([rise, fall], [warm]), b2=0.99)
 
     return Experiment(
         init=lambda key: hw.nn.functional(model(key))[1:],

@@ -123,7 +123,10 @@ def _given(design: Iterable[Any]) -> list[Trial]:
     found = []
     for i, trial in enumerate(design):
         if not isinstance(trial, Trial):
-            raise TypeError(f"design[{i}]: expected a Trial, got {_checks.kind(trial)}")
+            raise TypeError(
+                f"design: expected a dict by name of head, got {_checks.kind(design)}; "
+                f"or trials: design[{i}]: expected a Trial, got {_checks.kind(trial)}"
+            )
         weights = {
             name: _weightings.weight(f"design[{i}].weights[{name!r}]", weight)
             for name, weight in sorted(trial.weights.items())
