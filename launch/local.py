@@ -68,7 +68,7 @@ def run(
     commands = []
     for i, place in enumerate(dealt):
         log = logs / f"{os.uname().nodename}-{os.getpid()}-worker{i}.txt"
-        words = places.worker(plan.study, name, place.cpus)
+        words = places.worker(plan.study, name, place, len(dealt))
         one = processes.Command(f"worker {i}", "launch.worker", words, log, place.env)
         commands.append(one)
     by_name = {one.name: one.log for one in commands}
