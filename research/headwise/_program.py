@@ -1,4 +1,4 @@
-"""What trains one trial: three pure functions. `training` makes them, `sweeps` runs them."""
+"""What trains one trial: three pure functions, of `training` for `sweeps`."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
