@@ -23,7 +23,8 @@ class Record(TypedDict):
     settings are all else that was set or varied (experiment, balancer, steps, ...).
     `metrics` {name: float or nested dict} is what came out, None for a number that
     is not finite; `finite` says whether all are and nothing went wrong; `stopped` is
-    the step at which the trial gave up, `error` why, both None for a whole trial.
+    the step at which the trial gave up, `error` why, both None for a whole trial; a
+    trial with a step and no error is not broken: halving stopped it (`halved`).
     `seconds` it took, `mode` is how it ran (`"loop"`: one after the other; `"vmap"`:
     all in one program), `made_with` where: `hw.sweeps.made_with`.
 
@@ -66,7 +67,8 @@ def record(
             `hw.metrics` (a `Ratio`) stand for their values.
         settings: {name: value}, all else that was set or varied: str, numbers, bool,
             None, lists and dicts of them.
-        stopped: step at which the trial gave up.
+        stopped: step at which the trial gave up, or was stopped as one of the worst:
+            then there is no `error`.
         error: why the trial has no (whole) result.
         seconds: time that it took.
         mode: how it ran, such as `"loop"` or `"vmap"`.
@@ -126,7 +128,7 @@ def append(path: str | os.PathLike, *records: Record) -> None:
         [{'dice': 0.5}]
     """
     for one in records:
-        if not _is_record(one):
+        if not is_record(one):
             raise ValueError(f"records: expected those of `record`, got {one!r}")
     file = file_of(path)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -134,29 +136,13 @@ def append(path: str | os.PathLike, *records: Record) -> None:
 
 
 def read(path: str | os.PathLike) -> list[Record]:
-    """The records of a study, in the order in which their trials first ended.
+    """The records of a file of lines, or of `trials.jsonl` in a folder.
 
-    Of a trial that was run twice (the same `identity`) the last record counts. Lines
-    that are torn or no records are left out, with a warning that names them. What
-    older records lack is None or {}.
-
-    Args:
-        path: of a study's folder, or of the file `trials.jsonl`.
-
-    Returns:
-        Records; [] if there is no file.
-
-    Example:
-        >>> hw.sweeps.read("/nowhere")
-        []
+    In the order in which their trials first came; of a trial that is there twice the
+    last record counts. What is torn is left out, with a warning.
     """
-    missing = {"stopped": None, "error": None, "seconds": None, "mode": None}
-    records: dict[str, Any] = {}
-    for line in _files.read_lines(file_of(path), _is_record):
-        whole = missing | {"settings": {}, "made_with": {}} | line
-        ordered = {name: whole.pop(name) for name in Record.__annotations__}
-        records[identity(line)] = ordered | whole
-    return list(records.values())
+    lines = _files.read_lines(file_of(path), is_record)
+    return list({identity(line): whole(line) for line in lines}.values())
 
 
 def identity(record: Mapping[str, Any]) -> str:
@@ -183,6 +169,26 @@ def identity(record: Mapping[str, Any]) -> str:
     return canonical([record["weights"], record["seed"], record.get("settings") or {}])
 
 
+def halved(record: Mapping[str, Any]) -> bool:
+    """Whether a trial was stopped early as one of the worst, and nothing was wrong.
+
+    Its metrics are of the step at which it stopped. It has no whole result (`finite` is
+    False), and is none to try again.
+
+    Args:
+        record: a `Record`.
+
+    Returns:
+        True where it has a step at which it stopped and no error.
+
+    Example:
+        >>> early = hw.sweeps.record({"a": 1.0}, 0, {"dice": 0.2}, stopped=100)
+        >>> hw.sweeps.halved(early), hw.sweeps.halved(early | {"error": "loss is NaN"})
+        (True, False)
+    """
+    return record.get("stopped") is not None and record.get("error") is None
+
+
 def canonical(value: Any) -> str:
     """A value as JSON: the same text for equal values, another for others."""
     return json.dumps(_exact(value), sort_keys=True)
@@ -196,7 +202,15 @@ def file_of(path: str | os.PathLike) -> pathlib.Path:
     return path / "trials.jsonl"
 
 
-def _is_record(line: Mapping[str, Any]) -> bool:
+def whole(line: Mapping[str, Any]) -> Record:
+    """A line of a file as a record: what older ones lack is None or {}."""
+    missing = {"stopped": None, "error": None, "seconds": None, "mode": None}
+    found: dict[str, Any] = missing | {"settings": {}, "made_with": {}} | dict(line)
+    ordered = {name: found.pop(name) for name in Record.__annotations__}
+    return ordered | found  # type: ignore[return-value]
+
+
+def is_record(line: Mapping[str, Any]) -> bool:
     """Whether a line says which trial it is and what came out, as all ever did."""
     return (
         isinstance(line.get("weights"), Mapping)
@@ -223,7 +237,7 @@ def check_metrics(metrics: Any, path: str = "metrics") -> None:
     """Raises unless these are scalars by name; they may be traced."""
     if not isinstance(metrics, Mapping):
         raise TypeError(
-            f"{path}: expected a dict {{name: scalar}}, got {type(metrics).__name__}"
+            f"{path}: expected a dict {{name: scalar}}, got {_checks.kind(metrics)}"
         )
     for name, value in metrics.items():
         if not isinstance(name, str):

@@ -65,9 +65,55 @@ def test_sobol_fills_every_decade(count):
         assert sorted(cells) == list(range(16))
 
 
+@pytest.mark.parametrize("count", [1, 7, 16])
+def test_latin_has_a_weight_of_every_head_in_every_part(count):
+    box = {"a": (1e-4, 1e4), "b": (0.5, 0.7), "c": (2.0, 2.0)}
+    design = hw.sweeps.latin(box, count, seed=3)
+    np.testing.assert_array_equal(design["c"], np.full(count, 2.0, np.float32))
+    for head in "ab":
+        low, high = np.log(box[head])
+        unit = (np.log(design[head].astype(float)) - low) / (high - low)
+        assert sorted(np.floor(unit * count)) == list(range(count))
+    again = hw.sweeps.latin(dict(reversed(box.items())), count, seed=3)
+    assert hw.sweeps.rows(again) == hw.sweeps.rows(design)
+    if count == 16:  # the parts of one head meet those of another at random
+        assert list(np.argsort(design["a"])) != list(np.argsort(design["b"]))
+        other = hw.sweeps.latin(box, count, seed=4)
+        assert hw.sweeps.rows(other) != hw.sweeps.rows(design)
+
+
+def test_rows_keep_every_float32_apart_and_print_it_short():
+    several = [np.float32(1.1)]
+    for _ in range(50):
+        several.append(np.nextafter(several[-1], np.float32(2), dtype=np.float32))
+    given = [*several, np.float32(0.1), np.float32(1) / 3]
+    rows = hw.sweeps.rows({"a": np.array(given), "b": given})
+    assert len({row["a"] for row in rows}) == len(given)
+    assert [np.float32(row["a"]) for row in rows] == given
+    assert [row["b"] for row in rows] == [row["a"] for row in rows]
+    assert (rows[0]["a"], rows[-2]["a"]) == (1.1, 0.1)
+    # A float of Python is kept as it is: it may come back from a record.
+    (row,) = hw.sweeps.rows({"a": [0.1 + 0.2]})
+    assert row["a"] == 0.1 + 0.2
+
+
+def test_what_is_drawn_has_seven_digits_as_records_always_had():
+    for design in (
+        hw.sweeps.dirichlet(["a", "b", "c"], 20, seed=1),
+        hw.sweeps.sobol({"a": (1e-3, 1e3), "b": (0.1, 2)}, 20),
+        hw.sweeps.latin({"a": (1e-3, 1e3), "b": (0.1, 2)}, 20),
+        hw.sweeps.simplex(["a", "b", "c"], 7),
+        hw.sweeps.log_grid({"a": (1e-3, 1e3)}, 8),
+    ):
+        for row in hw.sweeps.rows(design):
+            assert all(w == float(f"{w:.7g}") for w in row.values())
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
+        (lambda: hw.sweeps.latin({"a": (0, 1)}, 4), r"ranges\['a'\].*positive"),
+        (lambda: hw.sweeps.latin({"a": (1, 2)}, 0), "count: expected a positive int"),
         (lambda: hw.sweeps.grid({"a": []}), r"levels\['a'\]: expected one or more"),
         (lambda: hw.sweeps.grid([1, 2]), "levels: expected a dict"),
         (lambda: hw.sweeps.log_grid({"a": (0, 1)}, 3), r"ranges\['a'\].*positive"),

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headwise import _checks
+from headwise import _records
 from headwise import _text
 from headwise.reports import _chance
 from headwise.reports import _given
@@ -46,7 +47,8 @@ def verdict(
 
     and with fewer seeds nothing is said of the weights but that. That no difference is
     shown does not say that there is none. A trial that diverged is the worst of its
-    seed; seeds that not all weightings have are left out, and counted.
+    seed; one that halving stopped is neither that nor a result. Seeds that not all
+    weightings have are left out, and counted.
 
     Args:
         records: of `hw.sweeps.run` or `read`.
@@ -116,13 +118,15 @@ def _paired(
     for i, group in enumerate(groups.values()):
         row, whole = {}, False
         for record in group:
+            if _records.halved(record):  # neither the worst nor a result
+                continue
             pair = (record["seed"], *_groups.key(record, pooled))
             metrics = _given.flat(record["metrics"]) if record["finite"] else {}
             if metric in metrics or not record["finite"]:
                 value = metrics.get(metric, np.nan)
                 row[pair] = worst if np.isnan(value) else value
             whole |= metric in metrics
-        if whole or not any(record["finite"] for record in group):
+        if whole or not any(r["finite"] or _records.halved(r) for r in group):
             rows.append(i)
             every.append(row)
     anywhere = dict.fromkeys(pair for row in every for pair in row)
@@ -176,7 +180,7 @@ def _sentence(
 
 
 def _trials(rows: Iterable[Mapping[str, Any]]) -> int:
-    return sum(row["count"] + row["diverged"] for row in rows)
+    return sum(row["count"] + row["diverged"] + row["stopped"] for row in rows)
 
 
 def _notes(name: str, rows: list[dict[str, Any]], pairs: _Pairs, within: str) -> str:
@@ -192,6 +196,8 @@ def _notes(name: str, rows: list[dict[str, Any]], pairs: _Pairs, within: str) ->
     if pairs.left_out:
         of = pairs.table.shape[1] + pairs.left_out
         notes += f"; {pairs.left_out} of {of} {within} left out, not all rows have them"
+    if stopped := sum(row["stopped"] for row in rows):
+        notes += f"; {stopped} stopped early, not compared"
     if missing := len(rows) - len(pairs.rows):
         notes += f"; {missing} of {len(rows)} rows left out, they lack the metric"
     return notes
