@@ -129,6 +129,8 @@ def padded(members: Members, size: int) -> Members:
     few = len(members.t)
     if few == size:
         return members
+    if few > size:
+        raise ValueError(f"members: expected at most {size} of this cohort, got {few}")
     several = take(members, jnp.minimum(jnp.arange(size), few - 1))
     return several._replace(alive=several.alive & (jnp.arange(size) < few))
 

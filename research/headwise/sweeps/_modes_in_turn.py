@@ -90,7 +90,7 @@ def ways(
         room=room,
         at_once=threads,
         start=start,
-        ready=_ways.on_device,
+        ready=lambda members: _ways.on_device(_members.padded(members, size)),
         advance=advance,
         finish=finish,
         compiled=compiler.compiled,
