@@ -126,9 +126,16 @@ def gpus(env: Mapping[str, str], there: Sequence[str]) -> list[str]:
     return [name for name in named if name not in ("", "-1", "NoDevFiles")]
 
 
-def worker(study: Study, name: str, cpus: Sequence[int] = ()) -> list[str]:
-    """The flags of `launch.worker` for a study whose text is in its folder as `name`."""
-    words = [f"--folder={study.folder}", f"--study={name}"]
-    words += [f"--cpus={','.join(map(str, cpus))}"] if cpus else []
+def worker(study: Study, name: str, place: Place, workers: int) -> list[str]:
+    """The flags of `launch.worker`.
+
+    Args:
+        study: whose text is in its folder.
+        name: of that text.
+        place: what the worker runs on.
+        workers: how many there are.
+    """
+    words = [f"--folder={study.folder}", f"--study={name}", f"--workers={workers}"]
+    words += [f"--cpus={','.join(map(str, place.cpus))}"] if place.cpus else []
     words += ["--retry"] if study.retry else []
     return words + (["--stop_on_failure"] if study.stop_on_failure else [])

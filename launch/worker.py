@@ -31,6 +31,8 @@ def define(values: flags.FlagValues) -> None:
     }
     for name, meaning in words.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
+    share = "how many workers share the study, about"
+    flags.DEFINE_integer("workers", 1, share, flag_values=values)
     flags.DEFINE_bool("retry", False, text.RETRY, flag_values=values)
     stop = "end with the first trial that has no result"
     flags.DEFINE_bool("stop_on_failure", False, stop, flag_values=values)
@@ -41,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     given = command.parse(argv, define, __doc__)
     if given.folder is None:
         raise UsageError("--folder: expected the folder of a study, got none")
+    workers = text.whole("--workers", given.workers, 1) or 1
     keep_to(given.cpus)
     folder = text.folder("--folder", given.folder)
     plans, refused = [], None
@@ -57,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
         study = plan.study._replace(
             retry=given.retry, stop_on_failure=given.stop_on_failure
         )
-        records = sweep.train(plan._replace(study=study))
+        records = sweep.train(plan._replace(study=study), workers=workers)
         left += len(outcome.undone(plan, records))
     return 1 if left else 0
 

@@ -133,6 +133,7 @@ OPTIONAL = {
     "moocore",
     "pandas",
     "pyarrow",
+    "optuna",
     "tensorboardX",
 }
 

@@ -61,13 +61,11 @@ def asks(argv: Sequence[str], name: str) -> bool:
     """
     values = flags.FlagValues()
     flags.DEFINE_bool(name, False, "", flag_values=values)
-    words = [
-        word
-        for word in _from_files(values, list(argv[1:]))
-        if word.lstrip("-").partition("=")[0].removeprefix("no") == name
-    ]
+    names = name, f"no{name}"
     try:
-        values([argv[0], *words])
+        words = _from_files(values, list(argv[1:]))
+        mine = [w for w in words if w.lstrip("-").partition("=")[0] in names]
+        values([argv[0], *mine])
     except flags.Error as error:
         raise UsageError(str(error)) from None
     return bool(values[name].value)

@@ -63,16 +63,15 @@ def finish(plan: Plan) -> int:
     if left:
         print(f"error: {len(left)} of {count} trials failed", file=sys.stderr)
     broken = [record for record in records if not record["finite"]]
-    if broken and len(broken) < len(records):
+    first = f" (the first: {broken[0]['error']})" if broken else ""
+    if len(broken) == len(records):
+        again = f"{first}; --retry tries again" if broken else ""
+        raise FloatingPointError(f"no trial came to a finite end{again}")
+    if broken:
         print(
             f"{len(broken)} of {len(records)} trials have no finite result; they count "
-            f"as done: --retry tries them again (the first: {broken[0]['error']})",
+            f"as done: --retry tries them again{first}",
             file=sys.stderr,
-        )
-    if len(broken) == len(records):
-        why = f" (the first: {broken[0]['error']}); --retry tries again"
-        raise FloatingPointError(
-            f"no trial came to a finite end{why if broken else ''}"
         )
     show.show_sweep(plan.spec, records, folder)
     return 1 if left else 0
@@ -93,8 +92,3 @@ def run_best(plan: Plan) -> None:
     workdir = plan.study.folder / "best"
     request = plan.request(same[0])._replace(workdir=workdir)
     run.run(request, run.build(request), workdir, label="best weights")
-
-
-def verify(plan: Plan) -> int:
-    """Runs a trial again for its first steps, and says whether it comes to the same."""
-    raise NotImplementedError

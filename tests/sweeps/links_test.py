@@ -144,7 +144,7 @@ def test_a_folder_that_is_not_there_is_one_line(take, tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (b"", "Expecting value"),
+        (b"", "is damaged .Expecting value"),
         (b'{"a": 1', "Expecting"),
         (b"\xff", "utf-8|UTF-8"),
         (b"[]", "an object of JSON"),

@@ -27,8 +27,12 @@ from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
 from headwise.sweeps._status import status
 from headwise.sweeps._study import StudyError
+from headwise.sweeps._search import Search
+from headwise.sweeps._search import search
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
+from headwise.sweeps._verify import Verified
+from headwise.sweeps._verify import verify
 from headwise.sweeps._watch import describe
 from headwise.sweeps._watch import watch
 
@@ -36,8 +40,10 @@ __all__ = (
     "Halving",
     "Program",
     "Record",
+    "Search",
     "StudyError",
     "Trial",
+    "Verified",
     "append",
     "curves",
     "describe",
@@ -55,6 +61,7 @@ __all__ = (
     "record",
     "rows",
     "run",
+    "search",
     "simplex",
     "sobol",
     "status",
@@ -63,5 +70,6 @@ __all__ = (
     "to_pandas",
     "to_parquet",
     "trials",
+    "verify",
     "watch",
 )

@@ -10,6 +10,7 @@ looks, and stops. Nothing is ever removed.
 import pathlib
 import re
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
@@ -109,7 +110,8 @@ class Claims:
 
     def newest(self, number: int) -> tuple[int, bool]:
         """The highest epoch of a cohort, -1 if there is none; whether it was left."""
-        return newest(self._folder).get(number, (-1, False))
+        names = _links.names(self._folder, f"{number:06d}.")
+        return _newest(names).get(number, (-1, False))
 
     def leave(self, claim: Claim) -> None:
         """Writes that a claim is left."""
@@ -135,9 +137,13 @@ class Claims:
 
 def newest(folder: pathlib.Path) -> dict[int, tuple[int, bool]]:
     """{cohort: its highest epoch, whether that was left} of a folder of claims."""
+    return _newest(_links.names(folder))
+
+
+def _newest(names: Iterable[str]) -> dict[int, tuple[int, bool]]:
     found: dict[int, tuple[int, bool]] = {}
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if match := _NAME.fullmatch(path.name):
+    for name in names:
+        if match := _NAME.fullmatch(name):
             one = (int(match[2]), match[3] is not None)
             found[int(match[1])] = max(found.get(int(match[1]), (-1, False)), one)
     return found

@@ -42,7 +42,8 @@ def read(folder: pathlib.Path) -> list[dict[str, np.ndarray]]:
     numbered = [path for path in folder.glob("*.npz") if path.stem.isdigit()]
     for path in sorted(numbered, key=lambda path: int(path.stem)):
         try:
-            with np.load(path, allow_pickle=False) as file:
+            data = io.BytesIO(path.read_bytes())
+            with np.load(data, allow_pickle=False) as file:
                 chunks.append({name: file[name] for name in file.files})
         except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
             reason = _files.reason(error)[1]

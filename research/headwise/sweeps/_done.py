@@ -77,10 +77,11 @@ def read_all(
         known: records that were read before: they never change.
     """
     found, unread = dict(known or {}), []
-    for path in sorted((folder / "done").glob("*.json")):
-        if path.stem not in found:
+    for name in _links.names(folder / "done"):
+        key = name.removesuffix(".json")
+        if key not in found and key != name:
             try:
-                found[path.stem] = read(path)
+                found[key] = read(folder / "done" / name)
             except ValueError as error:
                 unread.append(str(error))
     return found, unread
@@ -102,7 +103,8 @@ def read(path: pathlib.Path) -> _records.Record:
     """A committed record; ValueError, in one line, if it is none."""
     found = _links.read(path)
     if found is None or not _records.is_record(found):
-        raise ValueError(f"{path}: {'is no record' if found else 'is not there'}")
+        reason = "is not there" if found is None else "is no record"
+        raise ValueError(f"{path}: {reason}")
     return _records.whole(found)
 
 

@@ -110,6 +110,14 @@ def by_folder(path: pathlib.Path, data: bytes) -> bool:
         return (taken / mine).exists()
 
 
+def names(folder: pathlib.Path, prefix: str = "") -> list[str]:
+    """Names in a folder that begin so, in order, none hidden; [] without the folder."""
+    found: list[str] = []
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        found = os.listdir(folder)
+    return sorted(n for n in found if n.startswith(prefix) and not n.startswith("."))
+
+
 def text(value: Mapping[str, Any]) -> bytes:
     """What a file of JSON holds, as a person reads it."""
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
@@ -125,8 +133,10 @@ def read(path: pathlib.Path) -> dict[str, Any] | None:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise ValueError(f"{path}: {_files.reason(error)[1]}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: is damaged ({str(error)[:200]})") from error
     if not isinstance(value, dict):
         raise ValueError(f"{path}: expected an object of JSON, got something else")
     return value

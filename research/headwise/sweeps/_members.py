@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from headwise.sweeps import _program
+from headwise.sweeps import _told
 from headwise.typing import Array
 
 
@@ -57,7 +58,7 @@ def stepped(
     done, broke = active & whole, active & ~whole
     after = Members(
         state=jax.tree.map(lambda a, b: jnp.where(done, a, b), state, member.state),
-        t=member.t + done,
+        t=member.t + done.astype(jnp.int32),
         alive=member.alive & ~broke,
         stopped=jnp.where(broke, member.t, member.stopped),
         cause=jnp.where(broke, _cause(told, lost), member.cause),
@@ -77,7 +78,7 @@ def _lost(old: Any, new: Any) -> Array:
     return jnp.stack(found) if found else jnp.zeros((0,), bool)
 
 
-def _cause(told: _program.Told, lost: Array) -> Array:
+def _cause(told: _told.Told, lost: Array) -> Array:
     """Heads first, those with a weight before the others; then the state's arrays."""
     cause = jnp.full((), -1, jnp.int32)
     bad = told.bad & ~told.fine
@@ -88,12 +89,12 @@ def _cause(told: _program.Told, lost: Array) -> Array:
     return cause
 
 
-def take(members: Members, indices: Array) -> Members:
+def take(members: Members, indices: Any) -> Members:
     """Some of the members, in this order; of an int32 scalar one, without its axis."""
     return _take(members, jnp.asarray(indices, jnp.int32))
 
 
-def put(members: Members, indices: Array, others: Members) -> Members:
+def put(members: Members, indices: Any, others: Members) -> Members:
     """The members with others in some places; their arrays are given for good."""
     return _put(members, jnp.asarray(indices, jnp.int32), others)
 

@@ -56,9 +56,10 @@ class Cohort(NamedTuple):
     """`finish(members)` -> {metric: [K]}, on the host."""
     mark: Callable[[_members.Members, Any], _members.Members]
     """`mark(members, which)` -> members, with a link more in the digests of `which`."""
-    compiled: Callable[[], dict[str, jax.stages.Compiled]]
-    """The programs by name, compiled if they were not; of one member in scan, loop and
-    threads."""
+    compiled: Callable[..., dict[str, jax.stages.Compiled]]
+    """`compiled(*names)` -> programs by name, compiled if they were not (every one, if
+    none is named): `start`, `advance`, `finish`; of one member in scan, loop and
+    threads, in loops also `begin`, and `advance` is one step."""
 
 
 def cohort(
@@ -96,18 +97,22 @@ def cohort(
         lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), like_trials
     )
     parts = _program.parts(program, one)
-    devices = tuple(jax.devices() if devices is None else devices)
-    key = mode, size, threads, devices
+    on = None
+    if mode == "shard":
+        on = tuple(jax.devices() if devices is None else devices)
+    key = mode, size, threads, on
     if key not in parts.programs:
         if mode in ("vmap", "shard"):
-            on = devices if mode == "shard" else None
             ways = _modes_together.ways(parts, one, size, on)
         else:
             ways = _modes_in_turn.ways(parts, one, size, mode, threads)
         parts.programs[key] = ways
     ways = parts.programs[key]
-    every, last = every or _NEVER, _NEVER if steps is None else steps
-    most = ways.room * every
+    often, last = (
+        _NEVER if number is None else _checks.positive_int(name, number)
+        for name, number in (("every", every), ("steps", steps))
+    )
+    most = ways.room * often
 
     def start(trials: Any) -> _members.Members:
         return ways.start(jax.tree.map(np.asarray, trials))
@@ -122,9 +127,9 @@ def cohort(
         pieces = []
         while number > 0:
             part = min(number, most)
-            scalars = map(np.int32, (part, every, last - 1))
-            length, often, final = scalars
-            limits = _reports.Limits(length, ends, often, final)
+            limits = _reports.Limits(
+                np.int32(part), ends, np.int32(often), np.int32(last - 1)
+            )
             members, rows = ways.advance(members, limits)
             pieces.append(rows)
             number -= part
@@ -153,8 +158,8 @@ def cohort(
 
 
 def _size(trials: Any) -> int:
-    sizes = {x.shape[0] if x.shape else None for x in jax.tree.leaves(trials)}
-    if len(sizes) != 1 or None in sizes or 0 in sizes:
+    sizes = {x.shape[0] if x.shape else 0 for x in jax.tree.leaves(trials)}
+    if len(sizes) != 1 or 0 in sizes:
         raise ValueError(
             "trials: expected arrays with one leading axis of at least one trial, got "
             f"{jax.tree.map(lambda x: x.shape, trials)}"

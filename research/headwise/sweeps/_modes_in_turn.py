@@ -93,7 +93,7 @@ def ways(
         ready=_ways.on_device,
         advance=advance,
         finish=finish,
-        compiled=compiler.all,
+        compiled=compiler.compiled,
     )
 
 
@@ -153,8 +153,8 @@ def _programs(
 class _Box:
     """Members that several threads take from and put back to, each its own."""
 
-    def __init__(self, members: _members.Members | None):
-        self.members = members
+    def __init__(self, members: Any):
+        self.members: Any = members  # None: none yet
         self._lock = threading.Lock()
 
     def take(self, k: int) -> _members.Members:

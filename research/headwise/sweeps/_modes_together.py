@@ -118,7 +118,7 @@ def ways(
         ready=ready,
         advance=lambda members, limits: compiler["advance"](arrays, members, limits),
         finish=run_finish,
-        compiled=compiler.all,
+        compiled=compiler.compiled,
     )
 
 

@@ -10,15 +10,14 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.extend import core
 
 from headwise import _checks
-from headwise import _packing
 from headwise import _program
 from headwise import _records
 from headwise import _scalars
 from headwise import _traced
+from headwise.sweeps import _told
 from headwise.typing import Array
 
 _LOG = logging.getLogger("headwise")
@@ -36,7 +35,7 @@ class Parts(NamedTuple):
 
     init: _traced.Traced
     step: _traced.Traced
-    """Of (state, t) to (state, `Told`)."""
+    """Of (state, t) to (state, `_told.Told`)."""
     evaluate: _traced.Traced | None
     """None: it cannot be traced, and is called as it stands."""
     call_evaluate: Callable[[Any], Mapping[str, Any]]
@@ -45,7 +44,7 @@ class Parts(NamedTuple):
     report: Any
     """The types of a report."""
     heads: tuple[str, ...]
-    """Those that a report has values of, in the order of `Told.bad`."""
+    """Those that a report has values of, in the order of `_told.Told.bad`."""
     leaves: tuple[str, ...]
     """The paths of the state's arrays."""
     arrays: dict[str, list[Array]]
@@ -58,19 +57,6 @@ class Parts(NamedTuple):
         if index >= 0:
             return f"the value of head {self.heads[index]!r}"
         return None if index == -1 else f"the state's {self.leaves[-2 - index]}"
-
-
-class Told(NamedTuple):
-    """What a step told."""
-
-    packed: dict[str, Array]
-    """Its report."""
-    fine: Array
-    """bool []: whether the program goes on."""
-    bad: Array
-    """bool [H]: heads whose value is not finite."""
-    counts: Array
-    """bool [H]: heads whose weight is not 0."""
 
 
 _PARTS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
@@ -117,26 +103,27 @@ def check(program: Any) -> None:
 
 def _parts(program: _program.Program, trial: Any) -> Parts:
     init = _trace(
-        "init", lambda trial: jax.tree.map(_array, program.init(trial)), trial
+        "init", lambda trial: jax.tree.map(_told.array, program.init(trial)), trial
     )
     state, t = init.shape, jax.ShapeDtypeStruct((), jnp.int32)
     report: list[Any] = []
 
-    def step(state: Any, t: Array) -> tuple[Any, Told]:
+    def step(state: Any, t: Array) -> tuple[Any, _told.Told]:
         result = program.step(state, t)
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise TypeError(
                 "program.step: expected the pair (state, report), got "
                 f"{_checks.kind(result)}"
             )
-        new, told = jax.tree.map(_array, tuple(result))
+        new, told = jax.tree.map(_told.array, tuple(result))
         _same("program.step", state, new)
-        numbers = jax.tree.map(_number, told)
-        report[:] = [jax.tree.map(_type, numbers)]
-        return new, _told(told, numbers)
+        report[:] = [jax.tree.map(_type, _told.numbers(told))]
+        return new, _told.told(told)
+
+    measure = program.evaluate  # not the program: `_PARTS` would keep its step alive
 
     def evaluate(state: Any) -> Any:
-        return metrics(program.evaluate(state))
+        return metrics(measure(state))
 
     stepped = _trace("step", step, state, t)
     try:
@@ -158,7 +145,7 @@ def _parts(program: _program.Program, trial: Any) -> Parts:
         call_evaluate=evaluate,
         state=state,
         report=report[0],
-        heads=_heads(report[0]),
+        heads=_told.heads(report[0]),
         leaves=tuple(jax.tree_util.keystr(path) or "array" for path, _ in paths),
         arrays={n: _constants(f) for n, f in functions.items() if f is not None},
         programs={},
@@ -174,10 +161,15 @@ def called(function: _traced.Traced, arrays: Sequence[Array], *args: Any) -> Any
 def metrics(found: Any) -> Any:
     """Metrics as arrays; NaN for None. Raises unless they are scalars by name."""
     found = _scalars.scalars(found)
-    _records.check_metrics(found)
+    try:
+        _records.check_metrics(found)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"program.evaluate: {error}") from None
     none = jnp.float32(jnp.nan)
     return jax.tree.map(
-        lambda x: none if x is None else _array(x), found, is_leaf=lambda x: x is None
+        lambda x: none if x is None else _told.array(x),
+        found,
+        is_leaf=lambda x: x is None,
     )
 
 
@@ -201,40 +193,6 @@ def _trace(name: str, function: Callable[..., Any], *types: Any) -> _traced.Trac
         ) from error
 
 
-def _told(report: Any, numbers: Any) -> Told:
-    """By `finite`, if a report has it; else by `values`; else by all of it."""
-    known = report if isinstance(report, Mapping) else {}
-    values, weights = known.get("values"), known.get("weights")
-    by_head = values if isinstance(values, Mapping) else {}
-    of_weights = weights if isinstance(weights, Mapping) else {}
-    heads = sorted(by_head)
-    bad = [~_finite(by_head[h]) for h in heads]
-    counts = [jnp.any(_array(of_weights.get(h, 1.0)) != 0) for h in heads]
-    if "finite" in known:
-        fine = jnp.all(known["finite"])
-    else:
-        fine = _finite(report if values is None else values)
-    return Told(
-        packed=_packing.packed(jax.tree.leaves(numbers)),
-        fine=fine,
-        bad=jnp.stack(bad) if heads else jnp.zeros((0,), bool),
-        counts=jnp.stack(counts) if heads else jnp.zeros((0,), bool),
-    )
-
-
-def _heads(report: Any) -> tuple[str, ...]:
-    values = report.get("values") if isinstance(report, Mapping) else None
-    return tuple(sorted(values)) if isinstance(values, Mapping) else ()
-
-
-def _finite(tree: Any) -> Array:
-    found = jnp.ones((), bool)
-    for x in jax.tree.leaves(tree):
-        if jnp.issubdtype(x.dtype, jnp.inexact):
-            found &= jnp.all(jnp.isfinite(x))
-    return found
-
-
 def _same(where: str, state: Any, new: Any) -> None:
     """Raises unless a step gives back the type of state that it takes."""
     before, after = (
@@ -249,27 +207,14 @@ def _same(where: str, state: Any, new: Any) -> None:
         was, now = (f"{x.dtype}{list(x.shape)}" for x in (before[name], after[name]))
         if was != now:
             told.append(f"{name or 'it'} was {was}, is {now}")
-    if not told and jax.tree.structure(state) != jax.tree.structure(new):
-        told = [f"{jax.tree.structure(state)} became {jax.tree.structure(new)}"]
+    trees: list[Any] = [jax.tree.structure(tree) for tree in (state, new)]
+    if not told and trees[0] != trees[1]:
+        told = [f"{trees[0]} became {trees[1]}"]
     if told:
         raise TypeError(
             f"{where}: expected the same type of state as it was given (as "
             f"program.init made it): {'; '.join(sorted(told)[:5])}"
         )
-
-
-def _array(x: Any) -> Array:
-    """An array that keeps its dtype in the company of others."""
-    x = jnp.asarray(x)
-    if jnp.issubdtype(x.dtype, jax.dtypes.extended):
-        return x
-    return lax.convert_element_type(x, x.dtype)
-
-
-def _number(x: Array) -> Array:
-    """A key as its numbers."""
-    key = jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
-    return jax.random.key_data(x) if key else x
 
 
 def _type(x: Any) -> jax.ShapeDtypeStruct:

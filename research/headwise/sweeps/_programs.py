@@ -150,11 +150,11 @@ class Programs:
         names = sorted(trial.weights), sorted(trial.varied)
         key = _records.canonical([dict(values), *names])
         if key not in self._groups:
-            made = _made(self._program, values)
+            of_values = made(self._program, values)
             like = _trials.stacked([trial], self._static([trial]))
-            parts = _parts.parts(made, jax.tree.map(lambda x: x[0], like))
+            parts = _parts.parts(of_values, jax.tree.map(lambda x: x[0], like))
             fingerprint = _made_by.program(parts)
-            group = _Group(dict(values), made, fingerprint)
+            group = _Group(dict(values), of_values, fingerprint)
             mine = [one for one in self._store.cohorts() if self._is_like(one, group)]
             _made_by.check_program(self._store.folder, fingerprint, mine)
             self._groups[key] = group
@@ -216,7 +216,7 @@ class Programs:
         )
 
 
-def _made(program: Any, values: Mapping[str, Any]) -> _program.Program:
+def made(program: Any, values: Mapping[str, Any]) -> _program.Program:
     """The program of static values."""
     if isinstance(program, _program.Program):
         if values:
@@ -225,8 +225,8 @@ def _made(program: Any, values: Mapping[str, Any]) -> _program.Program:
                 "since these vary and are no arrays; got one Program"
             )
         return program
-    made = program(**values)
-    _parts.check(made)
-    return made
+    found = program(**values)
+    _parts.check(found)
+    return found
 
 

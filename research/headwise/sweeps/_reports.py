@@ -27,21 +27,21 @@ class Reports(NamedTuple):
 class Limits(NamedTuple):
     """How far a chunk goes, and which steps report: arguments of its program."""
 
-    number: Array
+    number: Any
     """int32 []: steps, at most."""
-    until: Array
+    until: Any
     """int32 [K] or []: a member does the steps before this one."""
-    every: Array
+    every: Any
     """int32 []: the last of so many steps reports."""
-    last: Array
+    last: Any
     """int32 []: so does this one."""
 
 
 class Rows(NamedTuple):
     """Room for reports, with K members after the axis of rows, or one without."""
 
-    t: Array
-    packed: dict[str, Array]
+    t: Any
+    packed: dict[str, Any]
 
 
 def room(report: Any, members: int) -> int:

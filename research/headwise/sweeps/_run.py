@@ -194,7 +194,9 @@ def run(
                 say=view.say,
             )
         done = wanted.done()
-        names += [] if asked is None else asked.names
+        if asked is not None:
+            asked.project()
+            names += asked.names
     if told := _memory_faults.told(list(done.values()), folder):
         _LOG.warning(told)
     return [done[name] for name in names]

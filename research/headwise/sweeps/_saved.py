@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -50,12 +51,24 @@ class Saved:
             with _files.writing(self._folder):
                 (self._folder / claim).mkdir(exist_ok=True)
             self._open[claim] = _Writer(self._folder / claim)
-        self._open[claim].save(step, tree)
+        with self._fresh_after_errors(claim):
+            self._open[claim].save(step, tree)
 
     def wait(self, claim: str) -> None:
         """Waits until the last `save` of a claim is on disk; raises as `save`."""
         if claim in self._open:
-            self._open[claim].wait()
+            with self._fresh_after_errors(claim):
+                self._open[claim].wait()
+
+    @contextlib.contextmanager
+    def _fresh_after_errors(self, claim: str) -> Iterator[None]:
+        """A checkpointer that failed once would say so for ever."""
+        try:
+            yield
+        except Exception:
+            with contextlib.suppress(Exception):
+                self._open.pop(claim).close()
+            raise
 
     def close(self, claim: str, remove: bool = False) -> None:
         """Waits for what is written; `remove` drops this claim's own checkpoints."""
@@ -95,10 +108,14 @@ class Saved:
                 foreign.append((path, lines))
                 continue
             try:
-                return _load(path, like), step
+                found = _load(path, like)
             except Exception as error:
                 reason = _files.reason(error)[1]
                 _LOG.warning("%s: cannot be read (%s), passed over", path, reason)
+                continue
+            for other, _ in foreign:
+                _LOG.warning("%s: is of another program, passed over", other)
+            return found, step
         if foreign:
             path, lines = foreign[0]
             raise _study.StudyError(

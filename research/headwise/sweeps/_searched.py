@@ -21,6 +21,12 @@ class Asked:
         self.names: list[str] = []
         """Of all trials that were asked for, in order."""
 
+    def project(self) -> None:
+        """Writes the file that Optuna's dashboard shows; nothing reads it back."""
+        if self._store.folder is not None:
+            path, records = self._store.folder / "optuna.log", self._wanted.done()
+            self._search.project(path, records, self._batches)
+
     def more(self) -> bool:
         """Asks for the next batch; whether there is one, and its results are wanted."""
         number = len(self._batches)
@@ -30,10 +36,10 @@ class Asked:
             trials = self._search.ask(records, number, asked=self._batches)
             if not trials:  # the budget is spent, or results are missing
                 return False
-            rows = [trial._asdict() for trial in trials]
-            self._store.ask(number, {"batch": number, "rows": rows})
+            self._store.ask(number, {"trials": [t._asdict() for t in trials]})
             kept = self._store.asks(number)
-        trials = [_trials.Trial(**row) for row in kept["rows"]]
+        trials = [_trials.Trial(**row) for row in kept["trials"]]
         self._batches.append(trials)
         self.names += self._wanted.add(trials)
+        self.project()
         return True

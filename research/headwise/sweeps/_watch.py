@@ -53,6 +53,8 @@ def watch(
             return
         if before is None or found["done"] != before["done"]:
             best = _live.best(_records.read(pathlib.Path(folder)))
+        if (plan := found["plan"]) and plan != (before or {}).get("plan"):
+            view.say(str(plan.get("words", "")))
         now = snapshot(found)
         view.show(now._replace(trials=max(now.trials, trials or 0), best=best))
 
