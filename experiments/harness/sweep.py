@@ -28,7 +28,7 @@ def train(
         UsageError: before anything is written: the experiment refuses its settings, or
             a balancer does not fit.
     """
-    study = plan.study
+    study, mode = plan.study, _mode(plan)
     make, static = maker(plan)
     return hw.sweeps.run(
         make,
@@ -37,12 +37,24 @@ def train(
         static=static,
         settings=plan.recorded(),
         folder=plan.claim(),
-        mode=study.mode,
+        mode=mode,
         size=study.size,
         retry=study.retry,
         stop_on_failure=study.stop_on_failure,
         progress=progress,
         workers=workers,
+    )
+
+
+def _mode(plan: Plan) -> str:
+    """How trials run; on a mesh one after the other, each on all of its devices."""
+    if plan.study.mesh is None or plan.study.mode in ("scan", "loop", "vmap"):
+        return plan.study.mode
+    if plan.study.mode == "auto":
+        return "scan"
+    raise UsageError(
+        "--mode: expected one of auto, vmap, scan, loop with --mesh, which takes all "
+        f"devices for each trial; got {plan.study.mode}"
     )
 
 
