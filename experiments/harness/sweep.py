@@ -30,20 +30,25 @@ def train(
     """
     study, mode = plan.study, _mode(plan)
     make, static = maker(plan)
-    return hw.sweeps.run(
-        make,
-        plan.trials,
-        steps=plan.steps,
-        static=static,
-        settings=plan.recorded(),
-        folder=plan.claim(),
-        mode=mode,
-        size=study.size,
-        retry=study.retry,
-        stop_on_failure=study.stop_on_failure,
-        progress=progress,
-        workers=workers,
-    )
+    try:
+        return hw.sweeps.run(
+            make,
+            plan.trials,
+            steps=plan.steps,
+            static=static,
+            settings=plan.recorded(),
+            folder=plan.claim(),
+            mode=mode,
+            size=study.size,
+            retry=study.retry,
+            stop_on_failure=study.stop_on_failure,
+            progress=progress,
+            workers=workers,
+        )
+    except ValueError as error:
+        if str(error).startswith("size: "):  # more memory than there is
+            raise UsageError(f"--{error}") from error
+        raise
 
 
 def _mode(plan: Plan) -> str:

@@ -24,4 +24,4 @@ def test_it_lists_the_folder(tmp_path):
     with _store.open(tmp_path, {"a": 1}):
         made = {path.name for path in tmp_path.iterdir()}
     listed = re.findall(r"^\| `([\w.]+)", TEXT, re.MULTILINE)
-    assert made | {"trials.jsonl"} == {name.split("/")[0] for name in listed}
+    assert made | {"trials.jsonl", "optuna.log"} == {name.split("/")[0] for name in listed}
