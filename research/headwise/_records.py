@@ -190,6 +190,8 @@ def halved(record: Mapping[str, Any]) -> bool:
         >>> hw.sweeps.halved(early), hw.sweeps.halved(early | {"error": "loss is NaN"})
         (True, False)
     """
+    if not isinstance(record, Mapping):
+        raise TypeError(f"record: expected a Record, got {_checks.kind(record)}")
     return record.get("stopped") is not None and record.get("error") is None
 
 
