@@ -191,14 +191,8 @@ def run(
         how = _programs.How(mode, size, workers)
         programs = _programs.Programs(program, wanted, store, job, how, view)
         programs.check()
-<<<<<<< HEAD
-        asked = _searched.Asked(search, store, wanted) if search else None
-        more = (lambda: False) if asked is None else asked.more
-        with _told(store, len(wanted.trials)):
-=======
         asked = _searched.Asked(search, store, wanted)
-        with _told(store):
->>>>>>> work
+        with _told(store, len(wanted.trials)):
             _work.work(
                 store,
                 wanted.left,
