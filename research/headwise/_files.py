@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pathlib
+import platform
+import re
 import secrets
 import warnings
 from collections.abc import Callable
@@ -26,6 +28,26 @@ _REASONS = (
     errno.ENOENT,
 )
 """What a disk may say, for texts of libraries that hold it somewhere."""
+
+
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+
+
+def local(path: str | os.PathLike) -> pathlib.Path:
+    """The path of a folder of this machine, as the user means it.
+
+    Raises:
+        ValueError: an address (`gs://bucket/run`), or the home of nobody.
+    """
+    if _ADDRESS.match(os.fspath(path)):
+        raise ValueError(
+            f"{os.fspath(path)}: expected a folder of this machine, got an address "
+            "(mount it, and give the folder)"
+        )
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 @contextlib.contextmanager
@@ -66,18 +88,39 @@ def write_atomically(
     Unless `durable` it does not wait for the disk: a power cut may leave an empty file.
     """
     data = data.encode() if isinstance(data, str) else data
-    # Random: on a shared disk two hosts may have the same process id.
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    made = temporary(path)
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            if durable:
-                os.fsync(file.fileno())
-        temporary.replace(path)
+        write(made, data, durable)
+        made.replace(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        made.unlink(missing_ok=True)
         raise
+
+
+def temporary(path: pathlib.Path) -> pathlib.Path:
+    """A hidden name beside a path that no other process on any host has."""
+    host = re.sub(r"[^0-9A-Za-z-]", "-", platform.node())[:40]
+    rest = f".{host}.{os.getpid()}.{secrets.token_hex(8)}"
+    return path.with_name(f".{path.name[: 200 - len(rest)]}{rest}")
+
+
+def write(path: pathlib.Path, data: bytes, durable: bool = True) -> None:
+    """Writes a file; `durable` waits until the disk has it."""
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+
+
+def settle(folder: pathlib.Path) -> None:
+    """Waits until the disk has the names in a folder, where it can be asked to."""
+    with contextlib.suppress(OSError):
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(opened)
+        finally:
+            os.close(opened)
 
 
 def json_line(line: Mapping[str, Any]) -> str:

@@ -128,7 +128,7 @@ def append(path: str | os.PathLike, *records: Record) -> None:
         [{'dice': 0.5}]
     """
     for one in records:
-        if not _is_record(one):
+        if not is_record(one):
             raise ValueError(f"records: expected those of `record`, got {one!r}")
     file = file_of(path)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -136,29 +136,13 @@ def append(path: str | os.PathLike, *records: Record) -> None:
 
 
 def read(path: str | os.PathLike) -> list[Record]:
-    """The records of a study, in the order in which their trials first ended.
+    """The records of a file of lines, or of `trials.jsonl` in a folder.
 
-    Of a trial that was run twice (the same `identity`) the last record counts. Lines
-    that are torn or no records are left out, with a warning that names them. What
-    older records lack is None or {}.
-
-    Args:
-        path: of a study's folder, or of the file `trials.jsonl`.
-
-    Returns:
-        Records; [] if there is no file.
-
-    Example:
-        >>> hw.sweeps.read("/nowhere")
-        []
+    In the order in which their trials first came; of a trial that is there twice the
+    last record counts. What is torn is left out, with a warning.
     """
-    missing = {"stopped": None, "error": None, "seconds": None, "mode": None}
-    records: dict[str, Any] = {}
-    for line in _files.read_lines(file_of(path), _is_record):
-        whole = missing | {"settings": {}, "made_with": {}} | line
-        ordered = {name: whole.pop(name) for name in Record.__annotations__}
-        records[identity(line)] = ordered | whole
-    return list(records.values())
+    lines = _files.read_lines(file_of(path), is_record)
+    return list({identity(line): whole(line) for line in lines}.values())
 
 
 def identity(record: Mapping[str, Any]) -> str:
@@ -202,6 +186,8 @@ def halved(record: Mapping[str, Any]) -> bool:
         >>> hw.sweeps.halved(early), hw.sweeps.halved(early | {"error": "loss is NaN"})
         (True, False)
     """
+    if not isinstance(record, Mapping):
+        raise TypeError(f"record: expected a Record, got {_checks.kind(record)}")
     return record.get("stopped") is not None and record.get("error") is None
 
 
@@ -218,7 +204,15 @@ def file_of(path: str | os.PathLike) -> pathlib.Path:
     return path / "trials.jsonl"
 
 
-def _is_record(line: Mapping[str, Any]) -> bool:
+def whole(line: Mapping[str, Any]) -> Record:
+    """A line of a file as a record: what older ones lack is None or {}."""
+    missing = {"stopped": None, "error": None, "seconds": None, "mode": None}
+    found: dict[str, Any] = missing | {"settings": {}, "made_with": {}} | dict(line)
+    ordered = {name: found.pop(name) for name in Record.__annotations__}
+    return ordered | found  # type: ignore[return-value]
+
+
+def is_record(line: Mapping[str, Any]) -> bool:
     """Whether a line says which trial it is and what came out, as all ever did."""
     return (
         isinstance(line.get("weights"), Mapping)

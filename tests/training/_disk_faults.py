@@ -23,10 +23,9 @@ import tensorboardX  # noqa: F401
 from orbax.checkpoint import v1  # noqa: F401
 
 import headwise as hw
+from tests import _forked
 
 STEPS = 24
-SECONDS = 60
-"""After which a process that hangs is ended, and has no answer."""
 
 
 def fit(folder, batches=lambda t: 0.0):
@@ -62,36 +61,6 @@ def fit(folder, batches=lambda t: 0.0):
     return [x.tobytes().hex() for x in map(jax.device_get, jax.tree.leaves(arrays))]
 
 
-class Process:
-    """A forked process and, in the end, what its function gave or the error's text."""
-
-    def __init__(self, function, *arguments):
-        self.start = time.monotonic()
-        self.pipe, end = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            signal.alarm(SECONDS)
-            try:
-                answer = function(*arguments)
-            except BaseException as error:
-                answer = f"{type(error).__name__}: {error}"
-            with os.fdopen(end, "w") as file:
-                json.dump(answer, file)
-            os._exit(0)
-        os.close(end)
-
-    def answer(self):
-        """None for a process that was killed."""
-        with os.fdopen(self.pipe) as file:
-            text = file.read()
-        os.waitpid(self.pid, 0)
-        return json.loads(text) if text else None
-
-
-def call(function, *arguments):
-    return Process(function, *arguments).answer()
-
-
 def at(step, act):
     """Batches that act once, at a step."""
     return lambda t: act() if t == step else None
@@ -106,7 +75,7 @@ def killed(folder):
 
     for step in [*range(3, STEPS, 4), None]:
         soon = functools.partial(kill, draw.uniform(0.0, 0.03))
-        answer = call(fit, folder, at(step, soon))
+        answer = _forked.call(fit, folder, at(step, soon))
         kills += answer is None
     return {"kills": kills, "end": answer}
 
@@ -118,7 +87,7 @@ def limited(folder, size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
         return fit(folder)
 
-    return {"full": call(full), "end": call(fit, folder)}
+    return {"full": _forked.call(full), "end": _forked.call(fit, folder)}
 
 
 def filled(folder):
@@ -138,10 +107,10 @@ def filled(folder):
                 pass
 
     try:
-        answer = {"full": call(fit, folder / "run", at(9, fill))}
+        answer = {"full": _forked.call(fit, folder / "run", at(9, fill))}
         answer["steps"] = [r["step"] for r in hw.training.read_metrics(folder / "run")]
         filler.unlink()
-        return answer | {"end": call(fit, folder / "run")}
+        return answer | {"end": _forked.call(fit, folder / "run")}
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 
@@ -153,11 +122,17 @@ def terminated(folder):
         with hw.training.Checkpoints(folder / "checkpoints") as checkpoints:
             return checkpoints.latest
 
-    first = Process(fit, folder, at(9, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    first = _forked.Process(
+        fit, folder, at(9, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    )
     _, status = os.waitpid(first.pid, 0)
     os.close(first.pipe)
     ends = os.waitstatus_to_exitcode(status)
-    return {"ends": ends, "saved": call(newest), "end": call(fit, folder)}
+    return {
+        "ends": ends,
+        "saved": _forked.call(newest),
+        "end": _forked.call(fit, folder),
+    }
 
 
 def replaced(folder):
@@ -167,12 +142,12 @@ def replaced(folder):
         (folder / "checkpoints").rename(folder / "elsewhere")
         (folder / "checkpoints").write_text("")
 
-    return call(fit, folder, at(9, replace))
+    return _forked.call(fit, folder, at(9, replace))
 
 
 def removed(folder):
     """The folder is not there any more, from step 9 on."""
-    return call(fit, folder, at(9, lambda: folder.rename(f"{folder}.away")))
+    return _forked.call(fit, folder, at(9, lambda: folder.rename(f"{folder}.away")))
 
 
 def in_use(folder):
@@ -181,19 +156,21 @@ def in_use(folder):
 
     def stay():
         os.write(go, b"x")
-        time.sleep(SECONDS)
+        time.sleep(_forked.SECONDS)
 
-    first = Process(fit, folder, at(5, stay))
+    first = _forked.Process(fit, folder, at(5, stay))
     os.read(ready, 1)
-    claim = call(lambda: str(hw.training.claim_workdir(folder / "new", {"a": 1})))
-    second = call(fit, folder)
+    claim = _forked.call(
+        lambda: str(hw.training.claim_workdir(folder / "new", {"a": 1}))
+    )
+    second = _forked.call(fit, folder)
     os.kill(first.pid, signal.SIGKILL)
     first.answer()
     return {
         "pid": first.pid,
         "claim": claim,
         "second": second,
-        "end": call(fit, folder),
+        "end": _forked.call(fit, folder),
     }
 
 
@@ -202,7 +179,7 @@ def main():
     print(
         json.dumps(
             {
-                "whole": call(fit, folder / "whole"),
+                "whole": _forked.call(fit, folder / "whole"),
                 "killed": killed(folder / "killed"),
                 "filled": filled(folder / "filled"),
                 "in_use": in_use(folder / "in_use"),

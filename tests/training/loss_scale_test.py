@@ -10,7 +10,7 @@ import pytest
 from jax import lax
 
 import headwise as hw
-from headwise.training import _described
+from headwise import _described
 from tests.training import _bilevel_cases
 
 B, T = hw.balancers, hw.training

@@ -12,7 +12,7 @@ import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 import headwise as hw
-from headwise.training import _columns
+from headwise import _columns
 from headwise.training import _metrics
 
 HEADS = ("a/b", "a", "é ,\n")

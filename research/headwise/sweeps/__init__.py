@@ -5,7 +5,6 @@ from headwise._provenance import made_with
 from headwise._records import append
 from headwise._records import halved
 from headwise._records import identity
-from headwise._records import read
 from headwise._records import Record
 from headwise._records import record
 from headwise.sweeps._designs import grid
@@ -15,19 +14,29 @@ from headwise.sweeps._designs import simplex
 from headwise.sweeps._draws import dirichlet
 from headwise.sweeps._draws import latin
 from headwise.sweeps._draws import sobol
+from headwise.sweeps._export import to_csv
+from headwise.sweeps._export import to_pandas
+from headwise.sweeps._export import to_parquet
 from headwise.sweeps._halving import Halving
 from headwise.sweeps._halving import halving
-from headwise.sweeps._kept import StudyError
+from headwise.sweeps._memory_faults import out_of_memory
 from headwise.sweeps._product import trials
-from headwise.sweeps._run import out_of_memory
+from headwise.sweeps._read import curves
+from headwise.sweeps._read import read
 from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
+from headwise.sweeps._status import status
+from headwise.sweeps._study import StudyError
 from headwise.sweeps._search import Search
 from headwise.sweeps._search import search
 from headwise.sweeps._slopes import slopes
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
 from headwise.sweeps._turns import Slopes
+from headwise.sweeps._verify import Verified
+from headwise.sweeps._verify import verify
+from headwise.sweeps._watch import describe
+from headwise.sweeps._watch import watch
 
 __all__ = (
     "Halving",
@@ -37,7 +46,10 @@ __all__ = (
     "Slopes",
     "StudyError",
     "Trial",
+    "Verified",
     "append",
+    "curves",
+    "describe",
     "dirichlet",
     "grid",
     "halved",
@@ -56,6 +68,12 @@ __all__ = (
     "simplex",
     "slopes",
     "sobol",
+    "status",
     "table",
+    "to_csv",
+    "to_pandas",
+    "to_parquet",
     "trials",
+    "verify",
+    "watch",
 )

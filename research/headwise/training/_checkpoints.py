@@ -4,6 +4,7 @@ import contextlib
 import functools
 import logging
 import os
+import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -12,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from headwise import _checks
+from headwise import _described
 from headwise import _files
-from headwise.training import _described
-from headwise.training import _orbax
-from headwise.training import _whole
+from headwise import _orbax
+from headwise import _whole
 from headwise.training import _workdir
 from headwise.typing import PyTree
 
@@ -46,7 +47,7 @@ class Checkpoints:
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
         _checks.positive_int("keep", keep)
-        self.folder = _workdir.folder_of(folder).absolute()
+        self.folder = _made(_workdir.folder_of(folder).absolute())
         self._checkpointer = _orbax.open_checkpointer(
             self.folder, keep, lambda: _whole.seal(self.folder, self._saving)
         )
@@ -107,7 +108,7 @@ class Checkpoints:
         self._looked.pop(step, None)
         state = jax.tree.map(jnp.asarray, state)
         kept = {"note": note, "state": _described.describe(state)}
-        named = _by_name(state, jax.tree.leaves(state))
+        named = _orbax.by_name(state, jax.tree.leaves(state))
         self._saving = step
         with _files.writing(self.folder / str(step)):
             self._pending = self._checkpointer.save_async(
@@ -178,12 +179,12 @@ class Checkpoints:
                 + "\n(give another folder)"
             )
         leaves, structure = jax.tree.flatten(like)
-        wanted: Any = _by_name(like, list(map(_abstract, leaves)))
+        wanted: Any = _orbax.by_name(like, list(map(_orbax.like, leaves)))
         if tree is not None:
             rows = [wanted[name] for name in _described.names(tree)]
             wanted = jax.tree.unflatten(jax.tree.structure(tree), rows)
         loaded = self._load(self.latest, wanted)
-        found = _by_name(loaded, jax.tree.leaves(loaded))
+        found = _orbax.by_name(loaded, jax.tree.leaves(loaded))
         named = zip(_described.names(like), leaves, strict=True)
         return jax.tree.unflatten(structure, [found.get(n, x) for n, x in named])
 
@@ -230,11 +231,13 @@ class Checkpoints:
             ) from error
 
 
-def _by_name(tree: PyTree, leaves: Sequence[Any]) -> dict[str, Any]:
-    """{name: leaf}. What is empty is left out: the files could not hold it."""
-    named = zip(_described.names(tree), leaves, strict=True)
-    return {name: x for name, x in named if x.size}
-
-
-def _abstract(x: jax.Array) -> jax.ShapeDtypeStruct:
-    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+def _made(folder: pathlib.Path) -> pathlib.Path:
+    """The folder of checkpoints, there and fit for them."""
+    _workdir.check_kinds(folders=[folder])
+    if (reason := _orbax.refused(folder)) is not None:
+        raise _workdir.WorkdirError(f"{folder}: {reason}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _workdir.not_writable(folder, error) from error
+    return folder

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from headwise import _checks
+from headwise import _described
 from headwise import _trees
 from headwise.training import _best
-from headwise.training import _described
 from headwise.training import _record
 from headwise.training import _stop
 from headwise.training import _validation

@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from headwise import _columns
 from headwise import _files
-from headwise.training import _columns
 
 
 def open_events(

@@ -7,8 +7,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from headwise import _columns
 from headwise import _files
-from headwise.training import _columns
 from headwise.training import _events
 from headwise.training import _table
 from headwise.training import _workdir

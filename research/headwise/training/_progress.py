@@ -11,8 +11,8 @@ from typing import Any
 
 import rich.progress
 
+from headwise import _columns
 from headwise import _text
-from headwise.training import _columns
 
 Show = Callable[[Mapping[str, Any]], None]
 """Takes the newest record."""

@@ -11,12 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from headwise import _fingerprint
 from headwise import _trees
 from headwise.training import _batches
 from headwise.training import _chunks
 from headwise.training import _due
 from headwise.training import _feed
-from headwise.training import _fingerprint
 from headwise.training import _first_batch
 from headwise.training import _sharding
 from headwise.training import _told

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
+from headwise import _columns
 from headwise import _files
-from headwise.training import _columns
 
 _LEFT_OUT = ("contributions", "changed")
 """Parts of a record that make no columns: too many, or no numbers."""

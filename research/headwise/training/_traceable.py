@@ -16,10 +16,10 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
+from headwise import _fingerprint
 from headwise import _xla
 from headwise.training import _chunks
 from headwise.training import _draws
-from headwise.training import _fingerprint
 
 _STEP = jax.ShapeDtypeStruct((), jnp.int32, weak_type=True)
 """The number of a step, as Python has it."""

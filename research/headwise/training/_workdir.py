@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import pathlib
-import re
 import tempfile
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -27,7 +26,6 @@ _OWN = (".lock", ".run.json.", ".trials.lock", ".DS_Store", ".nfs")
 
 _TOLD = "told, not compared"
 """The key of `run.json` beside those of the configuration."""
-_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 
 
 def claim_workdir(
@@ -182,16 +180,10 @@ def folder_of(workdir: str | os.PathLike) -> pathlib.Path:
     Raises:
         WorkdirError: an address (`gs://bucket/run`), or the home of nobody.
     """
-    path = pathlib.Path(workdir)
-    if _ADDRESS.match(os.fspath(workdir)):
-        raise WorkdirError(
-            f"workdir {os.fspath(workdir)}: expected a folder of this machine, got an "
-            "address (mount it, and give the folder)"
-        )
     try:
-        return path.expanduser()
-    except RuntimeError as error:
-        raise WorkdirError(f"workdir {path}: {error}") from error
+        return _files.local(workdir)
+    except ValueError as error:
+        raise WorkdirError(f"workdir {error}") from error
 
 
 def check_kinds(

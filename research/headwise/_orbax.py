@@ -5,43 +5,43 @@ import logging
 import os
 import pathlib
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
+import jax
+
+from headwise import _described
 from headwise import _files
-from headwise.training import _whole
-from headwise.training import _workdir
+from headwise import _whole
+from headwise.typing import PyTree
 
 _LOG = logging.getLogger("headwise")
+
+
+def refused(folder: pathlib.Path) -> str | None:
+    """Why checkpoints in a folder could not be read, in words; None if they can."""
+    if os.sep == "/" and "\\" in str(folder):
+        return (
+            "expected a path without backslash: checkpoints there could not be read "
+            "(give another folder)"
+        )
+    return None
 
 
 def open_checkpointer(
     folder: pathlib.Path, keep: int, when_written: Callable[[], None]
 ) -> Any:
-    """A checkpointer of a folder that is made if need be.
+    """A checkpointer of a folder.
 
     Args:
-        folder: absolute.
+        folder: absolute; it is there, and not `refused`.
         keep: how many of the newest checkpoints stay.
         when_written: called when all files of a checkpoint are there, before their
             folder gets its last name; what it raises ends the save.
-
-    Raises:
-        WorkdirError: the folder is a file, cannot be made, or has a backslash in its
-            path.
     """
     # Imported here: orbax costs every `import headwise` 0.2 s otherwise.
     from orbax.checkpoint import v1 as ocp
 
-    _workdir.check_kinds(folders=[folder])
-    if os.sep == "/" and "\\" in str(folder):
-        raise _workdir.WorkdirError(
-            f"{folder}: expected a path without backslash: checkpoints there could "
-            "not be read (give another folder)"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _workdir.not_writable(folder, error) from error
     context = ocp.Context()
     # Where a folder cannot be made, orbax's threads wait five minutes for each other.
     # The thread that saves makes it in no time.
@@ -72,3 +72,17 @@ def metadata(checkpointer: Any, step: int) -> Any:
     if found.metadata is None:
         raise OSError("its arrays cannot be read")
     return found
+
+
+def by_name(tree: PyTree, leaves: Sequence[Any]) -> dict[str, Any]:
+    """{name: leaf}. What is empty is left out: the files could not hold it."""
+    named = zip(_described.names(tree), leaves, strict=True)
+    return {name: x for name, x in named if x.size}
+
+
+def like(x: Any) -> jax.ShapeDtypeStruct:
+    """What is to be read: an array like this one, in its place or the usual one."""
+    place = getattr(x, "sharding", None)
+    if place is None:
+        place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)

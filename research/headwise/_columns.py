@@ -7,6 +7,7 @@ from typing import Any
 
 from headwise import _text
 
+_ESCAPE = re.compile("%(2F|25)")
 _ESCAPED = re.compile("%(?=2F|25)")
 """What would be read as an escape."""
 
@@ -19,7 +20,7 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     are paths and stay as they are.
 
     Example:
-        >>> from headwise.training import _columns
+        >>> from headwise import _columns
         >>> _columns.flat({"step": 2, "values": {"a": 0.5, "b/c": None}})
         [('step', 2), ('values/a', 0.5), ('values/b%2Fc', None)]
     """
@@ -31,6 +32,17 @@ def flat(record: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         else:
             pairs.append((prefix + whole, value))
     return pairs
+
+
+def part(text: str) -> str:
+    """A name as it was, of one between the "/" of a column.
+
+    Example:
+        >>> from headwise import _columns
+        >>> _columns.part("b%2Fc"), _columns.part("50%25")
+        ('b/c', '50%')
+    """
+    return _ESCAPE.sub(lambda found: {"2F": "/", "25": "%"}[found[1]], text)
 
 
 @functools.lru_cache(maxsize=4096)

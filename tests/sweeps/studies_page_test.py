@@ -1,0 +1,27 @@
+"""docs/studies.md: its code runs, and it names what there is."""
+
+import pathlib
+import re
+
+import headwise as hw
+from headwise.sweeps import _store
+from tests import _pages
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "studies.md"
+TEXT = PAGE.read_text(encoding="utf-8")
+
+
+def test_prints_what_it_shows():
+    _pages.run_page(PAGE)
+
+
+def test_what_it_names_is_there():
+    for name in re.findall(r"hw\.sweeps\.(\w+)", TEXT):
+        assert hasattr(hw.sweeps, name)
+
+
+def test_it_lists_the_folder(tmp_path):
+    with _store.open(tmp_path, {"a": 1}):
+        made = {path.name for path in tmp_path.iterdir()}
+    listed = re.findall(r"^\| `([\w.]+)", TEXT, re.MULTILINE)
+    assert made | {"trials.jsonl", "optuna.log"} == {name.split("/")[0] for name in listed}
