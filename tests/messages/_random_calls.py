@@ -48,7 +48,10 @@ LEFT_OUT = {
     "nn": ("ConvNet", "UNet3D", "matmul_convolution", "unite"),
     "objective": ("pmean",),
     "reports": ("front_picture", "weights_picture"),
-    "sweeps": ("append", "made_with", "read", "table"),
+    "sweeps": (
+        *("append", "curves", "made_with", "read", "status", "table"),
+        *("to_csv", "to_pandas", "to_parquet"),
+    ),
     "training": ("Checkpoints", "claim", "hold_workdir", "read"),
 }
 MODULES = ("Mlp", "MultiHead", "SourceBatchNorm")  # `__init__` says what they take

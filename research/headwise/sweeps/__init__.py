@@ -5,8 +5,8 @@ from headwise._provenance import made_with
 from headwise._records import append
 from headwise._records import halved
 from headwise._records import identity
-from headwise._records import Record
 from headwise._records import record
+from headwise._records import Record
 from headwise.sweeps._designs import grid
 from headwise.sweeps._designs import log_grid
 from headwise.sweeps._designs import rows
@@ -17,19 +17,19 @@ from headwise.sweeps._draws import sobol
 from headwise.sweeps._export import to_csv
 from headwise.sweeps._export import to_pandas
 from headwise.sweeps._export import to_parquet
-from headwise.sweeps._halving import Halving
 from headwise.sweeps._halving import halving
+from headwise.sweeps._halving import Halving
 from headwise.sweeps._memory_faults import out_of_memory
 from headwise.sweeps._product import trials
 from headwise.sweeps._read import curves
 from headwise.sweeps._read import read
 from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
-from headwise.sweeps._status import status
-from headwise.sweeps._study import StudyError
 from headwise.sweeps._search import Search
 from headwise.sweeps._search import search
 from headwise.sweeps._slopes import slopes
+from headwise.sweeps._status import status
+from headwise.sweeps._study import StudyError
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
 from headwise.sweeps._turns import Slopes
@@ -39,7 +39,6 @@ from headwise.sweeps._watch import describe
 from headwise.sweeps._watch import watch
 
 __all__ = (
-    "Halving",
     "Program",
     "Record",
     "Search",
@@ -76,4 +75,5 @@ __all__ = (
     "trials",
     "verify",
     "watch",
+    "Halving",
 )

@@ -107,7 +107,7 @@ def moved(now: Now, number: int, start: Callable[[np.ndarray], Any]) -> Now:
         )
     busy = np.flatnonzero(now.places >= 0)
     _, size = _halving.places(list(busy), [], len(now.places))
-    return _taken(now, busy, size) if 0 < len(busy) and size < len(now.places) else now
+    return _taken(now, busy, size) if len(busy) > 0 and size < len(now.places) else now
 
 
 def whole(now: Now, like: Now) -> Now:

@@ -142,10 +142,19 @@ def run(
     rows = _product.product(design, seeds, vary=vary)
     if design is not None and not isinstance(design, Mapping):
         _product.check_distinct(rows)
+    if search is not None and design is None:
+        rows = []
     if not is_program and steps is None:
+        if halving is not None or any(trial.varied for trial in rows):
+            raise ValueError(
+                f"{'vary' if halving is None else 'halving'}: expected a program, got "
+                "a plain train, which knows weights and seed alone (give steps, and "
+                "hw.sweeps.Program or a function that makes one)"
+            )
         return _run_plain(
             program,  # type: ignore[arg-type]
             rows,
+            search,
             settings,
             folder,
             batched=batched,
@@ -178,28 +187,25 @@ def run(
         text["search"] = search.text
     with _store.open(folder, text) as store, _live.live(progress) as view:
         wanted = _wanted.Wanted(settings, store, retry, lambda records: None)
-        names = wanted.add(rows) if search is None or design is not None else []
+        names = wanted.add(rows)
         how = _programs.How(mode, size, workers)
         programs = _programs.Programs(program, wanted, store, job, how, view)
         programs.check()
-        asked = _searched.Asked(search, store, wanted) if search else None
-        more = (lambda: False) if asked is None else asked.more
+        asked = _searched.Asked(search, store, wanted)
         with _told(store):
             _work.work(
                 store,
                 wanted.left,
                 programs.compose,
                 programs.carry_out,
-                more=more,
+                more=asked.more,
                 say=view.say,
             )
         done = wanted.done()
-        if asked is not None:
-            asked.project()
-            names += asked.names
+        asked.project()
     if told := _memory_faults.told(list(done.values()), folder):
         _LOG.warning(told)
-    return [done[name] for name in names]
+    return [done[name] for name in names + asked.names]
 
 
 def _with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
@@ -233,6 +239,7 @@ def _told(store: Any) -> Iterator[None]:
 def _run_plain(
     train: _alone.Train,
     rows: Sequence[_trials.Trial],
+    search: Any,
     settings: Mapping[str, Any],
     folder: str | os.PathLike | None,
     *,
@@ -257,11 +264,15 @@ def _run_plain(
                 bar,
                 stop_on_failure,
             )
-            _work.work(store, wanted.left, plain.compose, plain.carry_out)
+            asked = _searched.Asked(search, store, wanted)
+            _work.work(
+                store, wanted.left, plain.compose, plain.carry_out, more=asked.more
+            )
+            asked.project()
         done = wanted.done()
     if told := _memory_faults.told(list(done.values()), folder):
         _LOG.warning(told)
-    return [done[name] for name in names]
+    return [done[name] for name in names + asked.names]
 
 
 def read_trials(path: str | os.PathLike) -> list[_records.Record]:
