@@ -86,7 +86,15 @@ STUDIES = tuple(
     f"sweeps.{name}" for name in ("halved", "halving", "latin", "search", "trials")
 )
 """Drawn apart from those again."""
-FIRST = tuple(name for name in ROSTER if name not in (*NEWER, *STUDIES))
+MEASURES = (
+    *(f"pareto.{name}" for name in ("additive_epsilon", "attainment", "crowding")),
+    *(f"pareto.{name}" for name in ("ideal", "igd_plus", "knee", "nadir", "ranks")),
+    "reports.compare",
+    "sweeps.slopes",
+)
+"""And these."""
+APART = (*NEWER, *STUDIES, *MEASURES)
+FIRST = tuple(name for name in ROSTER if name not in APART)
 
 
 class HangsError(Exception):
