@@ -1,221 +1,141 @@
-"""Flags or a flagfile -> trials -> command lines of `experiments.main`. Pure.
+"""Which workers a launcher starts, and on what each of them runs. Pure.
 
 Nothing here imports JAX, an experiment or its data: a plan can be made anywhere.
 """
 
-import hashlib
-import itertools
-import json
-import math
-import pathlib
-import re
 from collections.abc import Mapping
 from collections.abc import Sequence
-from typing import Any
 from typing import NamedTuple
 
 from absl import flags
 
+from experiments.harness import study as studies
 from experiments.harness import text
-from experiments.harness.text import STATIC
+from experiments.harness.study import Study
 from experiments.harness.text import UsageError
 
-
-class Study(NamedTuple):
-    """What the flags of a study say."""
-
-    experiment: str
-    grid: dict[str, list[float]] | None
-    """Levels of every weight."""
-    simplex: int | None
-    """Weightings that sum to 1, in so many steps."""
-    seeds: list[int]
-    balancers: list[str]
-    settings: dict[str, list[str]]
-    """Levels of every setting that is given, as text."""
-    steps: int | None
-    smoke: bool
-    folder: pathlib.Path
-    retry: bool = False
-    """Whether trials that ended without a result are tried again."""
-    dtype: str | None = None
-    """What the models compute in; None: float32."""
+CPU_DEVICES = "--xla_force_host_platform_device_count"
+"""What makes a CPU look like several devices."""
 
 
-class Trial(NamedTuple):
-    """One run of a study."""
+class Place(NamedTuple):
+    """What one worker runs on."""
 
-    weights: dict[str, float] | None
-    """None where a balancer finds them."""
-    balancer: str
-    seed: int
-    settings: dict[str, Any]
-    """Those that differ from the experiment's defaults."""
-
-    @property
-    def name(self) -> str:
-        """A folder name with a hash of all digits: `left-1_seed-0_5c5ee7b1`."""
-        words = re.sub("[:=,;()]+", "-", self.balancer).strip("-")
-        parts = [] if self.balancer == STATIC else [words]
-        for values in (self.weights or {}, self.settings, {"seed": self.seed}):
-            parts += [f"{name}-{_short(x)}" for name, x in sorted(values.items())]
-        shown = re.sub(r"[^\w.+-]", "", "_".join(parts))
-        exact = json.dumps(self._asdict(), sort_keys=True)
-        return f"{shown[:120]}_{hashlib.sha256(exact.encode()).hexdigest()[:8]}"
+    cpus: tuple[int, ...]
+    """The CPUs that it keeps to; () for all."""
+    env: dict[str, str]
+    """What its environment says beside that of the launcher."""
 
 
 def define(values: flags.FlagValues) -> None:
     """The flags of a study, the same for every launcher."""
-    text_flags = {
-        "experiment": "a name (python -m experiments.main lists them) or a file",
-        "weights": "static weights and their levels, as left=1,right=0.1:0.3:1",
-        "balancers": "NAME or NAME:ARGUMENT=VALUE,... as mgda,cagrad:c=0.4,famo",
-        "set": "settings and their levels, as lr=1e-3:3e-3,width=16",
-        "folder": "of the study; studies/NAME_launched if not given",
-        "dtype": text.DTYPE,
-        "mesh": "goes with experiments.main alone",
-    }
-    for name, meaning in text_flags.items():
-        flags.DEFINE_string(name, None, meaning, flag_values=values)
-    flags.DEFINE_string("seeds", "0", "as 0:5 or 0,1,7", flag_values=values)
-    flags.DEFINE_integer(
-        "simplex",
-        None,
-        "weightings that sum to 1, in so many steps",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "steps", None, "of training; else the experiment's own", flag_values=values
-    )
-    flags.DEFINE_bool("smoke", False, "a version of a few seconds", flag_values=values)
-    flags.DEFINE_bool("retry", False, text.RETRY, flag_values=values)
+    studies.define(values)
 
 
 def read(given: flags.FlagValues) -> Study:
-    """The study that parsed flags ask for.
+    """The study that parsed flags ask for, by several processes.
 
     Raises:
         UsageError: a text that cannot be understood, or weights that nothing would use.
     """
-    if given.experiment is None:
-        raise UsageError("--experiment: expected a name or a file, got none")
-    if given.mesh is not None:
+    study = studies.read(given, "studies/{}_launched")
+    if study.mesh is not None:
         raise UsageError(
-            "--mesh: the trials of a study are processes that run at the same time, "
-            "each on a device of its own; a mesh goes with experiments.main, also with "
+            "--mesh: the workers of a study are processes that run at the same time, "
+            "each on devices of its own; a mesh goes with experiments.main, also with "
             "its --sweep"
         )
-    balancers = [STATIC]
-    if given.balancers is not None:
-        balancers = text.balancers(given.balancers)
-    static = given.weights is not None, given.simplex is not None
-    if STATIC in balancers and sum(static) != 1:
-        raise UsageError("expected one of --weights and --simplex")
-    if STATIC not in balancers and any(static):
-        raise UsageError(f"--weights and --simplex: expected {STATIC} in --balancers")
-    text.whole("--simplex", given.simplex, 1)
-    levels = {} if given.set is None else text.pairs("--set", given.set)
-    name = pathlib.Path(given.experiment).stem
-    return Study(
-        experiment=given.experiment,
-        grid=None if given.weights is None else text.grid(given.weights),
-        simplex=given.simplex,
-        seeds=text.seeds(given.seeds),
-        balancers=balancers,
-        settings={setting: words.split(":") for setting, words in levels.items()},
-        steps=text.whole("--steps", given.steps, 1),
-        smoke=given.smoke,
-        folder=text.folder("--folder", given.folder, f"studies/{name}_launched"),
-        retry=given.retry,
-        dtype=text.dtype(given.dtype),
-    )
+    return study
 
 
-def grid(levels: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Every combination of the levels; the last name varies fastest.
-
-    Example:
-        >>> grid({"a": [1], "b": [0.5, 2]})
-        [{'a': 1, 'b': 0.5}, {'a': 1, 'b': 2}]
-    """
-    return [
-        dict(zip(levels, row, strict=True))
-        for row in itertools.product(*levels.values())
-    ]
-
-
-def check_count(study: Study, heads: int) -> None:
-    """A UsageError for more trials than anyone means, before they are listed."""
-    static = 1
-    if study.simplex is not None:
-        static = math.comb(study.simplex + heads - 1, heads - 1)
-    elif study.grid is not None:
-        static = math.prod(map(len, study.grid.values()))
-    others = [name for name in study.balancers if name != STATIC]
-    count = len(study.seeds) * math.prod(map(len, study.settings.values()))
-    count *= len(others) + static * (STATIC in study.balancers)
-    if count > text.MANY:
-        raise UsageError(f"expected at most {text.MANY} trials, got {count}")
-
-
-def trials(
-    study: Study,
-    weightings: Sequence[dict[str, float]],
-    defaults: Mapping[str, Any],
-) -> list[Trial]:
-    """Settings x balancers x weightings x seeds, the seeds innermost.
+def places(
+    workers: int | None,
+    devices: int | None,
+    cpus: Sequence[int],
+    gpus: Sequence[str],
+    env: Mapping[str, str],
+) -> list[Place]:
+    """Deals the CPUs and GPUs of this machine to workers.
 
     Args:
-        study: of `read`.
-        weightings: for the static weights; `grid(study.grid)`, say.
-        defaults: of the experiment's settings, which give them their types.
+        workers: how many; None: as many as there are GPUs for, or one.
+        devices: of each worker; None: one. Without GPUs a CPU looks like so many.
+        cpus: that may be used.
+        gpus: their names, as `CUDA_VISIBLE_DEVICES` has them.
+        env: of the launcher.
 
     Raises:
-        UsageError: an unknown setting, or a level that has not its type.
+        UsageError: fewer GPUs than are asked for.
+
+    Example:
+        >>> for place in places(2, None, range(4), ["0", "1"], {}):
+        ...     print(place)
+        Place(cpus=(0, 1), env={'CUDA_VISIBLE_DEVICES': '0'})
+        Place(cpus=(2, 3), env={'CUDA_VISIBLE_DEVICES': '1'})
     """
-    text.known_names("--set", study.settings, defaults)
-    typed = {
-        name: [text.typed("--set", name, level, defaults[name]) for level in levels]
-        for name, levels in study.settings.items()
-    }
-    rows = []
-    for settings in grid(typed):
-        changed = {n: x for n, x in settings.items() if x != defaults[n]}
-        for balancer in study.balancers:
-            for weights in weightings if balancer == STATIC else [None]:
-                rows += [Trial(weights, balancer, s, changed) for s in study.seeds]
-    # A level that is given twice, or is the default, is the same trial.
-    return list({trial.name: trial for trial in rows}.values())
+    text.whole("--workers", workers, 1)
+    text.whole("--devices", devices, 1)
+    each = devices or 1
+    if gpus and each > len(gpus):
+        raise UsageError(f"--devices: expected at most {len(gpus)} GPUs, got {each}")
+    count = workers or max(len(gpus) // each, 1)
+    if gpus and count * each > len(gpus):
+        raise UsageError(
+            f"--workers: expected at most {len(gpus) // each}, as there are "
+            f"{len(gpus)} GPUs, {each} a worker; got {count}"
+        )
+    dealt = []
+    for i in range(count):
+        mine = list(gpus[i * each : (i + 1) * each])
+        changed = {"CUDA_VISIBLE_DEVICES": ",".join(mine)} if gpus else {}
+        if not gpus and each > 1:
+            before = env.get("XLA_FLAGS", "")
+            changed["XLA_FLAGS"] = f"{before} {CPU_DEVICES}={each}".strip()
+        dealt.append(Place(_share(cpus, i, count), changed))
+    return dealt
 
 
-def argv(study: Study, trial: Trial) -> list[str]:
-    """The flags of `experiments.main` for one trial."""
-    words = [
-        f"--experiment={study.experiment}",
-        f"--balancer={trial.balancer}",
-        f"--seed={trial.seed}",
-        f"--workdir={study.folder / 'trials' / trial.name}",
-    ]
-    if trial.weights is not None:
-        words.append(f"--weights={_pairs(trial.weights)}")
-    if trial.settings:
-        words.append(f"--set={_pairs(trial.settings)}")
-    if study.steps is not None:
-        words.append(f"--steps={study.steps}")
-    if study.smoke:
-        words.append("--smoke")
-    if study.dtype is not None:
-        words.append(f"--dtype={study.dtype}")
-    return words
+def _share(cpus: Sequence[int], i: int, count: int) -> tuple[int, ...]:
+    """The i-th of `count` shares; all of them where there are too few to share."""
+    if count == 1 or count > len(cpus):
+        return ()
+    first, last = (len(cpus) * k // count for k in (i, i + 1))
+    return tuple(cpus[first:last])
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
-    """Text that `experiments.main` reads back as the same values, to the last digit."""
-    return ",".join(
-        f"{name}={value if isinstance(value, str) else repr(value)}"
-        for name, value in values.items()
-    )
+def gpus(env: Mapping[str, str], there: Sequence[str]) -> list[str]:
+    """The names of the GPUs that a worker may be given.
+
+    Args:
+        env: what it says of devices and platforms counts.
+        there: the GPUs of this machine.
+
+    Example:
+        >>> gpus({"CUDA_VISIBLE_DEVICES": "3,5"}, ["0", "1"])
+        ['3', '5']
+        >>> gpus({"JAX_PLATFORMS": "cpu"}, ["0", "1"])
+        []
+    """
+    platforms = env.get("JAX_PLATFORMS", "").split(",")
+    if platforms != [""] and not {"cuda", "gpu"} & set(platforms):
+        return []
+    visible = env.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return list(there)
+    named = [name.strip() for name in visible.split(",")]
+    return [name for name in named if name not in ("", "-1", "NoDevFiles")]
 
 
-def _short(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def worker(study: Study, name: str, place: Place, workers: int) -> list[str]:
+    """The flags of `launch.worker`.
+
+    Args:
+        study: whose text is in its folder.
+        name: of that text.
+        place: what the worker runs on.
+        workers: how many there are.
+    """
+    words = [f"--folder={study.folder}", f"--study={name}", f"--workers={workers}"]
+    words += [f"--cpus={','.join(map(str, place.cpus))}"] if place.cpus else []
+    words += ["--retry"] if study.retry else []
+    return words + (["--stop_on_failure"] if study.stop_on_failure else [])

@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+import types
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Generator
 from collections.abc import Mapping
@@ -30,15 +32,26 @@ class Command(NamedTuple):
     module: str
     argv: list[str]
     log: pathlib.Path
-    """The file that what it prints goes to."""
+    """The file that what it prints goes to, after what is there."""
+    env: Mapping[str, str] = types.MappingProxyType({})
+    """What its environment has beside the others'."""
 
 
 def run(
-    commands: Sequence[Command], at_once: int, env: Mapping[str, str]
+    commands: Sequence[Command],
+    at_once: int,
+    env: Mapping[str, str],
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> Generator[tuple[str, int], None, None]:
     """Runs all; yields name and exit code of each when it ends.
 
     Close the iterator (`contextlib.closing`) to stop before the end.
+
+    Args:
+        commands: in the order in which they are begun.
+        at_once: how many run at a time.
+        env: their environment.
+        meanwhile: called many times a second.
     """
     waiting = collections.deque(commands)
     running: dict[str, subprocess.Popen] = {}
@@ -54,6 +67,7 @@ def run(
                     del running[name]
                     yield name, code
             if None in codes.values():
+                meanwhile()
                 time.sleep(_PAUSE)
     finally:
         _stop(running.values())
@@ -64,10 +78,10 @@ def run(
 def _start(command: Command, pipe: int, env: Mapping[str, str]) -> subprocess.Popen:
     """A child in a session of its own: the terminal's signals go to the launcher."""
     module = [sys.executable, "-m", "launch.child", str(pipe), command.module]
-    with command.log.open("wb") as log:
+    with command.log.open("ab") as log:
         return subprocess.Popen(
             [*module, *command.argv],
-            env=dict(env),
+            env={**env, **command.env},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

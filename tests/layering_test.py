@@ -27,7 +27,9 @@ BASE = {
     "_described",
     "_distance",
     "_files",
+    "_fingerprint",
     "_frameworks",
+    "_interrupts",
     "_linear_map",
     "_means",
     "_means_of_parts",
@@ -35,7 +37,9 @@ BASE = {
     "_marks",
     "_numerics",
     "_orbax",
+    "_packing",
     "_products",
+    "_program",
     "_provenance",
     "_records",
     "_reduction",
@@ -129,6 +133,7 @@ OPTIONAL = {
     "moocore",
     "pandas",
     "pyarrow",
+    "optuna",
     "tensorboardX",
 }
 

@@ -50,6 +50,8 @@ class Canary(NamedTuple):
     """What it must gain: cost without over cost with."""
     plain: Callable | None = None
     """The function without the trick, where nothing in `_xla` decides."""
+    options: Callable[[], Mapping[str, Any]] = dict
+    """Of the compiler."""
 
 
 def _normal(*shape: int, seed: int = 0) -> jax.Array:
@@ -210,6 +212,19 @@ def _conv_steps(tiny: bool) -> tuple[Callable, tuple]:
     return run, (kernels, _normal(16, side, side, 4))
 
 
+def _kernels(tiny: bool) -> tuple[Callable, tuple]:
+    def draw(seed: jax.Array) -> list:
+        keys = jax.random.split(jax.random.key(seed), 2 if tiny else 6)
+        draw_one = jax.nn.initializers.lecun_normal()
+        return [draw_one(key, (3, 3, 4, 4 + i)) for i, key in enumerate(keys)]
+
+    return draw, (jnp.int32(0),)
+
+
+def _once() -> dict[str, Any]:
+    return _xla.once_options()
+
+
 def _upgrad(tiny: bool) -> tuple[Callable, tuple]:
     heads = 18 if tiny else 96
     rows = _normal(heads, 2 * heads)
@@ -266,6 +281,9 @@ CANARIES = {
     # For safety, not for speed: LAPACK calls may wait for each other for ever.
     "elimination": Canary(_min_norm, {"SWEPT_HEADS": 0}, "ms", least=0.0),
     "steps one by one": Canary(_conv_steps, {"slow_in_loops": lambda _: False}, "ms"),
+    "haste of what runs once": Canary(
+        _kernels, {"once_options": dict}, "s to compile", options=_once
+    ),
 }
 
 
@@ -275,7 +293,8 @@ def _compiled(canary: Canary, trick: bool, tiny: bool) -> harness.Compiled:
         function, args = canary.build(tiny)
         if not trick and canary.plain is not None:
             function = canary.plain
-        return harness.compiled(lambda *args: function(*args), *args)
+        options = canary.options()
+        return harness.compiled(lambda *args: function(*args), *args, options=options)
 
 
 def measured(canary: Canary, calls: int, tiny: bool) -> tuple[float, float]:

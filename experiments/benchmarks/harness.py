@@ -101,12 +101,14 @@ def _run(program: Callable, *args: Any) -> Any:
     return jax.block_until_ready(program(*args))
 
 
-def compiled(function: Callable, *args: Any) -> Compiled:
+def compiled(
+    function: Callable, *args: Any, options: Mapping[str, Any] | None = None
+) -> Compiled:
     """The function, traced and compiled for these arguments."""
     start = time.perf_counter()
     lowered = jax.jit(function).lower(*args)
     tracing = time.perf_counter() - start
-    program = lowered.compile()
+    program = lowered.compile(compiler_options=dict(options or {}))
     seconds = time.perf_counter() - start
     operations = (program.cost_analysis() or {}).get("flops", float("nan"))
     temporary = getattr(program.memory_analysis(), "temp_size_in_bytes", 0)

@@ -53,6 +53,24 @@ def parse(argv: Sequence[str], define: Define, text: str | None) -> flags.FlagVa
     return values
 
 
+def asks(argv: Sequence[str], name: str) -> bool:
+    """Whether a command line, or a flagfile that it names, sets a flag of yes or no.
+
+    Raises:
+        UsageError: a flagfile that cannot be read.
+    """
+    values = flags.FlagValues()
+    flags.DEFINE_bool(name, False, "", flag_values=values)
+    names = name, f"no{name}"
+    try:
+        words = _from_files(values, list(argv[1:]))
+        mine = [w for w in words if w.lstrip("-").partition("=")[0] in names]
+        values([argv[0], *mine])
+    except flags.Error as error:
+        raise UsageError(str(error)) from None
+    return bool(values[name].value)
+
+
 def _check(values: flags.FlagValues, word: str) -> None:
     """A UsageError for what absl takes without a word."""
     name, equals, _ = word.lstrip("-").partition("=")

@@ -19,7 +19,7 @@ from experiments.harness.text import UsageError
 
 
 class Request(NamedTuple):
-    """One run or one sweep of an experiment."""
+    """One run of an experiment."""
 
     experiment: str
     """A name, or the absolute path of a file."""
@@ -33,11 +33,8 @@ class Request(NamedTuple):
     """Its text: `cagrad:c=0.4`."""
     steps: int
     seed: int
-    sweep: bool
     smoke: bool
     workdir: pathlib.Path
-    retry: bool = False
-    """Whether trials of the sweep that ended without a result are tried again."""
     dtype: str | None = None
     """What the model computes in; None: float32."""
     mesh: dict[str, int] | None = None
@@ -81,7 +78,7 @@ class Request(NamedTuple):
         config: dict[str, Any] = {
             "experiment": self.experiment,
             "settings": self.settings,
-            "sweep": self.sweep,
+            "sweep": False,  # folders of former sweeps have True here
             "smoke": self.smoke,
             "steps": self.steps,
             # A patch leaves the numbers as they are: it is told.
@@ -89,21 +86,20 @@ class Request(NamedTuple):
         }
         if self.dtype:
             config["dtype"] = self.dtype
-        if not self.sweep:
-            config |= {"balancer": self.balancer, "seed": self.seed}
-            if self.weights is not None:
-                config["weights"] = self.weights
+        config |= {"balancer": self.balancer, "seed": self.seed}
+        if self.weights is not None:
+            config["weights"] = self.weights
         return config
 
 
 def define(values: flags.FlagValues) -> None:
-    """The flags of `experiments.main`."""
+    """The flags of a run."""
     text_flags = {
         "experiment": f"one of {', '.join(find.names())}, or a file: path/to/mine.py",
         "weights": "static weights, as left=1,right=0.3",
         "balancer": "NAME or NAME:ARGUMENT=VALUE,... of hw.balancers: cagrad:c=0.4",
         "set": "the experiment's settings, as lr=3e-3,width=16",
-        "workdir": "folder; runs/NAME or studies/NAME if not given",
+        "workdir": "folder; runs/NAME if not given",
         "dtype": text.DTYPE,
         "mesh": "devices, as data:4 or data:2,model:2: examples are split over data, "
         "large parameters over model (else data); one device if not given",
@@ -115,11 +111,10 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "steps", None, "of training; else the experiment's own", flag_values=values
     )
-    flags.DEFINE_bool(
-        "sweep", False, "train the experiment's weightings", flag_values=values
-    )
+    many = "train many weightings, a study: --sweep --help shows its flags"
+    flags.DEFINE_bool("sweep", False, many, flag_values=values)
     flags.DEFINE_bool("smoke", False, "a version of a few seconds", flag_values=values)
-    flags.DEFINE_bool("retry", False, f"with --sweep: {text.RETRY}", flag_values=values)
+    flags.DEFINE_bool("retry", False, "goes with --sweep", flag_values=values)
 
 
 def read(argv: Sequence[str], help_text: str | None = None) -> Request:
@@ -132,12 +127,12 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
     task = find.load(given.experiment)
     text.whole("--steps", given.steps, 1)
     text.whole("--seed", given.seed, 0)
-    static, balancer = given.weights is not None, given.balancer
-    if given.sweep and (static or balancer is not None):
-        raise UsageError("--sweep has its own weights: drop --weights and --balancer")
-    if given.sweep and given.seed is not None:
-        raise UsageError("--sweep has its own seeds: drop --seed")
-    balancer = STATIC if balancer is None else balancer
+    if given.sweep:
+        raise UsageError("--sweep: expected one run, got a study of many")
+    if given.retry:
+        raise UsageError("--retry goes with --sweep: a single run is always tried")
+    static = given.weights is not None
+    balancer = STATIC if given.balancer is None else given.balancer
     if static and balancer != STATIC:
         raise UsageError("--weights are static: they go with --balancer=constant alone")
     spec = task.SPEC.smoke() if given.smoke else task.SPEC
@@ -149,12 +144,7 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
     experiment = given.experiment
     if find.is_path(experiment):
         experiment = str(pathlib.Path(experiment).resolve())
-    if given.retry and not given.sweep:
-        raise UsageError("--retry goes with --sweep: a single run is always tried")
-    profile = text.steps("--profile", given.profile)
-    if given.sweep and profile is not None:
-        raise UsageError("--profile goes with a single run: drop --sweep")
-    place = f"{'studies' if given.sweep else 'runs'}/{find.title(experiment)}"
+    place = f"runs/{find.title(experiment)}"
     request = Request(
         experiment=experiment,
         task=task,
@@ -164,13 +154,11 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
         balancer=balancer,
         steps=given.steps or spec.steps,
         seed=given.seed or 0,
-        sweep=given.sweep,
         smoke=given.smoke,
         workdir=text.folder("--workdir", given.workdir, place),
-        retry=given.retry,
         dtype=text.dtype(given.dtype),
         mesh=text.mesh(given.mesh),
-        profile=profile,
+        profile=text.steps("--profile", given.profile),
     )
     request.make_balancer()
     return request

@@ -21,11 +21,21 @@ from experiments.harness.text import UsageError
 def build(request: Request) -> Experiment:
     """The experiment of a request; what its settings or balancer break is said now.
 
+    Raises:
+        UsageError: as `experiment` and `check_balancer`.
+    """
+    made = experiment(request)
+    check_balancer(request, made)
+    return made
+
+
+def experiment(request: Request) -> Experiment:
+    """The experiment of a request, whatever its balancer is.
+
     What also breaks with the defaults is a fault of the experiment: a traceback helps.
 
     Raises:
-        UsageError: the experiment refuses its settings, its dtype or its mesh, or the
-            balancer does not fit (a batch that cannot be cut into its parts, say).
+        UsageError: the experiment refuses its settings, its dtype or its mesh.
     """
     mesh = None if request.mesh is None else devices.make_mesh(request.mesh)
     smoke: dict[str, Any] = {"smoke": request.smoke}
@@ -34,26 +44,25 @@ def build(request: Request) -> Experiment:
             raise UsageError("--dtype: the experiment has a setting dtype; use --set")
         smoke["dtype"] = jnp.dtype(request.dtype)
     try:
-        experiment = request.task.build(request.settings | smoke)
+        made = request.task.build(request.settings | smoke)
     except (ValueError, TypeError, OverflowError) as error:
         if request.settings == request.spec.defaults:
             raise
         request.task.build(dict(request.spec.defaults) | smoke)
         raise UsageError(f"--set: {error}") from error
     if request.dtype is not None:
-        devices.check_dtype(experiment, request.dtype)
-    if mesh is not None:
-        experiment = devices.on_mesh(experiment, mesh)
-    if request.weights is None:
-        _check_balancer(request, experiment)
-    return experiment
+        devices.check_dtype(made, request.dtype)
+    return made if mesh is None else devices.on_mesh(made, mesh)
 
 
-def _check_balancer(request: Request, experiment: Experiment) -> None:
+def check_balancer(request: Request, experiment: Experiment) -> None:
     """A UsageError where a step cannot be traced for the balancer's sake alone.
 
-    What also fails with equal weights is a fault of the experiment, as in `build`.
+    It does not fit, then: a batch that cannot be cut into its parts, say. What also
+    fails with equal weights is a fault of the experiment, as in `experiment`.
     """
+    if request.weights is not None:
+        return
 
     def trace(balancer: hw.balancers.Balancer) -> None:
         optimizer = experiment.optimizer(request.steps)

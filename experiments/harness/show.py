@@ -79,8 +79,8 @@ def show_sweep(
     plt.close("all")
 
 
-def best_weights(spec: Spec, records: Sequence[hw.sweeps.Record]) -> dict[str, float]:
-    """The weighting with the best mean of the experiment's first metric."""
+def best_row(spec: Spec, records: Sequence[hw.sweeps.Record]) -> dict[str, Any]:
+    """The row of `summary` with the best mean of the experiment's first metric."""
     metric, more = next(iter(spec.metrics.items()))
     rows = [row for row in hw.reports.summary(records) if row["mean"]]
     if not rows:
@@ -88,4 +88,4 @@ def best_weights(spec: Spec, records: Sequence[hw.sweeps.Record]) -> dict[str, f
     known = sorted({name for row in rows for name in row["mean"]})
     text.known_names("SPEC.metrics", [metric], known)
     rows = [row for row in rows if metric in row["mean"]]
-    return (max if more else min)(rows, key=lambda row: row["mean"][metric])["weights"]
+    return (max if more else min)(rows, key=lambda row: row["mean"][metric])

@@ -29,8 +29,8 @@ class Spec(NamedTuple):
     """The weightings of the sweep; None if they follow from the data (`Experiment`)."""
     remark: str = ""
     """What a reader of the sweep should know."""
-    batched: bool = False
-    """Sweep all trials as one program (small models without convolutions)."""
+    batched: bool | None = None
+    """Without effect since how a sweep runs is measured; older files say it."""
 
     def smoke(self) -> "Spec":
         """A version of a few seconds."""
@@ -47,8 +47,11 @@ class Experiment(NamedTuple):
     batch: Callable[[jax.Array], Any]
     """`batch(key)` -> one batch."""
     evaluate: Callable[[Any, Any], dict[str, jax.Array]]
-    """`(params, rest)` -> {metric: scalar} on held-out data, as `fit(validate=)`."""
-    optimizer: Callable[[int], optax.GradientTransformation]
-    """`optimizer(steps)`."""
+    """`(params, rest)` -> {metric: scalar} on held-out data, as `fit(validate=)`. Like
+    all functions here it can be traced."""
+    optimizer: Callable[..., optax.GradientTransformation]
+    """`optimizer(steps)`. A setting that it also takes, `optimizer(steps, lr=0.01)`, is
+    an array in a sweep: rates differ between trials of one program. Such a setting is
+    used nowhere else."""
     design: Mapping[str, np.ndarray] | None = None
     """The weightings of the sweep where they follow from the data."""

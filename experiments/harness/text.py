@@ -91,12 +91,17 @@ def weights(text: str, heads: Sequence[str]) -> dict[str, float]:
     """`left=1,right=0.3` as {"left": 1.0, "right": 0.3}; a weight for every head."""
     given = pairs("--weights", text)
     read = {name: _weight(name, number) for name, number in given.items()}
-    if sorted(read) != sorted(heads):
-        raise UsageError(
-            f"--weights: expected the heads {', '.join(sorted(heads))}; got "
-            f"{', '.join(sorted(read))}"
-        )
+    same_heads("--weights", read, heads)
     return read
+
+
+def same_heads(flag: str, given: Iterable[str], heads: Iterable[str]) -> None:
+    """A UsageError unless these are the heads, all of them and no others."""
+    if sorted(given) != sorted(heads):
+        raise UsageError(
+            f"{flag}: expected the heads {', '.join(sorted(heads))}; got "
+            f"{', '.join(sorted(given))}"
+        )
 
 
 def grid(text: str) -> dict[str, list[float]]:

@@ -79,8 +79,8 @@ def build(settings: Mapping[str, Any]) -> Experiment:
             "right_accuracy": accuracy("right", pictures.right),
         }
 
-    def optimizer(steps: int) -> optax.GradientTransformation:
-        return optax.adam(optax.cosine_decay_schedule(settings["lr"], steps))
+    def optimizer(steps: int, lr: Any = settings["lr"]) -> optax.GradientTransformation:
+        return optax.adam(optax.cosine_decay_schedule(lr, steps))
 
     return Experiment(
         init=lambda key: hw.nn.functional(model(key))[1:],

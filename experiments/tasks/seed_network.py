@@ -31,7 +31,6 @@ SPEC = Spec(
     seeds=(0, 1, 2),
     defaults={"lr": 1e-2, "width": 16, "batch_size": 64, "delta": 0.1},
     design=hw.sweeps.simplex(["loss1", "loss2"], 4),
-    batched=True,
 )
 
 
@@ -76,5 +75,5 @@ def build(settings: Mapping[str, Any]) -> Experiment:
         values_fn=values_fn,
         batch=batch,
         evaluate=evaluate,
-        optimizer=lambda steps: optax.adam(settings["lr"]),
+        optimizer=lambda steps, lr=settings["lr"]: optax.adam(lr),
     )

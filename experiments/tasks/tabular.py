@@ -37,7 +37,6 @@ SPEC = Spec(
         "label's frequency; weighting 3: by 1 / (p (1 - p)). The metrics are\n"
         "losses relative to always saying p: below 1 is worth something."
     ),
-    batched=True,
 )
 
 
@@ -96,7 +95,7 @@ def build(settings: Mapping[str, Any]) -> Experiment:
         values_fn=values_fn,
         batch=functools.partial(_draw, train, settings["batch_size"]),
         evaluate=evaluate,
-        optimizer=lambda steps: optax.adam(settings["lr"]),
+        optimizer=lambda steps, lr=settings["lr"]: optax.adam(lr),
         design={name: table[:, i] for i, name in enumerate(names)},
     )
 

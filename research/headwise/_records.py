@@ -27,7 +27,8 @@ class Record(TypedDict):
     settings are all else that was set or varied (experiment, balancer, steps, ...).
     `metrics` {name: float or nested dict} is what came out, None for a number that
     is not finite; `finite` says whether all are and nothing went wrong; `stopped` is
-    the step at which the trial gave up, `error` why, both None for a whole trial.
+    the step at which the trial gave up, `error` why, both None for a whole trial; a
+    trial with a step and no error is not broken: halving stopped it (`halved`).
     `seconds` it took, `mode` is how it ran (`"loop"`: one after the other; `"vmap"`:
     all in one program), `made_with` where: `hw.sweeps.made_with`.
 
@@ -70,7 +71,8 @@ def record(
             `hw.metrics` (a `Ratio`) stand for their values.
         settings: {name: value}, all else that was set or varied: str, numbers, bool,
             None, lists and dicts of them.
-        stopped: step at which the trial gave up.
+        stopped: step at which the trial gave up, or was stopped as one of the worst:
+            then there is no `error`.
         error: why the trial has no (whole) result.
         seconds: time that it took.
         mode: how it ran, such as `"loop"` or `"vmap"`.
@@ -171,6 +173,28 @@ def identity(record: Mapping[str, Any]) -> str:
     return canonical([record["weights"], record["seed"], record.get("settings") or {}])
 
 
+def halved(record: Mapping[str, Any]) -> bool:
+    """Whether a trial was stopped early as one of the worst, and nothing was wrong.
+
+    Its metrics are of the step at which it stopped. It has no whole result (`finite` is
+    False), and is none to try again.
+
+    Args:
+        record: a `Record`.
+
+    Returns:
+        True where it has a step at which it stopped and no error.
+
+    Example:
+        >>> early = hw.sweeps.record({"a": 1.0}, 0, {"dice": 0.2}, stopped=100)
+        >>> hw.sweeps.halved(early), hw.sweeps.halved(early | {"error": "loss is NaN"})
+        (True, False)
+    """
+    if not isinstance(record, Mapping):
+        raise TypeError(f"record: expected a Record, got {_checks.kind(record)}")
+    return record.get("stopped") is not None and record.get("error") is None
+
+
 def canonical(value: Any) -> str:
     """A value as JSON: the same text for equal values, another for others."""
     return json.dumps(_exact(value), sort_keys=True)
@@ -242,7 +266,7 @@ def check_metrics(metrics: Any, path: str = "metrics") -> None:
     """Raises unless these are scalars by name; they may be traced."""
     if not isinstance(metrics, Mapping):
         raise TypeError(
-            f"{path}: expected a dict {{name: scalar}}, got {type(metrics).__name__}"
+            f"{path}: expected a dict {{name: scalar}}, got {_checks.kind(metrics)}"
         )
     for name, value in metrics.items():
         if not isinstance(name, str):

@@ -32,6 +32,7 @@ neighbours in a row      narrow products are slow         CONVOLUTION_BLOCK     
 problems in turn         a batch waits for its last       solves_in_turn        1.3
 elimination              LAPACK calls wait in threads     SWEPT_HEADS           0.8
 steps one by one         convolutions in loops are slow   slow_in_loops         12
+haste of what runs once  random numbers compile for long  once_options          3
 ======================== ================================ ===================== ====
 
 What is here is read when a program is traced, as `_xla.NAME`. The code of a trick is
@@ -54,7 +55,7 @@ STACKED_SIZE = 2**18
 """Heads go through the shared part one by one where it multiplies by a parameter of
 more entries: a stack of cotangents and the parameter leave the caches together."""
 
-ALIKE_HEADS = 12
+ALIKE_HEADS = 16
 """From so many heads that differ in data alone on, one program runs for all of them; a
 copy a head is faster by what a compiler sees in it, and takes time to compile."""
 
@@ -206,6 +207,15 @@ def slow_in_loops(program: core.ClosedJaxpr) -> bool:
     reductions, sorts, scatters, factorisations, random numbers take 0.6 to 1.2.
     """
     return on_cpu() and any(map(convolves, program.eqns))
+
+
+def once_options() -> dict[str, Any]:
+    """Options to compile what runs once, as the making of a first state.
+
+    It draws random numbers: six kernels of convolutions take 3.8 s of LLVM on jax
+    0.10.2, 34 s on 0.12, and 1.3 s on both at a lower level, with the same bits.
+    """
+    return {"xla_backend_optimization_level": 1} if on_cpu() else {}
 
 
 def convolves(equation: core.JaxprEqn) -> bool:

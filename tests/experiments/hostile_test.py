@@ -149,14 +149,20 @@ LAUNCH = {
     **{
         f"--seeds={x}": "--seeds" for x in (2**31, 2**63, "0:2000000000", HUGE, "0:2,1")
     },
-    **{f"--processes={x}": "--processes" for x in ("0", "-1", "x", "1.5", "", HUGE)},
+    **{f"--processes={x}": "--" for x in ("0", "-1", "x", "1.5", "", HUGE)},
     **{
         f"--balancers={x}": "--balancer" for x in ("", ",", "mgda,mgda", "c=1", "mgda,")
     },
     "--balancers=mgda": "expected constant in --balancers",
     "--balancers=constant,typo": "lists; got typo",
     "--balancers=constant,cagrad:c=-1": "c: expected",
-    "--simplex=3": "one of --weights and --simplex",
+    "--simplex=3": "got --weights and --simplex",
+    "--design=x": "got --weights and --design",
+    "--mode=fast": "--mode: expected one of",
+    "--size=0": "--size: expected 1 or more",
+    "--workers=0": "--workers: expected 1 or more",
+    "--devices=-1": "--devices: expected 1 or more",
+    "--mesh=data:2": "--mesh: the workers of a study are",
     "--set=lr=1:": "a number",
     "--set=lr=1::2": "a number",
     "--balancer=mgda": "Did you mean: balancers",
@@ -178,7 +184,6 @@ GRIDS = {
     "--weights=" + ",".join(f"h{i}=1:2:3" for i in range(40)): "at most 100000 trials",
     **{f"--simplex={x}": "--simplex" for x in ("0", "-1", "x", "1.5", "", HUGE)},
     "--simplex=1000000": "at most 100000 trials",
-    "--smoke": "one of --weights and --simplex",
 }
 LINES = [
     *(("main", [], *line) for line in (BOTH | MAIN).items()),

@@ -154,12 +154,12 @@ def test_a_sweep_without_a_finite_trial_or_of_another_train(tmp_path, capsys):
     said = "error: no trial came to a finite end (the first: a metric is not finite)"
     assert err == f"{said}; --retry tries again\n"
     assert list(study.glob("*.png")) == []
-    trials = study / "trials.jsonl"
-    trials.write_text(trials.read_text().replace('"source": "', '"source": "0'))
+    text = study / "study.json"
+    text.write_text(text.read_text().replace('"source": "', '"source": "0'))
     code, _, err = call(capsys, *flags)
-    assert code == 2
+    assert code == 2, text.read_text() + err
     assert err.startswith("error: folder ")
-    assert "run by another train" in err
+    assert "belongs to another study: program.make.source was" in err
     assert err.count("\n") == 1
 
 
@@ -234,8 +234,19 @@ WRONG = {
         ["--balancer=modo"],
         "--balancer=modo: batches: expected",
     ),
-    "sweep with weights": (["--sweep", "--weights=left=1,right=1"], "own weights"),
-    "sweep with a seed": (["--sweep", "--seed=7"], "has its own seeds"),
+    "sweep of other heads": (
+        ["--sweep", "--weights=left=1:2"],
+        "the heads left, right",
+    ),
+    "sweep with a seed": (["--sweep", "--seed=7"], "Did you mean: seeds"),
+    "sweep with a balancer": (["--sweep", "--balancer=mgda"], "mean: balancers"),
+    "sweep with a profile": (["--sweep", "--profile=3"], "flag 'profile'"),
+    "sweep of two folders": (["--sweep", "--folder=x"], "another name of --folder"),
+    "sweep that cannot be": (["--sweep", "--set=width=-1"], "--set: "),
+    "sweep of a balancer that does not fit": (
+        ["--sweep", "--balancers=modo"],
+        "--balancer=modo: batches: expected",
+    ),
     "unknown setting": (["--set=rate=1"], "expected some of lr, width, batch_size"),
     "setting of another type": (["--set=width=2.5"], "a whole number for 'width'"),
     "setting that cannot be": (["--set=width=-1"], "--set: "),

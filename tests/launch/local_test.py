@@ -1,22 +1,28 @@
-"""The launcher: real processes, a folder a trial, a study that goes on."""
+"""The launcher: real workers that share a folder, a study that goes on."""
 
 import json
 import os
 import pathlib
-import re
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 import headwise as hw
+from experiments.harness import command
+from experiments.harness import outcome
+from experiments.harness import plan as plans
 from launch import local
-from launch import study as studies
+from launch import plan as places
+from launch import texts
+from launch import worker
 
 ROOT = pathlib.Path(local.__file__).parents[1]
-# Of this process nothing but the place of compiled programs, which trials share.
+TINY = ROOT / "tests/launch/_tiny.py"
+# Of this process nothing but the place of compiled programs, which workers share.
 ENVIRONMENT = {"PYTHONPATH": "research", "PATH": "", "JAX_PLATFORMS": "cpu"} | {
     name: value
     for name, value in os.environ.items()
@@ -24,127 +30,182 @@ ENVIRONMENT = {"PYTHONPATH": "research", "PATH": "", "JAX_PLATFORMS": "cpu"} | {
 }
 
 
-def launch(*arguments, module="launch.local"):
-    return subprocess.run(
+def begin(*arguments, module="launch.local"):
+    return subprocess.Popen(
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=ENVIRONMENT,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        check=False,
+        start_new_session=True,
     )
 
 
+def launch(*arguments, **options):
+    """(exit code, what it said)."""
+    process = begin(*arguments, **options)
+    out, _ = process.communicate(timeout=100)
+    return process.returncode, out
+
+
+def planned(folder, *words):
+    argv = ["local", f"--experiment={TINY}", f"--folder={folder}", *words]
+    return plans.make(places.read(command.parse(argv, local.define, "")))
+
+
+def until(true, seconds=60):
+    end = time.monotonic() + seconds
+    while not true() and time.monotonic() < end:
+        time.sleep(0.1)
+    assert true()
+
+
+def processes_of(folder):
+    """The commands that run and name this folder."""
+    found = []
+    for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if str(folder).encode() in process.read_bytes():
+                found.append(process)
+        except OSError:  # gone
+            continue
+    return found
+
+
+def by_hand(record):
+    """Where gradient descent is: the seed's place is x and the distance from it."""
+    a, b = record["weights"]["a"], record["weights"]["b"]
+    x, place = record["metrics"]["x"], 0.0
+    place = x + record["metrics"]["a"] ** 0.5
+    lr, steps = record["settings"]["lr"], record["settings"]["steps"]
+    return place * a / (a + b) * (1 - (1 - 2 * lr * (a + b)) ** steps)
+
+
 @pytest.mark.slow
-def test_study_of_processes_and_again(tmp_path):
-    common = ("--experiment=seed_network", "--smoke", f"--folder={tmp_path}")
-    arguments = (*common, "--weights=loss1=1,loss2=0.1:1", "--seeds=0,1")
-    done = launch(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert "loss2=0.1" in done.stdout
-    assert "loss1=1" in done.stdout
-    assert "backend" not in done.stderr  # a log line of JAX
-    trials = sorted((tmp_path / "trials").iterdir())
-    assert [re.sub("_[0-9a-f]{8}$", "", path.name) for path in trials] == [
-        f"loss1-1_loss2-{w}_seed-{seed}" for w in ("0.1", "1") for seed in (0, 1)
+def test_an_older_study_goes_on_by_two_commands_at_once(tmp_path):
+    """What the launcher of processes left counts; another grid joins it."""
+    common = (f"--experiment={TINY}", f"--folder={tmp_path}")
+    grid = ("--weights=a=1,b=0.5:1", "--seeds=0,1")
+    plan = planned(tmp_path, *grid)
+    first = plan.trials[0]
+    settings = plan.recorded() | first.varied
+    old = hw.sweeps.record(first.weights, 0, {"x": 12.5, "a": 1.0}, settings=settings)
+    hw.sweeps.append(tmp_path, old)
+    (tmp_path / "run.json").write_text(json.dumps(plan.config()))
+    both = [
+        begin(*common, *grid, "--workers=2"),
+        begin(*common, *grid, "--sweep", module="experiments.main"),
     ]
-    logs = sorted(path.stem for path in (tmp_path / "logs").iterdir())
-    assert logs == [path.name for path in trials]
+    for process in both:
+        out, _ = process.communicate(timeout=100)
+        assert process.returncode == 0, out
+        assert "4 trials, 2 seeds of 30 steps" in out
+        assert "b=0.5" in out  # the table
+        assert "standard deviation over 2 seeds" in out
+        assert "Traceback" not in out
     records = hw.sweeps.read(tmp_path)
-    assert all(record["finite"] for record in records)
-    assert {r["settings"]["balancer"] for r in records} == {"constant"}
-    # Again with one trial lost and one marked: only the lost one is trained.
-    (marked,) = hw.sweeps.read(trials[0])
-    marked["metrics"]["loss1"] = 1234.5
-    hw.sweeps.append(trials[0], marked)
-    (lost,) = hw.sweeps.read(trials[3])
-    (trials[3] / "trials.jsonl").unlink()
-    assert launch(*arguments).returncode == 0
-    again = {hw.sweeps.identity(r): r for r in hw.sweeps.read(tmp_path)}
-    assert len(again) == 4
-    assert again[hw.sweeps.identity(marked)]["metrics"]["loss1"] == 1234.5
-    assert again[hw.sweeps.identity(lost)]["metrics"] == lost["metrics"]
-    # Another grid in the same folder joins the first.
-    done = launch(*common, "--balancers=mgda", "--seeds=7")
-    assert done.returncode == 0, done.stderr
-    both = {hw.sweeps.identity(r): r for r in hw.sweeps.read(tmp_path)}
-    assert len(both) == 5
-    assert again.items() <= both.items()
-    (new,) = [both[name] for name in both.keys() - again.keys()]
-    assert (new["weights"], new["seed"]) == ({}, 7)
-    assert new["settings"]["balancer"] == "mgda"
-    assert "balancer=mgda" in done.stdout
-    assert "balancer=constant loss1=1 loss2=0.1" in done.stdout
+    assert len(records) == 4
+    assert outcome.undone(plan, records) == []
+    new = [record for record in records if record["metrics"]["x"] != 12.5]
+    assert len(new) == len(list((tmp_path / "done").iterdir())) == 3
+    for record in new:
+        np.testing.assert_allclose(record["metrics"]["x"], by_hand(record), rtol=1e-5)
+    for file in ("table.txt", "front.png", "weights.png", "best/heads.png"):
+        assert (tmp_path / file).stat().st_size > 100, file
+    status = hw.sweeps.status(tmp_path)
+    assert status["done"] >= 3
+    assert {one["end"]["code"] for one in status["workers"]} == {0}
+    key = next((tmp_path / "done").iterdir()).stem
+    code, out = launch(*common, f"--verify={key[:9]}")
+    assert code == 0, out
+    assert f"trial {key}: " in out
+    # Again: nothing is trained. And another grid joins the first.
+    code, out = launch(*common, "--balancers=mgda", "--seeds=7")
+    assert code == 0, out
+    again = hw.sweeps.read(tmp_path)
+    assert [record for record in again if record in records] == records
+    (joined,) = [record for record in again if record not in records]
+    assert (joined["weights"], joined["seed"]) == ({}, 7)
+    assert joined["settings"]["balancer"] == "mgda"
+    assert "balancer=mgda" in out
+    assert len(list((tmp_path / "flags").iterdir())) == 2
+    code, out = launch(*common, module="launch.worker")  # all texts, all done
+    assert code == 2  # `--experiment` is in the texts
+    code, out = launch(f"--folder={tmp_path}", module="launch.worker")
+    assert code == 0, out
+    assert hw.sweeps.read(tmp_path) == again
 
 
 @pytest.mark.slow
-def test_a_trial_that_diverges_is_a_result_and_one_that_dies_is_not(tmp_path):
-    """A launcher builds no model: that a width cannot be shows in the process."""
-    arguments = (
-        "--experiment=seed_network",
-        "--smoke",
-        "--weights=loss1=1,loss2=1",
-        f"--folder={tmp_path}",
-    )
-    done = launch(*arguments, "--set=lr=1e-2:1e30")
-    assert done.returncode == 0, done.stderr
+def test_a_trial_that_diverges_is_a_result_and_settings_that_cannot_be_are_not(
+    tmp_path,
+):
+    """A launcher builds no model: what a setting breaks a worker says."""
+    common = (f"--experiment={TINY}", "--weights=a=1,b=1", f"--folder={tmp_path}")
+    code, out = launch(*common, "--set=lr=0.1:1e30")
+    assert code == 0, out
     ends = {r["settings"]["lr"]: r["finite"] for r in hw.sweeps.read(tmp_path)}
-    assert ends == {1e-2: True, 1e30: False}
-    assert "1 diverged" in done.stdout
-    assert "is not finite" in done.stderr
-    done = launch(*arguments, "--set=width=-1")
-    assert done.returncode == 1
-    assert "error: 1 of 1 trials failed" in done.stderr
-    assert len(hw.sweeps.read(tmp_path)) == 2
+    assert ends == {0.1: True, 1e30: False}
+    assert "1 diverged" in out
+    assert "--retry tries them again" in out
+    code, out = launch(*common, "--set=lr=1e30", "--seeds=5", "--stop_on_failure")
+    assert code == 1, out
+    code, out = launch(*common, "--set=power=0")
+    assert code == 2
+    assert "error: --set: power: expected 1 or more, got 0" in out
+    assert len(hw.sweeps.read(tmp_path)) == 3
 
 
 @pytest.mark.slow
 def test_interrupts_of_real_commands(tmp_path, commands):
-    """A run in Python, a sweep inside a compiled program, a study of processes."""
-    common = [sys.executable, "-m"]
-    flags = ["--experiment=seed_network", "--steps=100000000"]
-    grid = ["--weights=loss1=1,loss2=0.1:1:2", f"--folder={tmp_path / 'study'}"]
-    main = [*common, "experiments.main", *flags]
-    lines = {
-        "run": [*main, f"--workdir={tmp_path / 'run'}"],
-        "sweep": [*main, "--sweep", f"--workdir={tmp_path / 'sweep'}"],
-        "study": [*common, "launch.local", *flags, *grid],
-    }
+    """A run in Python, a sweep inside a compiled program, a study of workers."""
+    long = "--steps=2000000000"
+    grid = ["--weights=a=1,b=0.1:1:2", "--size=2"]
+    flags = [f"--experiment={TINY}", long]
     started = {
-        name: subprocess.Popen(
-            words,
-            cwd=ROOT,
-            env=ENVIRONMENT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
-        for name, words in lines.items()
+        "run": begin(
+            *flags, f"--workdir={tmp_path / 'run'}", module="experiments.main"
+        ),
+        "sweep": begin(
+            *[*flags, *grid, "--sweep", f"--folder={tmp_path / 'sweep'}"],
+            module="experiments.main",
+        ),
+        "study": begin(*flags, *grid, f"--folder={tmp_path / 'study'}", "--workers=2"),
+        "killed": begin(*flags, *grid, f"--folder={tmp_path / 'killed'}"),
     }
     commands += started.values()
 
-    def begun():
-        told = [tmp_path / "run", *(tmp_path / "study/trials").glob("*")]
-        runs = sum((folder / "run.json").exists() for folder in told)
-        return runs == 3 and (tmp_path / "sweep/.trials.lock").exists()
+    def claims(name):
+        return sorted(path.name for path in (tmp_path / name).glob("claims/*"))
 
-    end = time.monotonic() + 120
-    while not begun() and time.monotonic() < end:
-        time.sleep(0.1)
+    until(lambda: all(map(claims, ("sweep", "study", "killed"))))
+    until(lambda: (tmp_path / "run/run.json").exists())
     time.sleep(2)
     started["run"].send_signal(signal.SIGTERM)
     started["sweep"].send_signal(signal.SIGTERM)
     started["study"].send_signal(signal.SIGINT)
+    started["killed"].kill()
     for name, number in (("run", "TERM"), ("sweep", "TERM"), ("study", "INT")):
         out, _ = started[name].communicate(timeout=60)
         assert started[name].returncode == 75, out
         line = f"interrupted by SIG{number}: the same command goes on"
         assert line in out.splitlines()
         assert "Traceback" not in out
-    assert "0 of 3 trials are done" in out
-    for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        assert str(tmp_path).encode() not in process.read_bytes()
+        if name != "run":
+            assert "0 of 3 trials are done" in out
+    started["killed"].communicate()
+    until(lambda: processes_of(tmp_path) == [], 10)
+    # What was left in order, or by someone who is dead for certain, is free at once.
+    again = {
+        name: begin(*flags, *grid, f"--folder={tmp_path / name}")
+        for name in ("study", "killed")
+    }
+    commands += again.values()
+    for name, process in again.items():
+        until(lambda: any(c.endswith(".1") for c in claims(name)), 30)  # noqa: B023
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize(
@@ -152,7 +213,6 @@ def test_interrupts_of_real_commands(tmp_path, commands):
     [
         (["--experiment=brian", "--simplex=2"], "--experiment: expected one of"),
         (["--simplex=2"], "--experiment: expected a name or a file"),
-        (["--experiment=seed_network"], "one of --weights and --simplex"),
         (
             ["--experiment=seed_network", "--simplex=2", "--seeds=a"],
             "--seeds: expected numbers, got a",
@@ -171,7 +231,11 @@ def test_interrupts_of_real_commands(tmp_path, commands):
         ),
         (
             ["--experiment=seed_network", "--simplex=2", "--processes=0"],
-            "--processes: expected 1 or more",
+            "--workers: expected 1 or more",
+        ),
+        (
+            ["--experiment=seed_network", "--processes=1", "--workers=1"],
+            "--processes is the former name of --workers",
         ),
     ],
 )
@@ -186,32 +250,97 @@ def test_wrong_flags_are_one_line_and_leave_nothing(arguments, text, tmp_path, c
     assert not folder.exists()
 
 
-def test_what_is_run_again(tmp_path):
-    ends = {"new": None, "whole": {"m": 1.0}, "diverged": {"m": float("nan")}}
-    jobs = [studies.Job(name, [], tmp_path / name) for name in ends]
-    for name, metrics in ends.items():
-        if metrics is not None:
-            hw.sweeps.append(tmp_path / name, hw.sweeps.record({"a": 1}, 0, metrics))
-    words = ["--experiment=seed_network", "--balancers=mgda"]
-    for more, expected in (([], ["new"]), (["--retry"], ["new", "diverged"])):
-        given = local.command.parse(["local", *words, *more], local.define, "")
-        found = studies.to_run(local.plan.read(given), jobs)
-        assert [job.name for job in found] == expected
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_worker_of_another_version_refuses(tmp_path, capsys):
+    plan = planned(tmp_path, "--weights=a=1,b=1")
+    plan.claim()
+    name = texts.write(plan)
+    assert texts.write(plan) == name
+    path = tmp_path / f"flags/{name}.json"
+    text = json.loads(path.read_text())
+    text["code"] |= {"headwise": "0.0.1", "the sources of headwise": "1234"}
+    path.write_text(json.dumps(text))
+    before = files(tmp_path)
+    for words in ([], [f"--study={name}"]):
+        argv = ["worker", f"--folder={tmp_path}", *words]
+        assert command.guarded(worker.main, argv) == 2
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"headwise was 0.0.1, is {hw.__version__}; the sources" in error
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "--folder: expected the folder of a study, got none"),
+        (["--folder=/no/such"], "--folder: /no/such holds no launched study"),
+        (["--folder=/no/such", "--study=ab"], "is no text of a study"),
+        (["--folder=/no/such", "--cpus=x"], "--cpus: expected CPUs of this machine"),
+        (["--folder=/no/such", "--workers=0"], "--workers: expected 1 or more"),
+    ],
+)
+def test_workers_without_work(words, said, capsys):
+    assert command.guarded(worker.main, ["worker", *words]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_table_goes_with_the_study(tmp_path):
+    """Workers elsewhere do not see the file."""
+    table = tmp_path / "design.csv"
+    table.write_text("a,b,lr\n1,0.5,0.1\n1,1,0.2\n")
+    plan = planned(tmp_path / "study", f"--design={table}", "--seeds=0:2")
+    plan.claim()
+    name = texts.write(plan)
+    table.unlink()
+    (text,) = texts.read(tmp_path / "study", name).values()
+    assert texts.plan(text, tmp_path / "study").trials == plan.trials
+    assert len(plan.trials) == 4
 
 
 def test_the_former_name_says_the_new_one(tmp_path):
     folder = tmp_path / "study"
-    done = launch("--seed=7", f"--folder={folder}", module="launch.sweep")
-    assert done.returncode == 2
-    lines = done.stderr.splitlines()
+    code, out = launch("--seed=7", f"--folder={folder}", module="launch.sweep")
+    assert code == 2
+    lines = out.splitlines()
     assert "launch.local" in lines[0]
     assert "Did you mean: seeds" in lines[1]
     assert not folder.exists()
 
 
-def test_folder_of_other_work_is_refused(tmp_path, capsys):
-    (tmp_path / "run.json").write_text(json.dumps({"experiment": "brain"}))
-    argv = ["local", "--experiment=seed_network", "--simplex=2", f"--folder={tmp_path}"]
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ({"experiment": "brain"}, "belongs to another run: experiment was brain"),
+        ({"launched": True, "smoke": True, "steps": 30}, "smoke was True, is False"),
+        ({"launched": True, "smoke": False, "steps": 9}, "steps was 9, is 30"),
+    ],
+)
+def test_folder_of_other_work_is_refused(before, said, tmp_path, capsys):
+    owner = {"experiment": str(TINY)} | before
+    (tmp_path / "run.json").write_text(json.dumps(owner))
+    argv = ["local", f"--experiment={TINY}", f"--folder={tmp_path}"]
     assert local.command.guarded(local.main, argv) == 2
-    assert "belongs to another run" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_a_folder_that_an_older_sweep_made_is_taken_up(tmp_path):
+    plan = planned(tmp_path)
+    version = plan.request(plan.trials[0]).config()["version"]
+    older = {
+        "experiment": str(TINY),
+        "settings": {"lr": 0.1, "power": 2},
+        "sweep": True,
+        "smoke": False,
+        "steps": 30,
+        "version": version,
+    }
+    (tmp_path / "run.json").write_text(json.dumps(older))
+    assert plan.claim() == tmp_path
+    other = planned(tmp_path, "--set=lr=0.2")
+    with pytest.raises(hw.training.WorkdirError, match="settings was"):
+        other.claim()

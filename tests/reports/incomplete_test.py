@@ -84,10 +84,48 @@ def test_the_verdict_compares_what_can_be():
     n = hw.reports.verdict(lacking, {"n": False})
     assert n == (
         "n: the weights matter (p = 0.03): 1.000 at a=1, 2.000 at a=2, seeds ± 0.000; "
+        "1.000 [1.000, 1.000] apart on seeds held out; a=1 is the best; "
         "1 of 3 rows left out, they lack the metric"
     )
     assert hw.reports.verdict(lacking[6:], {"n": False}) == (
         "n: one weighting, nothing to compare"
+    )
+
+
+def test_what_halving_stopped_is_neither_a_result_nor_diverged():
+    """a=3 is stopped in all seeds, a=1 in one: 2/2⁶ signs are left of 7 seeds."""
+    whole = [record(w, s, m=w) for w in (1.0, 2.0, 3.0) for s in range(7)]
+    early = [
+        one["weights"]["a"] == 3.0 or one["weights"]["a"] + one["seed"] == 1
+        for one in whole
+    ]
+    records = [
+        one | {"finite": False, "stopped": 10, "error": None, "metrics": {"m": 99.0}}
+        if stopped
+        else one
+        for one, stopped in zip(whole, early, strict=True)
+    ]
+    assert [hw.sweeps.halved(one) for one in records] == early
+    rows = hw.reports.summary(records)
+    counts = [(row["count"], row["diverged"], row["stopped"]) for row in rows]
+    assert counts == [(6, 0, 1), (7, 0, 0), (0, 0, 7)]
+    assert [row["mean"] for row in rows] == [{"m": 1.0}, {"m": 2.0}, {}]
+    table = hw.reports.sweep_table(records, {"m": True})
+    assert [line.count("stopped early") for line in table.splitlines()[-3:]] == [
+        1,
+        0,
+        1,
+    ]
+    assert "diverged" not in table
+    assert hw.reports.verdict(records, {"m": True}) == (
+        "m: the weights matter (p = 0.03): 2.000 at a=2, 1.000 at a=1, seeds ± 0.000; "
+        "1.000 [1.000, 1.000] apart on seeds held out; a=2 is the best; "
+        "1 of 7 seeds left out, not all rows have them; 8 stopped early, not compared; "
+        "1 of 3 rows left out, they lack the metric"
+    )
+    nothing = [one | {"finite": False, "stopped": 10, "error": None} for one in whole]
+    assert "no finite trial: 0 of 21 diverged" in hw.reports.sweep_table(
+        nothing, {"m": True}
     )
 
 

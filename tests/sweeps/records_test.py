@@ -57,6 +57,10 @@ def test_a_trial_that_stopped_or_failed_is_not_finite():
     assert (whole["finite"], whole["stopped"], whole["error"]) == (True, None, None)
     stopped = record(stopped=17)
     assert (stopped["finite"], stopped["stopped"]) == (False, 17)
+    assert hw.sweeps.halved(stopped)
+    assert not hw.sweeps.halved(whole)
+    assert not hw.sweeps.halved(record(stopped=17, error="a loss is not finite"))
+    assert not hw.sweeps.halved({"weights": {}, "seed": 0, "finite": False})
     failed = hw.sweeps.record({}, 0, {}, error="no output", made_with=MADE)
     assert (failed["finite"], failed["error"]) == (False, "no output")
 

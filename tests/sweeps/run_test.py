@@ -1,10 +1,7 @@
 """run: one program for all trials, a store that survives, trials that may diverge."""
 
 import functools
-import json
 import re
-import subprocess
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +9,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _kept
-from headwise.sweeps import _locks
-from headwise.sweeps import _run
+from headwise.sweeps import _alone
 
 DESIGN = {"a": [1.0, 1.0, 2.0], "b": [0.5, 1.0, 1.0]}
 
@@ -267,7 +262,7 @@ def test_a_trial_that_is_out_of_memory_is_a_record(tmp_path, caplog):
 
 @pytest.mark.parametrize("error", [MemoryError, jax.errors.JaxRuntimeError])
 def test_a_program_that_is_out_of_memory_is_cut(error, monkeypatch, caplog):
-    sizes, whole = [], _run._together
+    sizes, whole = [], _alone.together
 
     def small(many, trials):
         sizes.append(len(trials))
@@ -275,7 +270,7 @@ def test_a_program_that_is_out_of_memory_is_cut(error, monkeypatch, caplog):
             raise error(EXHAUSTED)
         return whole(many, trials)
 
-    monkeypatch.setattr(_run, "_together", small)
+    monkeypatch.setattr(_alone, "together", small)
     records = hw.sweeps.run(train, DESIGN, (0, 1), batched=True, progress=False)
     assert sizes == [6, 3, 2, 2, 2]
     assert "6 trials as one program are out of memory: on with 3" in caplog.messages[0]
@@ -313,52 +308,6 @@ def test_rows_that_are_the_same_are_one_trial(tmp_path):
     )
     assert len(calls) == len(hw.sweeps.read(tmp_path)) == 2
     assert first == second != other
-
-
-HOLDER = """
-import fcntl, sys, time
-file = open(sys.argv[1], "ab")
-fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, int(sys.argv[2]))
-print("held", flush=True)
-if sys.stdin.readline():  # then it is done there
-    open(sys.argv[3], "a").write(sys.argv[4])
-else:
-    time.sleep(60)
-"""
-
-
-@pytest.mark.parametrize("killed", [False, True])
-def test_another_process_has_a_trial(killed, tmp_path, monkeypatch):
-    """Its result is taken; if it is killed instead, the trial is run here."""
-    monkeypatch.setattr(_kept, "_PAUSE", 0.01)
-    trial = {"weights": {"a": 2.0, "b": 1.0}, "seed": 0, "settings": {}}
-    record = hw.sweeps.record(trial["weights"], 0, {"m": 7.0})
-    holder = subprocess.Popen(
-        [
-            *(sys.executable, "-c", HOLDER, tmp_path / ".trials.lock"),
-            str(_locks._byte(hw.sweeps.identity(trial))),
-            *(tmp_path / "trials.jsonl", json.dumps(record) + "\n"),
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout.readline() == "held\n"
-    calls = []
-
-    def counted(weights, seed):
-        calls.append((float(weights["a"]), float(weights["b"])))
-        if len(calls) == 2:  # all others are done
-            holder.kill() if killed else holder.communicate("done\n")
-        return {"m": weights["a"]}
-
-    design = {"a": [2.0, 1.0, 3.0], "b": [1.0, 1.0, 1.0]}
-    records = hw.sweeps.run(counted, design, folder=tmp_path, progress=False)
-    holder.communicate()
-    assert calls == [(1.0, 1.0), (3.0, 1.0)] + [(2.0, 1.0)] * killed
-    expected = [2.0 if killed else 7.0, 1.0, 3.0]
-    assert [r["metrics"]["m"] for r in records] == expected
-    assert len((tmp_path / "trials.jsonl").read_text().splitlines()) == 3
 
 
 def test_of_one_program_no_one_knows_how_far(capsys):

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headwise import _records
 from headwise.reports import _given
 from headwise.reports import _groups
 
@@ -18,15 +19,16 @@ def summary(
 
     Args:
         records: of `hw.sweeps.run` or `read`. Trials that are not finite are left out
-            of the statistics and counted in `diverged`; so is, of one metric, a trial
-            that lacks it.
+            of the statistics and counted in `diverged`, or in `stopped` if halving
+            stopped them; so is, of one metric, a trial that lacks it.
         by: what tells the rows apart: names of settings and heads, `"weights"` for
             all heads. None: the weights and every setting that varies.
 
     Returns:
         One dict a row, in the order of the records: {"weights", "settings" (those in
         which all its records agree), "pooled" (names of those in which they differ),
-        "count", "diverged", "mean" {metric: float}, "std" {metric: float}, "metrics"
+        "count", "diverged", "stopped",
+        "mean" {metric: float}, "std" {metric: float}, "metrics"
         {metric: list}}; std is that of a sample (divisor n - 1), NaN for one value.
         The lists have an entry for each of the `count` finite trials, NaN where it has
         no value; a metric without any has no mean.
@@ -51,6 +53,7 @@ def summary(
 
 def _row(group: Sequence[_groups.Record]) -> dict[str, Any]:
     finite = [_given.flat(record["metrics"]) for record in group if record["finite"]]
+    stopped = sum(map(_records.halved, group))
     names = dict.fromkeys(name for metrics in finite for name in metrics)
     columns = {n: [metrics.get(n, math.nan) for metrics in finite] for n in names}
     values = {n: [v for v in c if not math.isnan(v)] for n, c in columns.items()}
@@ -60,7 +63,8 @@ def _row(group: Sequence[_groups.Record]) -> dict[str, Any]:
         "settings": _groups.shared(group, "settings"),
         "pooled": [name for _, name in _groups.pooled([group])],
         "count": len(finite),
-        "diverged": len(group) - len(finite),
+        "diverged": len(group) - len(finite) - stopped,
+        "stopped": stopped,
         "metrics": columns,
         "mean": {n: float(np.mean(c)) for n, c in values.items()},
         "std": {

@@ -36,7 +36,8 @@ def sweep_table(
 
     Returns:
         Lines of text; rows of settings that are too long to name are told below. A row
-        says how many of its trials diverged, and how many have a metric if not all.
+        says how many of its trials diverged, how many halving stopped early, and how
+        many have a metric if not all.
 
     Raises:
         ValueError: no records; `higher` names a metric that they do not have; `by`
@@ -72,11 +73,15 @@ def sweep_table(
         marks = ["front"] if on_front[i] else []
         if row["diverged"]:
             marks.append(f"{row['diverged']} diverged")
+        if row["stopped"]:
+            marks.append(f"{row['stopped']} stopped early")
         cells.append([*line, ", ".join(marks + _partly(row, higher))])
     table = _text.table([_groups.words(rows, columns).title, *higher, ""], cells, title)
     below = _groups.legend(rows, columns)
     if not any(row["count"] for row in rows):
-        below.append(f"no finite trial: all {len(records)} diverged")
+        lost = sum(row["diverged"] for row in rows)
+        all_ = "all" if lost == len(records) else f"{lost} of"
+        below.append(f"no finite trial: {all_} {len(records)} diverged")
     return "\n".join([table, "", *below]) if below else table
 
 

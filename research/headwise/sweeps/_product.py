@@ -72,18 +72,18 @@ def product(
     levels = _levels({} if vary is None else vary)
     if design is None or isinstance(design, Mapping):
         weightings = [{}] if design is None else _designs.rows(design)
-        own = _seeds((0,) if seeds is None else seeds)
+        own = seeds_of((0,) if seeds is None else seeds)
         given = [Trial(w, s, {}) for w in weightings for s in own]
     else:
         given = _given(design)
         if seeds is not None:
             bare = dict.fromkeys(trial._replace(seed=0) for trial in given)
-            own = _seeds(seeds)
+            own = seeds_of(seeds)
             given = [trial._replace(seed=s) for trial in bare for s in own]
     if not given:
         raise ValueError("design: expected one or more trials, got none")
     if heads is not None:
-        heads = list(heads)
+        heads = _checks.head_names("heads", heads)
         for trial in given:
             if trial.weights:
                 _checks.same_names("design", heads, trial.weights)
@@ -114,7 +114,8 @@ def check_distinct(every: Sequence[Trial]) -> None:
 
 def _given(design: Iterable[Any]) -> list[Trial]:
     """A list of trials, checked; plain tuples and lines of JSON are none."""
-    if isinstance(design, str) or not isinstance(design, Iterable):
+    listed = isinstance(design, Iterable) and getattr(design, "ndim", True)
+    if isinstance(design, str) or not listed:
         raise TypeError(
             "design: expected {head: weights}, trials or None, got "
             f"{_checks.kind(design)}"
@@ -122,7 +123,10 @@ def _given(design: Iterable[Any]) -> list[Trial]:
     found = []
     for i, trial in enumerate(design):
         if not isinstance(trial, Trial):
-            raise TypeError(f"design[{i}]: expected a Trial, got {_checks.kind(trial)}")
+            raise TypeError(
+                f"design: expected a dict by name of head, got {_checks.kind(design)}; "
+                f"or trials: design[{i}]: expected a Trial, got {_checks.kind(trial)}"
+            )
         weights = {
             name: _weightings.weight(f"design[{i}].weights[{name!r}]", weight)
             for name, weight in sorted(trial.weights.items())
@@ -176,7 +180,7 @@ def level(argument: str, given: Any) -> Varied:
     return given
 
 
-def _seeds(seeds: Sequence[int]) -> list[int]:
+def seeds_of(seeds: Sequence[int]) -> list[int]:
     """The seeds; ValueError for what is no int32 of 0 or more, or comes twice."""
     if not hasattr(seeds, "__iter__"):
         raise TypeError(f"seeds: expected a sequence of ints, got {seeds!r}")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import rich.progress
 
 from headwise import _records
+from headwise.sweeps import _ends
+from headwise.sweeps import _trials
 
 
 class Bar:
@@ -18,11 +20,11 @@ class Bar:
         self._lines = not quiet and not shown.console.is_terminal
 
     @contextlib.contextmanager
-    def running(self, trials: Sequence[tuple[dict, int]], done: int) -> Iterator[None]:
+    def running(self, trials: Sequence[_trials.Trial], done: int) -> Iterator[None]:
         """While these trials run; of several in one program no one knows how far."""
         self._shown.update(self._task, completed=done)
         if len(trials) == 1:
-            self._shown.update(self._task, description=_name(trials[0]))
+            self._shown.update(self._task, description=_ends.words(trials[0]))
             yield
             return
         words = f"{len(trials)} trials as one program"
@@ -36,7 +38,7 @@ class Bar:
 
     def done(
         self,
-        trials: Sequence[tuple[dict, int]],
+        trials: Sequence[_trials.Trial],
         records: Sequence[_records.Record],
         done: int,
     ) -> None:
@@ -47,7 +49,7 @@ class Bar:
         seconds = sum(record["seconds"] or 0.0 for record in records)
         state, name = f"{seconds:.1f} s", f"{len(trials)} trials as one program"
         if len(trials) == 1:
-            state, name = records[0]["error"] or state, _name(trials[0])
+            state, name = records[0]["error"] or state, _ends.words(trials[0])
         print(f"trial {done}/{self._total} {name}: {state}", flush=True)
 
 
@@ -63,8 +65,3 @@ def bar(shown: bool, total: int) -> Iterator[Bar]:
     )
     with rich.progress.Progress(*columns, disable=not shown) as progress:
         yield Bar(progress, total, quiet=not shown)
-
-
-def _name(trial: tuple[dict[str, float], int]) -> str:
-    weights, seed = trial
-    return " ".join([*(f"{n}={w:g}" for n, w in weights.items()), f"seed={seed}"])

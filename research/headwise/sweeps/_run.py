@@ -1,92 +1,126 @@
-"""Runs all trials of a sweep, keeps what is done, survives trials that fail."""
+"""Runs all trials of a study: in this process, beside others, after any kill."""
 
+import contextlib
+import functools
 import logging
 import os
-import time
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from headwise import _checks
+from headwise import _program
 from headwise import _provenance
 from headwise import _records
-from headwise import _scalars
-from headwise.sweeps import _designs
-from headwise.sweeps import _kept
+from headwise.sweeps import _alone
+from headwise.sweeps import _ends
+from headwise.sweeps import _live
+from headwise.sweeps import _made_by
+from headwise.sweeps import _memory_faults
+from headwise.sweeps import _modes
+from headwise.sweeps import _plain
+from headwise.sweeps import _product
+from headwise.sweeps import _programs
 from headwise.sweeps import _progress
+from headwise.sweeps import _running
+from headwise.sweeps import _searched
+from headwise.sweeps import _store
+from headwise.sweeps import _trials
+from headwise.sweeps import _wanted
+from headwise.sweeps import _work
 
 _LOG = logging.getLogger("headwise")
-_MEMORY = "out of memory"
-
-_CONCRETE = (
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerArrayConversionError,
-    jax.errors.TracerIntegerConversionError,
-)
-"""What JAX raises where a traced number is made one of Python or NumPy."""
-
-Train = Callable[[dict[str, jax.Array], jax.Array], Mapping[str, Any]]
-_Trial = tuple[dict[str, float], int]
-"""Weights and seed."""
+_PLAIN = {"trains": "functions of weights and seed"}
+"""The text of a study of plain functions: their trials say by whom they were run."""
 
 
 def run(
-    train: Train,
-    design: Mapping[str, Sequence[float] | np.ndarray],
-    seeds: Sequence[int] = (0,),
+    program: _program.Program | Callable[..., _program.Program] | _alone.Train,
+    design: Mapping[str, Any] | Iterable[_trials.Trial] | None = None,
+    seeds: Sequence[int] | None = None,
     *,
+    steps: int | None = None,
+    vary: Mapping[str, Sequence[_trials.Varied] | np.ndarray] | None = None,
+    static: Sequence[str] = (),
     settings: Mapping[str, Any] | None = None,
     folder: str | os.PathLike | None = None,
-    batched: bool = False,
+    mode: str = "auto",
+    size: int | None = None,
+    workers: int = 1,
+    checkpoint_every: float | None = None,
+    report_every: int | None = None,
     progress: bool = True,
     retry: bool = False,
+    stop_on_failure: bool = False,
+    search: Any = None,
+    halving: Any = None,
+    batched: bool = False,
 ) -> list[_records.Record]:
-    """Trains once for every weighting and seed.
+    """Trains every trial of a study, and returns their records.
 
-    The weights reach `train` as arrays, so that a step which takes them as data
-    (`hw.balancers.constant` keeps them in its state) is compiled once for all
-    trials. With `batched` the whole sweep is one `jax.vmap` in one program: the
-    fastest for small models and on accelerators. On a CPU convolutions are slower
-    when batched over trials; there trials one after the other win.
+    Trials that differ in arrays alone (weights, seeds, numbers of `vary`) run as one
+    program, a cohort. In a folder a study can be killed at any moment and goes on, with
+    the same bits, where its last checkpoint was; any number of processes that call this
+    with one folder, on any hosts that share it, divide its trials among them, and each
+    returns all records when all are done. What is done is never run again; more seeds
+    or weightings run only what is new.
+
+    A plain function in place of a program is called for one trial after the other, or
+    with `batched` by one `jax.vmap` for all.
 
     Args:
-        train: `(weights {name: float32 scalar}, seed int32 scalar) -> {metric:
-            scalar}` (may be nested; a metric of `hw.metrics` stands for its value).
-            Pure and traceable if `batched`.
-        design: {name: [K]}, of `hw.sweeps.grid`, `simplex`, ...
-        seeds: S distinct ints; every weighting is trained with each.
-        settings: {name: value} of all else that decides what comes out (learning
-            rate, steps, ...): written into each record, and trials with others are
-            other trials.
-        folder: every finished trial is a line of `trials.jsonl` there, written at
-            once; trials found in it are not run again, if it was this `train` that
-            ran them: its source, and the numbers that it takes from outside, are
-            kept in `made_with`. Processes that sweep in one folder at the same time
-            share its trials. None keeps nothing.
-        batched: one program for all trials, instead of one trial after the other; in
-            parts, if it runs out of memory.
-        progress: show a bar (on a terminal).
-        retry: run the trials again whose record in the folder is not finite; else they
-            are done like the others.
+        program: a `Program`; or, where texts, bools or `static` numbers vary, a
+            function `make(**values) -> Program` of these; or a plain `train(weights
+            {head: float32 scalar}, seed int32 scalar) -> {metric: scalar}` (may be
+            nested; a metric of `hw.metrics` stands for its value). Pure and traceable
+            if `batched`.
+        design: {head: [K]}, of `grid`, `simplex`, ...; or `trials`; None for no weights.
+        seeds: distinct ints; every weighting is trained with each. None: 0, or those
+            that the trials of the design have.
+        steps: of a program, for each trial.
+        vary: {name: levels} of what is crossed with the design: numbers, texts, bools.
+        static: names of varied numbers that are no arrays in the program.
+        settings: {name: value} of all else that decides what comes out (experiment,
+            data, ...): written into each record; trials with others are other trials.
+        folder: of the study, made if need be: a person can read it. None keeps nothing.
+        mode: how a cohort runs: "vmap", "scan" (one trial after the other), "loop"
+            (the same, step by step), "threads" (several of those), "shard" (over
+            devices); "auto" measures.
+        size: the most trials of a cohort; None: as many as fit into the memory.
+        workers: how many processes share the study: cohorts are cut so that each has
+            one.
+        checkpoint_every: seconds; None: as often as costs less than 2 % of the time.
+        report_every: steps between two rows of the curves; None: 100 rows a trial.
+        progress: show how far it is.
+        retry: run the trials again that failed; else they are done like the others.
+        stop_on_failure: end at the first trial that fails, instead of going on.
+        search: of `hw.sweeps.search`: asks for trials, batch after batch.
+        halving: of `hw.sweeps.halving`: stops the worst on their way.
+        batched: of a plain function: one program for all trials; in parts, if it runs
+            out of memory.
 
     Returns:
-        K * S `Record`s in the order of the design, seeds innermost; rows that are the
-        same trial share one. A trial whose metrics are not finite, that raises
-        `FloatingPointError` (as `hw.training.fit` does) or runs out of memory
-        (`out_of_memory`), has `finite` False; the others go on. Other errors end
-        the sweep: the trial is not done, and what is done is kept.
+        `Record`s in the order of the design, seeds innermost; rows that are the same
+        trial share one. A trial that becomes non-finite is frozen before that step
+        (`stopped`) and harms no other; it, one whose metrics are not finite, that
+        raises `FloatingPointError` (as `hw.training.fit` does) or runs out of memory
+        (`out_of_memory`) has `finite` False. The others go on. Other errors end the
+        run: the trial is not done, and what is done is kept.
 
     Raises:
         ValueError: seeds that are no distinct int32 of 0 or more, a design whose heads
             differ in length, or a metric that is not a scalar (it is named).
         TypeError: metrics that are no dict.
-        StudyError: trials in the folder were run by another `train` (what differs is
-            named).
+        StudyError: the folder is of another study, or its trials were run by another
+            program (what differs is named). Nothing is written.
+        FloatingPointError: a trial failed, with `stop_on_failure`.
+        KeyboardInterrupt: SIGINT or SIGTERM came: the chunk of steps that ran has come
+            to its end and is kept, and the same call goes on.
 
     Example:
         >>> def train(weights, seed):
@@ -97,63 +131,148 @@ def run(
         {'a': 1.0, 'b': 1.0} {'best_x': 0.5}
         {'a': 1.0, 'b': 3.0} {'best_x': 0.75}
     """
-    _checks.function("train", train)
-    for name, flag in (("batched", batched), ("progress", progress), ("retry", retry)):
+    is_program = isinstance(program, _program.Program)
+    if not is_program:
+        _checks.function("train" if steps is None else "program", program)
+    flags = {"batched": batched, "progress": progress, "retry": retry}
+    for name, flag in (flags | {"stop_on_failure": stop_on_failure}).items():
         _checks.boolean(name, flag)
     settings = _records.json_settings(settings or {})
-    seeds = _seeds(seeds)
-    rows = [(w, seed) for w in _designs.rows(design) for seed in seeds]
-    order = [
-        _records.identity({"weights": w, "seed": seed, "settings": settings})
-        for w, seed in rows
-    ]
-    trials = dict(zip(order, rows, strict=True))  # rows that are the same train once
+    # The same row twice is one trial; a list of trials that holds one twice is a slip.
+    rows = _product.product(design, seeds, vary=vary)
+    if design is not None and not isinstance(design, Mapping):
+        _product.check_distinct(rows)
+    if search is not None and design is None:
+        rows = []
+    if not is_program and steps is None:
+        if halving is not None or any(trial.varied for trial in rows):
+            raise ValueError(
+                f"{'vary' if halving is None else 'halving'}: expected a program, got "
+                "a plain train, which knows weights and seed alone (give steps, and "
+                "hw.sweeps.Program or a function that makes one)"
+            )
+        return _run_plain(
+            program,  # type: ignore[arg-type]
+            rows,
+            search,
+            settings,
+            folder,
+            batched=batched,
+            progress=progress,
+            retry=retry,
+            stop_on_failure=stop_on_failure,
+        )
+    for name, number in {"steps": steps, "workers": workers}.items():
+        _checks.positive_int(name, number)
+    for name, number in {"size": size, "report_every": report_every}.items():
+        if number is not None:
+            _checks.positive_int(name, number)
+    _checks.choice("mode", ("auto", *_modes.MODES), mode)
+    settings = _with_steps(settings, steps)
+    job = _running.Job(
+        steps,
+        tuple(static),
+        _ends.Maker(settings, {}),
+        report_every or -(-steps // 100),
+        checkpoint_every,
+        halving,
+        stop_on_failure,
+    )
+    text = {"trains": "programs", "program": _made_by.study(program)}
+    text |= {"settings": settings}
+    if halving is not None:
+        halving.below(steps)
+        text["halving"] = halving._asdict()
+    if search is not None:
+        text["search"] = search.text
+    with _store.open(folder, text) as store, _live.live(progress) as view:
+        wanted = _wanted.Wanted(settings, store, retry, lambda records: None)
+        names = wanted.add(rows)
+        how = _programs.How(mode, size, workers)
+        programs = _programs.Programs(program, wanted, store, job, how, view)
+        programs.check()
+        asked = _searched.Asked(search, store, wanted)
+        with _told(store):
+            _work.work(
+                store,
+                wanted.left,
+                programs.compose,
+                programs.carry_out,
+                more=asked.more,
+                say=view.say,
+            )
+        done = wanted.done()
+        asked.project()
+    if told := _memory_faults.told(list(done.values()), folder):
+        _LOG.warning(told)
+    return [done[name] for name in names + asked.names]
+
+
+def _with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    """Settings of which the steps are one: they decide what comes out."""
+    if settings.get("steps", steps) != steps:
+        raise ValueError(
+            f"settings['steps']: expected that of steps, {steps}, got "
+            f"{settings['steps']}"
+        )
+    return {**settings, "steps": steps}
+
+
+@contextlib.contextmanager
+def _told(store: Any) -> Iterator[None]:
+    """Writes down who works on a study, and how that ends."""
+    made = _provenance.made_with()
+    here = {name: made[name] for name in ("host", "device", "versions")}
+    store.event("start", pid=os.getpid(), **here)
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt)
+        why = f"{type(error).__name__}: {error}"
+        if not stopped:
+            store.event("error", why=why)
+        store.event("end", code=75 if stopped else 1, why=why)
+        raise
+    store.event("end", code=0, why="all trials are done")
+
+
+def _run_plain(
+    train: _alone.Train,
+    rows: Sequence[_trials.Trial],
+    search: Any,
+    settings: Mapping[str, Any],
+    folder: str | os.PathLike | None,
+    *,
+    batched: bool,
+    progress: bool,
+    retry: bool,
+    stop_on_failure: bool,
+) -> list[_records.Record]:
+    """As `run`, of a plain function."""
     made_by = _provenance.function(train)
-    checked = _checked(train)
-    many = _traceable(checked)
-    size = len(trials) if batched else 1
-    with (
-        _kept.Kept(folder, list(trials), made_by, retry) as kept,
-        _progress.bar(progress, len(trials)) as bar,
-    ):
-        while names := kept.take(size):
-            chosen = [trials[name] for name in names]
-            start = time.perf_counter()
-            try:
-                with bar.running(chosen, len(kept.done)):
-                    ends = (
-                        _together(many, chosen) if batched else _alone(checked, *chosen)
-                    )
-            except Exception as error:
-                if not out_of_memory(error):
-                    raise
-                if len(chosen) > 1:
-                    size = -(-len(chosen) // 2)
-                    _LOG.warning(
-                        "%d trials as one program are out of memory: on with %d",
-                        len(chosen),
-                        size,
-                    )
-                    continue
-                ends = [{"metrics": {}, "error": f"{_MEMORY}: {_first_line(error)}"}]
-            seconds = (time.perf_counter() - start) / len(chosen)
-            made_with = _provenance.made_with() | {"train": made_by}
-            records = [
-                _records.record(
-                    weights,
-                    seed,
-                    **end,
-                    settings=settings,
-                    seconds=round(seconds, 3),
-                    mode="vmap" if batched else "loop",
-                    made_with=made_with,
-                )
-                for (weights, seed), end in zip(chosen, ends, strict=True)
-            ]
-            kept.keep(names, records)
-            bar.done(chosen, records, len(kept.done))
-    _tell_memory(folder, list(kept.done.values()))
-    return [kept.done[name] for name in order]
+    check = functools.partial(_made_by.check_train, folder, made_by)
+    with _store.open(folder, _PLAIN) as store:
+        wanted = _wanted.Wanted(settings, store, retry, check)
+        names = wanted.add(rows)
+        with _progress.bar(progress, len(wanted.trials)) as bar:
+            plain = _plain.Plain(
+                train,
+                wanted,
+                store,
+                _ends.Maker(settings, {"train": made_by}),
+                batched,
+                bar,
+                stop_on_failure,
+            )
+            asked = _searched.Asked(search, store, wanted)
+            _work.work(
+                store, wanted.left, plain.compose, plain.carry_out, more=asked.more
+            )
+            asked.project()
+        done = wanted.done()
+    if told := _memory_faults.told(list(done.values()), folder):
+        _LOG.warning(told)
+    return [done[name] for name in names + asked.names]
 
 
 def read_trials(path: str | os.PathLike) -> list[_records.Record]:
@@ -170,108 +289,3 @@ def read_trials(path: str | os.PathLike) -> list[_records.Record]:
         []
     """
     return _records.read(path)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out: of this machine or of a device.
-
-    That is no fault of the program: `run` makes a record of such a trial and goes on.
-
-    Args:
-        error: anything that was raised.
-
-    Returns:
-        True for `MemoryError` and for RESOURCE_EXHAUSTED of JAX.
-
-    Example:
-        >>> out_of_memory(MemoryError()), out_of_memory(TypeError("x"))
-        (True, False)
-    """
-    device = isinstance(error, jax.errors.JaxRuntimeError)
-    return isinstance(error, MemoryError) or (
-        device and "RESOURCE_EXHAUSTED" in str(error)
-    )
-
-
-def _traceable(train: Train) -> Callable[..., Mapping[str, Any]]:
-    """`train` over all trials in one program."""
-    many = jax.jit(jax.vmap(train))
-
-    def together(weights: Any, seeds: Any) -> Mapping[str, Any]:
-        try:
-            return many(weights, seeds)
-        except TypeError as error:
-            # NumPy's own words name the tracer that it was given.
-            if not isinstance(error, _CONCRETE) and "Tracer" not in str(error):
-                raise
-            raise TypeError(
-                "batched: expected a train that can be traced; this one makes a number "
-                "of Python or NumPy of a weight or the seed (float(w), if w > 0, "
-                "np.random.default_rng(seed)): keep them arrays (jnp, jnp.where, "
-                "jax.random.key(seed)), or give batched=False"
-            ) from error
-
-    return together
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-
-
-def _tell_memory(
-    folder: str | os.PathLike | None, records: Sequence[_records.Record]
-) -> None:
-    count = sum((record["error"] or "").startswith(_MEMORY) for record in records)
-    if count:
-        kept = " and count as done: retry=True tries them again" if folder else ""
-        _LOG.warning("%d of %d trials ran out of memory%s", count, len(records), kept)
-
-
-def _seeds(seeds: Sequence[int]) -> list[int]:
-    """The seeds; ValueError for what is no int32 of 0 or more, or comes twice."""
-    if not hasattr(seeds, "__iter__"):
-        raise TypeError(f"seeds: expected a sequence of ints, got {seeds!r}")
-    ints = _checks.distinct_ints("seeds", seeds)
-    for i, seed in enumerate(ints):
-        if not 0 <= seed < 2**31:
-            raise ValueError(f"seeds[{i}]: expected 0 <= seed < 2**31, got {seed}")
-    return ints
-
-
-def _checked(train: Train) -> Train:
-    """`train`, whose metrics are looked at before they are computed."""
-
-    def checked(weights: dict[str, jax.Array], seed: jax.Array) -> Mapping[str, Any]:
-        metrics = _scalars.scalars(train(weights, seed))
-        _records.check_metrics(metrics)
-        return metrics
-
-    return checked
-
-
-def _alone(train: Train, trial: _Trial) -> list[dict[str, Any]]:
-    """How one trial ends; one that raises `FloatingPointError` with its text.
-
-    The error of `hw.training.fit` also knows the step at which the trial stopped.
-    """
-    weights, seed = trial
-    arrays = {name: jnp.float32(w) for name, w in weights.items()}
-    try:
-        return [{"metrics": jax.device_get(train(arrays, jnp.int32(seed)))}]
-    except FloatingPointError as error:
-        stopped = getattr(error, "step", None)
-        return [{"metrics": {}, "error": str(error), "stopped": stopped}]
-
-
-def _together(many: Callable[..., Any], trials: Sequence[_Trial]) -> list[dict]:
-    """How trials end that run as one program."""
-    stacked = {
-        name: jnp.asarray([weights[name] for weights, _ in trials], jnp.float32)
-        for name in trials[0][0]
-    }
-    seeds = jnp.asarray([seed for _, seed in trials], jnp.int32)
-    metrics = jax.device_get(many(stacked, seeds))
-    return [
-        {"metrics": jax.tree.map(lambda x: np.asarray(x)[k], metrics)}  # noqa: B023
-        for k in range(len(trials))
-    ]

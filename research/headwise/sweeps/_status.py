@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import time
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -15,14 +16,17 @@ from headwise.sweeps import _processes
 from headwise.sweeps import _study
 
 
-def status(folder: str | os.PathLike) -> dict[str, Any]:
+def status(
+    folder: str | os.PathLike, before: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """How far a study is, who works on it, and what broke.
 
-    One look: whether a worker of another machine lives shows between two of them, by
-    its `count`. The study may be under way; nothing is written.
+    Whether a worker of another machine lives shows between two looks, by its `count`,
+    on the clock of this process. The study may be under way; nothing is written.
 
     Args:
         folder: of a study that `hw.sweeps.run` made.
+        before: what an earlier look of this process gave.
 
     Returns:
         {"text": what the study is, "made_with", "trials": number in its cohorts,
@@ -31,7 +35,9 @@ def status(folder: str | os.PathLike) -> dict[str, Any]:
         "left" or "claimed", "worker", "epoch", and "mode", "size" where known}],
         "workers": [{"worker", "host", "pid", "since", "device", "versions", "count",
         "says": {claim: {"word", and how far it is}}, "alive": True, False or, if that
-        cannot be known from here, None, "end": its last event of that kind, or None}],
+        cannot be known from here, None, "heard": seconds since its count was seen to
+        move, None while it was not, "stands": (when its count was first seen as it is),
+        "end": its last event of that kind, or None}],
         "frozen": [trials that broke: {"trial", and what is known of them}], "plan":
         the last event of that kind, or None, "unread": what could not be read, in
         words}.
@@ -65,7 +71,7 @@ def status(folder: str | os.PathLike) -> dict[str, Any]:
         "done": len(records),
         "broken": len(broken),
         "cohorts": cohorts,
-        "workers": _workers(path, events),
+        "workers": _heard(_workers(path, events), before),
         "frozen": _frozen(broken, events, records),
         "plan": _last(events, "plan"),
         "unread": unread + torn + lost,
@@ -108,6 +114,23 @@ def _workers(
         mine = [event for event in events if event["worker"] == path.stem]
         alive = _processes.is_alive(beat)
         found.append(beat | {"alive": alive, "end": _last(mine, "end")})
+    return found
+
+
+def _heard(
+    workers: Sequence[Mapping[str, Any]], before: Mapping[str, Any] | None
+) -> list[dict[str, Any]]:
+    """The workers with what two looks tell: whether their counters move."""
+    now = time.monotonic()
+    known = {} if before is None else {one["worker"]: one for one in before["workers"]}
+    found = []
+    for one in workers:
+        then = known.get(one["worker"])
+        same = then is not None and then.get("count") == one.get("count")
+        stands = then["stands"] if then is not None and same else now
+        moves = then is not None and (not same or then["heard"] is not None)
+        told = {"stands": stands, "heard": now - stands if moves else None}
+        found.append({**one, **told})
     return found
 
 

@@ -42,18 +42,18 @@ def decimal(number: Any) -> float:
 
 
 def ends(
-    ranges: Mapping[str, tuple[float, float]],
+    ranges: Mapping[str, tuple[float, float]], name: str = "ranges"
 ) -> dict[str, tuple[float, float]]:
     """The ranges as floats; ValueError unless both ends are positive weights."""
     found = {}
-    for name, pair in ranges.items():
-        argument = f"ranges[{name!r}]"
+    for head, pair in ranges.items():
+        argument = f"{name}[{head!r}]"
         if not isinstance(pair, Sequence | np.ndarray) or len(pair) != 2:
             raise ValueError(f"{argument}: expected (lowest, highest), got {pair!r}")
         for end, got in enumerate(pair):
             _checks.positive(f"{argument}[{end}]", got)
         lowest, highest = weights(argument, pair)
-        found[name] = (lowest, highest)
+        found[head] = (lowest, highest)
     return found
 
 

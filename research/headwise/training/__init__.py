@@ -29,6 +29,7 @@ from headwise.training._loss_scale import LossScaleState
 from headwise.training._metrics import read_metrics
 from headwise.training._plateau import plateau
 from headwise.training._predict import predict
+from headwise.training._program import program
 from headwise.training._record import NonFiniteError
 from headwise.training._sharding import fsdp_shardings
 from headwise.training._sharding import shard_batch
@@ -81,6 +82,7 @@ __all__ = (
     "patience",
     "plateau",
     "predict",
+    "program",
     "reached",
     "read_metrics",
     "shard_batch",

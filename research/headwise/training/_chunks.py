@@ -16,9 +16,9 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 
+from headwise import _packing
 from headwise import _traced
 from headwise import _xla
 from headwise.training import _told
@@ -137,7 +137,7 @@ def chunk(step: Any, state: Any, kind: Kind, room: int) -> Chunk:
 def _made(traced: Any, kind: Kind, room: int) -> Chunk:
     jaxpr, shape = weakref.ref(traced.jaxpr), traced.out_info
     leaves, structure = jax.tree.flatten(_told.told(shape[1]))
-    widths = _widths(leaves)
+    widths = _packing.widths(leaves)
     row = functools.partial(lax.dynamic_index_in_dim, keepdims=False)
     put = functools.partial(lax.dynamic_update_index_in_dim, axis=0)
 
@@ -152,7 +152,7 @@ def _made(traced: Any, kind: Kind, room: int) -> Chunk:
             state, told = carry
             batch = kind.batch(still, [row(x, i) for x in moving])
             state, info = program(state, batch)
-            packed = _packed(jax.tree.leaves(_told.told(info)))
+            packed = _packing.packed(jax.tree.leaves(_told.told(info)))
             return state, {name: put(told[name], packed[name], i) for name in told}
 
         told = {name: jnp.zeros((room, n), name) for name, n in widths.items()}
@@ -162,33 +162,12 @@ def _made(traced: Any, kind: Kind, room: int) -> Chunk:
     return Chunk(jax.jit(run, donate_argnums=0), fetch)
 
 
-def _packed(leaves: Sequence[Array]) -> dict[str, Array]:
-    """All numbers of one type in one row: a loop writes and a host reads few arrays."""
-    by_type: dict[str, list[Array]] = {}
-    for x in leaves:
-        by_type.setdefault(x.dtype.name, []).append(jnp.ravel(x))
-    return {name: jnp.concatenate(parts) for name, parts in by_type.items()}
-
-
-def _widths(leaves: Sequence[Any]) -> dict[str, int]:
-    widths: dict[str, int] = {}
-    for x in leaves:
-        widths[x.dtype.name] = widths.get(x.dtype.name, 0) + math.prod(x.shape)
-    return widths
-
-
 def _fetched(
     leaves: Sequence[Any], structure: Any, packed: dict[str, Array], number: int
 ) -> _told.Told:
-    """The first rows of what `_packed` put together."""
-    host, used = jax.device_get(packed), dict.fromkeys(packed, 0)
-    found = []
-    for x in leaves:
-        name, start = x.dtype.name, used[x.dtype.name]
-        used[name] = start + math.prod(x.shape)
-        row = host[name][:number, start : used[name]]
-        found.append(np.reshape(row, (number, *x.shape)))
-    return jax.tree.unflatten(structure, found)
+    """The first rows of what was packed."""
+    rows = {name: x[:number] for name, x in jax.device_get(packed).items()}
+    return jax.tree.unflatten(structure, _packing.unpacked(leaves, rows))
 
 
 def devices(x: Any) -> Any:

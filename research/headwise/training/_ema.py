@@ -160,7 +160,7 @@ def _averages(part: Any) -> bool:
 
 
 def _of_part(part: Any, params: PyTree) -> PyTree:
-    """The averages of a part, `MaskedNode` where it has none."""
+    """The averages of a part; `MaskedNode`, None of frozen ones, where it has none."""
     if isinstance(part, EmaState):
         return part.average
     mine = jax.tree.map(lambda p, z: z if _masked(z) else p, params, part.z)
@@ -174,7 +174,7 @@ def _chosen(params: Array, average: Any) -> Array:
 
 
 def _masked(x: Any) -> bool:
-    return isinstance(x, optax.MaskedNode)
+    return x is None or isinstance(x, optax.MaskedNode)
 
 
 def _wide(x: Array) -> Array:

@@ -11,13 +11,13 @@ from typing import Any
 from typing import TypeVar
 
 from headwise import _checks
+from headwise import _interrupts
 from headwise.training import _bilevel
 from headwise.training import _course
 from headwise.training import _default
 from headwise.training import _due
 from headwise.training import _epochs
 from headwise.training import _history
-from headwise.training import _interrupts
 from headwise.training import _kept
 from headwise.training import _profile
 from headwise.training import _progress

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from headwise import _described
+from headwise import _fingerprint
 from headwise.training import _checkpoints
-from headwise.training import _fingerprint
 
 StateT = TypeVar("StateT")
 

@@ -4,10 +4,13 @@ import json
 
 import pytest
 
+from experiments import main
 from experiments.harness import command
 from experiments.harness import expected
 from experiments.harness import find
+from experiments.harness import plan as plans
 from experiments.harness import request as requests
+from experiments.harness import study as studies
 
 
 def entries():
@@ -16,14 +19,20 @@ def entries():
 
 def test_every_entry_is_a_command_with_bands_of_its_metrics():
     for entry in entries():
-        request = requests.read(["main", *entry["flags"]])
+        argv = ["main", *entry["flags"]]
+        sweep = command.asks(argv, "sweep")
+        if sweep:
+            given = command.parse(argv, main.define, None)
+            spec = plans.make(studies.read(given)).spec
+        else:
+            spec = requests.read(argv).spec
         assert entry["found"]
         assert entry["bands"]
         for name, (low, high) in entry["bands"].items():
             metric, _, weighting = name.partition(", weighting ")
-            assert metric in request.spec.metrics
+            assert metric in spec.metrics
             assert low < high
-            assert bool(weighting) == request.sweep
+            assert bool(weighting) == sweep
 
 
 def test_every_experiment_has_an_entry():

@@ -29,11 +29,11 @@ def test_a_sweep_that_diverged_is_shown_and_has_no_best(tmp_path, capsys):
     files = {path.name for path in tmp_path.iterdir()}
     assert files == {"table.txt", "front.png", "weights.png"}
     with pytest.raises(FloatingPointError, match="every trial of the sweep diverged"):
-        show.best_weights(SPEC, records)
+        show.best_row(SPEC, records)
 
 
 def test_best_weights_are_those_of_the_first_metric():
     records = [record(1.0, 0, n=3.0), record(2.0, 0, m=1.0), record(3.0, 0, m=2.0)]
-    assert show.best_weights(SPEC, records) == {"a": 3.0}
+    assert show.best_row(SPEC, records)["weights"] == {"a": 3.0}
     with pytest.raises(text.UsageError, match="expected some of n; got m"):
-        show.best_weights(SPEC, records[:1])
+        show.best_row(SPEC, records[:1])

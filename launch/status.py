@@ -1,0 +1,71 @@
+"""How a study stands, from anywhere that sees its folder. It reads, and writes nothing.
+
+    python -m launch.status studies/digits_launched
+    python -m launch.status studies/digits_launched --watch
+
+Who works on what, since when each worker was heard (by two looks, on this clock alone),
+which trials froze and why, how long it takes. Exit codes: 0 all trials are done, 1 all
+are done but some have no result, 2 no study there, 75 trials are left.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+import headwise as hw
+from experiments.harness import command
+from experiments.harness import signals
+from experiments.harness import text
+from experiments.harness.text import UsageError
+
+PAUSE = 0.5
+"""Seconds between two looks."""
+
+
+def define(values: flags.FlagValues) -> None:
+    """The flags of this command."""
+    flags.DEFINE_string("folder", None, "of the study", flag_values=values)
+    flags.DEFINE_bool("watch", False, "until all is done", flag_values=values)
+    wait = "seconds to listen for workers that are not known to have ended"
+    flags.DEFINE_float("wait", 8.0, wait, 0.0, flag_values=values)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Looks until every worker was heard, or for long enough; prints what it saw."""
+    words = list(argv)
+    if len(words) > 1 and not words[1].startswith("-"):
+        words[1] = f"--folder={words[1]}"
+    given = command.parse(words, define, __doc__)
+    if given.folder is None:
+        raise UsageError(
+            "expected the folder of a study: python -m launch.status STUDY"
+        )
+    folder = text.folder("--folder", given.folder)
+    status, start = None, time.monotonic()
+    while True:
+        status = hw.sweeps.status(folder, status)
+        over = status["done"] >= status["trials"]
+        enough = time.monotonic() - start >= given.wait
+        listening = any(map(_may_come, status["workers"])) and not enough
+        if over or not (given.watch or listening):
+            break
+        if given.watch and sys.stdout.isatty():
+            print(f"\033[H\033[2J{hw.sweeps.describe(status)}", flush=True)
+        time.sleep(PAUSE)
+    print(hw.sweeps.describe(status))
+    if not over:
+        return signals.CODE
+    return 1 if status["broken"] else 0
+
+
+def _may_come(worker: dict[str, Any]) -> bool:
+    """Whether a worker that was not heard yet may still be."""
+    gone = worker["end"] is not None or worker["alive"] is False
+    return not gone and worker["heard"] is None
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,109 @@
+"""What members report, thinned: rows on the device, fetched once a chunk."""
+
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from headwise import _packing
+from headwise.typing import Array
+
+ROWS, BYTES = 128, 2**24
+"""The most rows of a chunk, and the most that they take."""
+
+
+class Reports(NamedTuple):
+    """The reports of steps that were due, on the host."""
+
+    t: np.ndarray
+    """int32 [rows, K]: of which step each is; -1: of none. Rising down a column."""
+    report: Any
+    """Arrays [rows, K, ...]; what stands where `t` is -1 means nothing."""
+
+
+class Limits(NamedTuple):
+    """How far a chunk goes, and which steps report: arguments of its program."""
+
+    number: Any
+    """int32 []: steps, at most."""
+    until: Any
+    """int32 [K] or []: a member does the steps before this one."""
+    every: Any
+    """int32 []: the last of so many steps reports."""
+    last: Any
+    """int32 []: so does this one."""
+
+
+class Rows(NamedTuple):
+    """Room for reports, with K members after the axis of rows, or one without."""
+
+    t: Any
+    packed: dict[str, Any]
+
+
+def room(report: Any, members: int) -> int:
+    """How many rows there is memory for."""
+    nbytes = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(report))
+    return max(1, min(ROWS, BYTES // max(nbytes * members, 1)))
+
+
+def empty(report: Any, room: int, lead: tuple[int, ...]) -> Rows:
+    """No reports yet. One row more is for last steps, wherever they fall."""
+    widths = _packing.widths(jax.tree.leaves(report))
+    return Rows(
+        t=jnp.full((room + 1, *lead), -1, jnp.int32),
+        packed={n: jnp.zeros((room + 1, *lead, w), n) for n, w in widths.items()},
+    )
+
+
+def none(report: Any, room: int) -> Rows:
+    """Of one member, on the host."""
+    widths = _packing.widths(jax.tree.leaves(report))
+    t = np.full(room + 1, -1, np.int32)
+    return Rows(t, {n: np.zeros((room + 1, w), n) for n, w in widths.items()})
+
+
+def written(
+    rows: Rows, i: Array, limits: Limits, t: Array, done: Array, packed: dict
+) -> Rows:
+    """With the reports of the i-th step of a chunk, where due.
+
+    Members at different steps are due in different steps of a chunk, but in `every`
+    consecutive ones each is due once, so these share a row.
+    """
+    last = done & (t == limits.last)
+    regular = done & ((t + 1) % limits.every == 0) & ~last
+    row, end = i // limits.every, len(rows.t) - 1
+    if not t.ndim:
+        rows = _write(rows, jnp.where(last, end, row), regular | last, t, packed)
+        return rows
+    rows = _write(rows, row, regular, t, packed)
+    return _write(rows, jnp.int32(end), last, t, packed)
+
+
+def _write(rows: Rows, row: Array, due: Array, t: Array, packed: dict) -> Rows:
+    def write(many: Array, new: Array) -> Array:
+        old = lax.dynamic_index_in_dim(many, row, keepdims=False)
+        which = jnp.reshape(due, due.shape + (1,) * (new.ndim - due.ndim))
+        new = jnp.where(which, new, old)
+        return lax.dynamic_update_index_in_dim(many, new, row, 0)
+
+    return jax.tree.map(write, rows, Rows(t, packed))
+
+
+def fetched(report: Any, pieces: list[Rows], members: int) -> Reports:
+    """The rows of a chunk's pieces that have something in them, of so many members."""
+    host = []
+    for rows in jax.device_get(pieces):
+        used = np.any(rows.t[:, :members] >= 0, axis=1)
+        host.append(jax.tree.map(lambda x: x[used, :members], rows))  # noqa: B023
+    leaves, structure = jax.tree.flatten(report)
+    if not host:
+        widths = _packing.widths(leaves)
+        none = {n: np.zeros((0, members, w), n) for n, w in widths.items()}
+        host = [Rows(np.zeros((0, members), np.int32), none)]
+    t, packed = jax.tree.map(lambda *parts: np.concatenate(parts), *host)
+    return Reports(t, jax.tree.unflatten(structure, _packing.unpacked(leaves, packed)))

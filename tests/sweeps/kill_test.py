@@ -1,0 +1,136 @@
+"""Workers that are killed, stopped and interrupted: no trial is lost, none is twice."""
+
+import collections
+import json
+import os
+import random
+import signal
+import time
+
+import numpy as np
+import pytest
+
+import headwise as hw
+from tests.sweeps import _studies
+
+WORK = 3000
+
+
+@pytest.fixture(scope="module")
+def alone():
+    """What an uninterrupted run of one process comes to, and its curves, by trial."""
+
+    def run(seeds, folder):
+        return hw.sweeps.run(
+            _studies.program(WORK),
+            _studies.DESIGN,
+            seeds,
+            steps=_studies.STEPS,
+            folder=folder,
+            **_studies.OPTIONS,
+        )
+
+    return run
+
+
+def check(folder, records, seeds, whole):
+    """Every trial is there once, with the bits of an uninterrupted run."""
+    study = folder / "study"
+    done = hw.sweeps.read(study)
+    assert len(done) == len(records) == 3 * len(seeds)
+    found = {hw.sweeps.identity(record): record for record in done}
+    for record in records:
+        again = found[hw.sweeps.identity(record)]
+        assert _studies.result(again) == _studies.result(record)
+        mine, theirs = (hw.sweeps.curves(f, record) for f in (study, whole))
+        assert mine["t"].tolist() == theirs["t"].tolist()
+        for head in "ab":
+            np.testing.assert_array_equal(mine["values"][head], theirs["values"][head])
+    assert len(list((study / "done").glob("*.json"))) == len(records)
+    lines = (study / "trials.jsonl").read_text().splitlines()
+    assert len(lines) <= len(records)  # a kill between a commit and its line
+    outs = list(folder.glob("*.out"))
+    assert outs
+    texts = json.loads(json.dumps([_studies.result(record) for record in records]))
+    assert all(json.loads(out.read_text()) == texts for out in outs)
+    events = hw.sweeps.status(study)
+    assert events is not None
+
+
+@pytest.mark.parametrize(
+    "seconds", [4, pytest.param(60, marks=pytest.mark.slow)], ids=str
+)
+def test_workers_that_are_killed_at_random(seconds, alone, tmp_path):
+    rng = random.Random(seconds)
+    seeds = list(range(4 if seconds < 10 else 40))
+    with _studies.Nursery(tmp_path, seeds, WORK) as nursery:
+        whole = alone(seeds, tmp_path / "whole")
+        running = collections.deque(nursery.start() for _ in range(3))
+        end, killed = time.monotonic() + seconds, 0
+        while time.monotonic() < end:
+            time.sleep(rng.uniform(0.1, 0.8))
+            victim = running.popleft()
+            os.kill(victim, signal.SIGKILL)
+            killed += nursery.wait(victim) == -signal.SIGKILL
+            running.append(nursery.start())
+        assert [nursery.wait(pid) for pid in running] == [0] * 3
+    assert killed > seconds / 2
+    check(tmp_path, whole, seeds, tmp_path / "whole")
+
+
+def test_one_that_is_stopped_is_taken_over_and_writes_nothing_after(alone, tmp_path):
+    seeds, stale = [0], 0.6
+    whole = alone(seeds, tmp_path / "whole")
+    study = tmp_path / "study"
+    with _studies.Nursery(tmp_path, seeds, 20 * WORK, stale) as nursery:
+        first = nursery.start()
+        wait_for(lambda: list((study / "ckpt").glob("*.0/*/*")))
+        os.kill(first, signal.SIGSTOP)
+        second = nursery.start()
+        assert nursery.wait(second) == 0
+        before = tree(study)
+        assert {path.name for path in (study / "claims").glob("*.1")}
+        os.kill(first, signal.SIGCONT)
+        assert nursery.wait(first) == 0
+        # A checkpoint that was on its way may still come, in the folder of its claim.
+        new = tree(study)
+        assert {path: data for path, data in new.items() if path in before} == before
+        assert all("ckpt/000000.0/" in path.as_posix() for path in new.keys() - before)
+    text = "".join(path.read_text() for path in (study / "events").iterdir())
+    assert '"lost"' in text
+    assert '"duplicate"' not in text
+    assert len(list(tmp_path.glob("*.out"))) == 2
+
+
+def test_sigterm_ends_the_chunk_and_the_next_worker_goes_on(alone, tmp_path):
+    seeds, study = [0], tmp_path / "study"
+    whole = alone(seeds, tmp_path / "whole")
+    with _studies.Nursery(tmp_path, seeds, 20 * WORK) as nursery:
+        first = nursery.start()
+        wait_for(lambda: list((study / "beats").glob("*")))
+        wait_for(lambda: list((study / "claims").glob("*.0")))
+        time.sleep(0.5)
+        os.kill(first, signal.SIGTERM)
+        assert nursery.wait(first) == 75
+        assert list((study / "claims").glob("*.0.left"))
+        assert nursery.wait(nursery.start()) == 0
+    assert len(hw.sweeps.read(study)) == len(whole)
+
+
+def wait_for(found, seconds=30):
+    """Waits until something is there."""
+    end = time.monotonic() + seconds
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def tree(study):
+    """All files of a study but signs of life and events, and what they hold."""
+    return {
+        path: path.read_bytes()
+        for path in study.rglob("*")
+        if path.is_file()
+        and path.parent.name not in ("beats", "events")
+        and "tmp" not in path.as_posix().split("/study/")[1]
+    }

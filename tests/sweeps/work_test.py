@@ -1,0 +1,445 @@
+"""The loop of a worker on programs: cohorts, resume to the bit, halving, failures."""
+
+import functools
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import headwise as hw
+from headwise.sweeps import _compose
+from headwise.sweeps import _modes
+from headwise.sweeps import _pace
+from headwise.sweeps import _running
+from tests.sweeps import _studies
+
+PROGRAM = _studies.program()
+run = functools.partial(
+    hw.sweeps.run, PROGRAM, _studies.DESIGN, steps=_studies.STEPS, **_studies.OPTIONS
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted study: its folder and records."""
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run((0, 1), folder=folder)
+
+
+def results(records):
+    return [_studies.result(record) for record in records]
+
+
+def closed_form(record):
+    """The same training in float64 NumPy, without its noise."""
+    a, b = record["weights"]["a"], record["weights"]["b"]
+    x = np.float64((a - b) / (a + b))
+    return x
+
+
+def test_records_are_whole(whole):
+    _, records = whole
+    for record in records:
+        # Noise of 0.01 a step, contracted by at most 1 - 0.05 * 1.5 a step.
+        spread = 0.01 / np.sqrt(1 - (1 - 0.05 * 1.5) ** 2) / np.sqrt(3)
+        assert abs(record["metrics"]["x"] - closed_form(record)) < 5 * spread
+        assert record["finite"]
+        assert record["settings"] == {"steps": _studies.STEPS}
+        assert list(record["digests"]) == [str(8 * k) for k in range(1, 16)]
+        assert record["mode"] == "vmap"
+
+
+def test_curves_have_a_row_for_each_report(whole):
+    folder, records = whole
+    curves = hw.sweeps.curves(folder, records[0])
+    assert curves["t"].tolist() == [*range(4, _studies.STEPS, _studies.EVERY)]
+    assert curves["values"]["a"].shape == curves["t"].shape
+
+
+def test_all_modes_agree_and_a_folder_changes_nothing(whole):
+    _, records = whole
+    for mode in _modes.MODES:
+        again = run((0, 1), mode=mode)
+        for one, other in zip(records, again, strict=True):
+            assert one["metrics"]["x"] == pytest.approx(
+                other["metrics"]["x"], abs=1e-6
+            )
+        if mode == "vmap":
+            assert results(again) == results(records)
+
+
+class Killed(BaseException):
+    """A kill that a test survives."""
+
+
+@pytest.mark.parametrize("at", [1, 3, 6, 14])
+def test_a_study_that_was_killed_comes_to_the_same_bits(
+    at, whole, tmp_path, monkeypatch
+):
+    """At any chunk, of a checkpoint at each; in both its cohorts."""
+    folder, records = whole
+    calls = []
+
+    def settle(self, settled=_running.Course.settle):
+        calls.append(1)
+        if len(calls) == at:
+            raise Killed
+        settled(self)
+
+    go = functools.partial(run, (0, 1), folder=tmp_path, checkpoint_every=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(_running.Course, "settle", settle)
+        patch.setattr(_pace, "_FASTER", 2)
+        with pytest.raises(Killed):
+            go()
+    assert len(hw.sweeps.read(tmp_path)) < len(records)
+    assert results(go()) == results(records)
+    for record in records:
+        mine, theirs = (hw.sweeps.curves(f, record) for f in (tmp_path, folder))
+        jax.tree.map(np.testing.assert_array_equal, mine, theirs)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_waits_for_a_checkpoint(number, whole, tmp_path, monkeypatch):
+    _, records = whole
+    calls = []
+
+    def settle(self, settled=_running.Course.settle):
+        settled(self)
+        calls.append(int(self._now.ran))
+        if len(calls) == 3:
+            os.kill(os.getpid(), number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_running.Course, "settle", settle)
+        with pytest.raises(KeyboardInterrupt):
+            run((0, 1), folder=tmp_path)
+        assert len(calls) == 3
+        (saved,) = (tmp_path / "ckpt/000000.0").glob("[0-9]*")
+        assert saved.name == str(calls[-1])
+        assert (tmp_path / "claims/000000.0.left").exists()
+        assert results(run((0, 1), folder=tmp_path)) == results(records)
+        assert calls[3] > calls[2]  # it went on from there
+
+
+def test_more_seeds_run_only_what_is_new(whole, tmp_path):
+    _, records = whole
+    run((0,), folder=tmp_path)
+    both = run((0, 1), folder=tmp_path)
+    assert [r["seed"] for r in both] == [0, 1] * 3
+    assert results(both) == results(records)
+    texts = hw.sweeps.status(tmp_path)
+    del texts
+    assert len(list((tmp_path / "done").iterdir())) == 6
+
+
+def test_rows_that_are_the_same_are_one_trial():
+    first, other, second = run(
+        design={"a": [0.1, 0.2, 0.1], "b": [1.0, 1.0, 1.0]}
+    ) if False else hw.sweeps.run(
+        PROGRAM,
+        {"a": [0.1, 0.2, 0.1], "b": [1.0, 1.0, 1.0]},
+        steps=_studies.STEPS,
+        **_studies.OPTIONS,
+    )
+    assert first == second != other
+
+
+def test_another_study_is_refused(tmp_path):
+    few = functools.partial(run, (0,), folder=tmp_path)
+    few(settings={"lr": 0.1})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.json*")}
+    with pytest.raises(
+        hw.sweeps.StudyError, match=r"another study: settings.lr was 0.1, is 0.2"
+    ):
+        few(settings={"lr": 0.2})
+    with pytest.raises(hw.sweeps.StudyError, match="another study: .*trains was"):
+        hw.sweeps.run(
+            lambda w, s: {"m": w["a"]}, _studies.DESIGN, folder=tmp_path, progress=False
+        )
+    # The same text, another number in what it closes over, then other data.
+    text = r"program.init.uses.* was"
+    del text
+    with pytest.raises(hw.sweeps.StudyError, match="program.step.uses.work was 0, is"):
+        hw.sweeps.run(
+            _studies.program(1),
+            _studies.DESIGN,
+            steps=_studies.STEPS,
+            folder=tmp_path,
+            settings={"lr": 0.1},
+            **_studies.OPTIONS,
+        )
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*.json*")} == before
+
+
+def of_data(data):
+    """A program that closes over an array."""
+    return hw.sweeps.Program(
+        lambda trial: trial["weights"]["a"] + jnp.float32(0),
+        lambda x, t: (x + jnp.sum(data), {"values": {"a": x}}),
+        lambda x: {"x": x},
+    )
+
+
+def test_other_data_are_another_program(tmp_path):
+    go = functools.partial(
+        hw.sweeps.run, steps=2, folder=tmp_path, mode="scan", progress=False
+    )
+    ones = np.ones(20, np.float32)
+    go(of_data(jnp.asarray(ones)), {"a": [1.0]})
+    with pytest.raises(hw.sweeps.StudyError, match="the data that they take"):
+        go(of_data(jnp.asarray(2 * ones)), {"a": [1.0, 2.0]})
+    (one, two) = go(of_data(jnp.asarray(ones)), {"a": [1.0, 2.0]})
+    assert [one["metrics"]["x"], two["metrics"]["x"]] == [41.0, 42.0]
+
+
+def breaks(trial_seed=1):
+    """x grows by 1 a step; the trials of one seed become infinite after step 5."""
+
+    def step(state, t):
+        bad = (state["seed"] == trial_seed) & (t == 5)
+        x = jnp.where(bad, jnp.inf, state["x"] + state["a"])
+        return {**state, "x": x}, {"values": {"a": x}}
+
+    return hw.sweeps.Program(
+        lambda trial: {
+            "x": jnp.zeros(()),
+            "a": trial["weights"]["a"],
+            "seed": trial["seed"],
+        },
+        step,
+        lambda state: {"x": state["x"]},
+    )
+
+
+def test_a_member_that_breaks_is_named_and_harms_no_other(tmp_path):
+    go = functools.partial(
+        hw.sweeps.run,
+        breaks(),
+        {"a": [1.0]},
+        (0, 1, 2),
+        steps=9,
+        mode="vmap",
+        folder=tmp_path,
+        progress=False,
+    )
+    records = go()
+    assert [r["metrics"] for r in records] == [{"x": 9.0}, {}, {"x": 9.0}]
+    assert [r["stopped"] for r in records] == [None, 5, None]
+    assert records[1]["error"] == "step 5: the value of head 'a' is not finite"
+    assert go() == records
+    again = go(retry=True)
+    assert again[0] == records[0]
+    assert again[1]["stopped"] == 5
+    assert len(list((tmp_path / "done").iterdir())) == 4
+    assert len(hw.sweeps.read(tmp_path)) == 3
+
+
+def test_a_run_may_stop_at_the_first_failure(tmp_path):
+    go = functools.partial(
+        hw.sweeps.run,
+        breaks(),
+        {"a": [1.0]},
+        (0, 1),
+        steps=9,
+        mode="vmap",
+        folder=tmp_path,
+        progress=False,
+    )
+    with pytest.raises(FloatingPointError, match="trial a=1 seed=1: step 5: .*retry"):
+        go(stop_on_failure=True)
+    (record,) = hw.sweeps.read(tmp_path)
+    assert record["stopped"] == 5
+    assert [r["metrics"] for r in go(stop_on_failure=True)] == [{"x": 9.0}, {}]
+
+
+def test_static_values_make_other_programs():
+    def make(kind, power):
+        def step(x, t):
+            new = x + power if kind == "sum" else x * power
+            return new, {"values": {"a": new}}
+
+        return hw.sweeps.Program(
+            lambda trial: trial["weights"]["a"] + 0 * trial["lr"],
+            step,
+            lambda x: {"x": x},
+        )
+
+    records = hw.sweeps.run(
+        make,
+        {"a": [1.0]},
+        steps=3,
+        vary={"kind": ["sum", "product"], "power": [2, 3], "lr": [0.1, 0.2]},
+        static=["power"],
+        mode="vmap",
+        progress=False,
+    )
+    x = [record["metrics"]["x"] for record in records]
+    assert x == [7.0, 7.0, 10.0, 10.0, 8.0, 8.0, 27.0, 27.0]
+    assert records[-1]["settings"] == {
+        "steps": 3,
+        "kind": "product",
+        "power": 3,
+        "lr": 0.2,
+    }
+
+
+@pytest.mark.parametrize("halving", [False, True])
+def test_a_cohort_that_is_out_of_memory_is_cut(halving, monkeypatch, caplog):
+    sizes, real = [], _running.carry_out
+
+    def carry_out(program, job, store, claim, text, show):
+        sizes.append(text["size"])
+        if text["size"] > 2:
+            raise MemoryError
+        real(program, job, store, claim, text, show)
+
+    monkeypatch.setattr(_running, "carry_out", carry_out)
+    plan = hw.sweeps.halving("x", True, (3,), keep=0.5) if halving else None
+    records = hw.sweeps.run(
+        breaks(-1),
+        {"a": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]},
+        steps=6,
+        mode="vmap",
+        halving=plan,
+        progress=False,
+    )
+    assert sizes == ([6, 3, 2] if halving else [6, 3, 2, 2, 2])
+    assert "6 trials as one program are out of memory: on with 3" in caplog.text
+    if not halving:
+        assert [r["metrics"]["x"] for r in records] == [6.0 * a for a in range(1, 7)]
+
+
+def expected_of_halving(weights, steps, rungs, keep, size):
+    """Who is stopped where, as a simulation of places in plain Python."""
+    waiting, came = list(range(len(weights))), {rung: [] for rung in rungs}
+    stopped, places = {}, {}
+    while waiting or places:
+        while waiting and len(places) < size:
+            places[waiting.pop(0)] = 0
+        jump = min(
+            min(due for due in (*rungs, steps) if due > t) - t for t in places.values()
+        )
+        places = {n: t + jump for n, t in places.items()}
+        for rung in rungs:
+            here = [n for n, t in places.items() if t == rung]
+            came[rung] += here
+            best = sorted(came[rung], key=lambda n: (-weights[n], n))
+            best = best[: -(-len(best) * keep // 1).__int__()]
+            for n in here:
+                if n not in best:
+                    stopped[n] = rung
+                    del places[n]
+        places = {n: t for n, t in places.items() if t < steps}
+    return [stopped.get(n) for n in range(len(weights))]
+
+
+@pytest.mark.parametrize("size", [8, 3])
+def test_halving_stops_the_worst_and_goes_on_to_the_bit(size, tmp_path, monkeypatch):
+    weights = [3.0, 1.0, 7.0, 2.0, 8.0, 5.0, 6.0, 4.0]
+    go = functools.partial(
+        hw.sweeps.run,
+        breaks(-1),
+        {"a": weights},
+        steps=8,
+        mode="vmap",
+        size=size,
+        halving=hw.sweeps.halving("x", True, (2, 4), keep=0.5),
+        report_every=1,
+        progress=False,
+    )
+    records = go()
+    expected = expected_of_halving(weights, 8, (2, 4), 0.5, size)
+    assert [r["stopped"] for r in records] == expected
+    for weight, record in zip(weights, records, strict=True):
+        assert record["metrics"]["x"] == weight * (record["stopped"] or 8)
+        assert record["finite"] == (record["stopped"] is None)
+        assert record["error"] is None
+    for at in (2, 5):
+        calls, folder = [], tmp_path / str(at)
+
+        def settle(self, settled=_running.Course.settle, calls=calls, at=at):
+            calls.append(1)
+            if len(calls) == at:
+                raise Killed
+            settled(self)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_running.Course, "settle", settle)
+            with pytest.raises(Killed):
+                go(folder=folder, checkpoint_every=0)
+        assert results(go(folder=folder, checkpoint_every=0)) == results(records)
+        for record in records:
+            t = hw.sweeps.curves(folder, record)["t"].tolist()
+            assert t == list(range(record["stopped"] or 8))
+
+
+def test_verify_runs_the_first_steps_again(whole):
+    folder, records = whole
+    found = hw.sweeps.verify(PROGRAM, folder, records[2])
+    assert found.holds
+    assert found.steps == 16
+    assert found.difference <= 1e-6
+    other = hw.sweeps.verify(breaks_slightly(), folder, found.trial[:10])
+    assert not other.holds
+    assert "DOES NOT HOLD" in str(other)
+    with pytest.raises(ValueError, match="trial: expected the key of one trial"):
+        hw.sweeps.verify(PROGRAM, folder, "")
+
+
+def breaks_slightly():
+    """The program with a learning rate that is a little larger."""
+
+    def step(state, t):
+        new, report = PROGRAM.step(state, t)
+        return {**new, "x": state["x"] + 1.01 * (new["x"] - state["x"])}, report
+
+    return PROGRAM._replace(step=step)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"steps": None}, "steps: expected a positive int"),
+        ({"mode": "fast"}, "mode: expected .*got 'fast'"),
+        ({"size": 0}, "size: expected a positive int, got 0"),
+        ({"workers": 0}, "workers: expected a positive int, got 0"),
+        ({"report_every": 0}, "report_every: expected a positive int, got 0"),
+        ({"checkpoint_every": -1}, "checkpoint_every: expected"),
+        ({"vary": {"kind": ["x", "y"]}}, r"program: expected a function make\(kind\)"),
+        ({"settings": {"steps": 3}}, r"settings\['steps'\]: expected that of steps"),
+        ({"batched": True}, "batched: expected a plain train"),
+    ],
+    ids=str,
+)
+def test_mistakes_are_told_and_nothing_is_written(options, text, tmp_path):
+    folder = tmp_path / "new"
+    with pytest.raises((ValueError, TypeError), match=text):
+        run((0,), folder=folder, **options)
+    assert not folder.exists()
+
+
+def test_trials_are_composed_in_equal_cohorts():
+    sizes, free, like = [], 33, []
+    while free:
+        size = _compose.size(free, like, 32, 1)
+        like.append({"size": size})
+        sizes.append(min(size, free))
+        free -= sizes[-1]
+    assert sizes == [17, 16]
+    assert _compose.size(10, [], 32, 4) == 3
+    assert _compose.size(1, [{"size": 16}], 32) == 1
+    assert _compose.size(5, [{"size": 16}], 32) == 8
+
+
+def test_a_cohort_that_was_replaced_frees_its_trials():
+    cohorts = [
+        {"trials": ["a", "b", "c"]},
+        {"trials": ["d"]},
+        {"trials": ["a"], "instead_of": 0},
+    ]
+    found = _compose.standing(["a", "b", "c", "d"], cohorts)
+    assert found == _compose.Standing(["b", "c"], [1, 2])
