@@ -30,7 +30,8 @@ def status(
 
     Returns:
         {"text": what the study is, "made_with", "trials": how many are in its cohorts,
-        or were asked of a worker, "done": how many have a record, "broken": how many of these are not finite,
+        or were asked of a worker, "done": how many have a record, "broken": how many of
+        these are not finite,
         "cohorts": [{"number", "keys", "done", "state": "done", "open" (nobody's),
         "left" or "claimed", "worker", "epoch", and "mode", "size" where known}],
         "workers": [{"worker", "host", "pid", "since", "device", "versions", "count",
