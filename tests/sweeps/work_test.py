@@ -64,9 +64,7 @@ def test_all_modes_agree_and_a_folder_changes_nothing(whole):
     for mode in _modes.MODES:
         again = run((0, 1), mode=mode)
         for one, other in zip(records, again, strict=True):
-            assert one["metrics"]["x"] == pytest.approx(
-                other["metrics"]["x"], abs=1e-6
-            )
+            assert one["metrics"]["x"] == pytest.approx(other["metrics"]["x"], abs=1e-6)
         if mode == "vmap":
             assert results(again) == results(records)
 
@@ -137,13 +135,15 @@ def test_more_seeds_run_only_what_is_new(whole, tmp_path):
 
 
 def test_rows_that_are_the_same_are_one_trial():
-    first, other, second = run(
-        design={"a": [0.1, 0.2, 0.1], "b": [1.0, 1.0, 1.0]}
-    ) if False else hw.sweeps.run(
-        PROGRAM,
-        {"a": [0.1, 0.2, 0.1], "b": [1.0, 1.0, 1.0]},
-        steps=_studies.STEPS,
-        **_studies.OPTIONS,
+    first, other, second = (
+        run(design={"a": [0.1, 0.2, 0.1], "b": [1.0, 1.0, 1.0]})
+        if False
+        else hw.sweeps.run(
+            PROGRAM,
+            {"a": [0.1, 0.2, 0.1], "b": [1.0, 1.0, 1.0]},
+            steps=_studies.STEPS,
+            **_studies.OPTIONS,
+        )
     )
     assert first == second != other
 

@@ -65,7 +65,8 @@ def ways(
         found: dict[int, _reports.Rows] = {}
 
         def one(k: int) -> None:
-            member, mine = box.take(k), limits._replace(until=limits.until[k])
+            member = box.take(k)
+            mine = jax.device_put(limits._replace(until=limits.until[k]))
             if looped:
                 carry = compiler["begin"](member)
                 for _ in range(left[k]):

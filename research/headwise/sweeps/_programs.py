@@ -228,5 +228,3 @@ def made(program: Any, values: Mapping[str, Any]) -> _program.Program:
     found = program(**values)
     _parts.check(found)
     return found
-
-

@@ -45,7 +45,12 @@ def marks(steps: int) -> list[int]:
 
 
 def carry_out(
-    program: Any, job: Job, store: Any, claim: Any, text: Mapping[str, Any], show: Callable[..., None]
+    program: Any,
+    job: Job,
+    store: Any,
+    claim: Any,
+    text: Mapping[str, Any],
+    show: Callable[..., None],
 ) -> None:
     """Trains a cohort to its end and commits the records of its trials.
 
@@ -224,9 +229,7 @@ class Course:
         rows = np.searchsorted(self._marks, self._t[which])
         self._now.digests[rows, self._now.places[which]] = digests[which]
 
-    def _rank(
-        self, metrics: Any, ranked: np.ndarray, frozen: np.ndarray
-    ) -> np.ndarray:
+    def _rank(self, metrics: Any, ranked: np.ndarray, frozen: np.ndarray) -> np.ndarray:
         """Whom halving stops, of those that have come to a rung."""
         cut = np.zeros(len(ranked), bool)
         if not self._rungs or not (ranked | frozen).any():
