@@ -56,6 +56,8 @@ _PEERS: dict[str, dict[str, dict]] = {
     "tabular": {"PyTorch": {"fused": False}, "PyTorch, heads as one": {"fused": True}},
     "digits": {"PyTorch": {}},
 }
+_LEAST = {"tabular": 50, "digits": 1}
+"""Steps of a call of many trials at least: what a call costs is little beside them."""
 _ALONE = {"tabular": 1000, "digits": 100}
 """Steps of a call of `fit` and of PyTorch: so many that what a call costs beside them
 is little."""
@@ -134,15 +136,15 @@ def _of_fit(case: Case) -> Form:
     return Form(call, 1)
 
 
-def _steps(form: Form, most: int) -> int:
+def _steps(form: Form, least: int, most: int) -> int:
     """How many steps a call needs to last as long as is wanted."""
-    number = 1
+    number = least = least if _SECONDS.value else 1
     form.call(1)  # the first meets cold memory, and may compile
     while True:
         (taken,) = harness.way(lambda: form.call(number))(1)  # noqa: B023
         if taken >= _SECONDS.value / 2 or number >= most:
             ratio = _SECONDS.value / max(taken, 1e-9)
-            return max(1, min(round(number * ratio), most))
+            return max(least, min(round(number * ratio), most))
         number *= 4
 
 
@@ -181,7 +183,7 @@ def measure(
     ways, divisors, details, counts = {}, {}, {}, {}
     alone = max(2, round(_ALONE[model] * _SECONDS.value / _SECONDS.default))
     for name, (form, count) in forms.items():
-        steps = alone if name == "fit" else _steps(form, case.steps)
+        steps = alone if name == "fit" else _steps(form, _LEAST[model], case.steps)
         ways[name] = harness.way(lambda form=form, steps=steps: form.call(steps))
         divisors[name] = steps * form.trials
         details[name], counts[name] = form.detail, None if name == "fit" else count

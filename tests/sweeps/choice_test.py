@@ -186,9 +186,6 @@ def test_trials_go_in_equal_pieces_that_fit():
     assert choice.nbytes <= 20 * one
     assert f"; {choice.size} at a time fit into 5.2 MB" in choice.why
     assert choice.compiles <= 5
-    whole = _choice.choose(LARGE, trials(20), 5, modes=["vmap"], limit=100 * one)
-    assert whole.size == 20
-    assert "fit into" not in whole.why
 
 
 def test_a_size_that_does_not_fit_is_told_with_the_largest_that_does():
@@ -248,10 +245,11 @@ def test_convolutions_start_with_steps_one_by_one():
 
 
 class Clockwork:
-    """A cohort whose steps take as long as is said; notes what it is asked for."""
+    """A cohort that takes as long as is said; notes what it is asked for."""
 
-    def __init__(self, monkeypatch, seconds):
-        self.now, self.asked, self._seconds = 0.0, [], seconds
+    def __init__(self, monkeypatch, step, call):
+        self.now, self.asked, self._cold = 0.0, [], 1.0
+        self._step, self._call = step, call
         monkeypatch.setattr(_stopwatch.time, "perf_counter", lambda: self.now)
 
     def start(self, trials):
@@ -262,28 +260,32 @@ class Clockwork:
     def advance(self, members, number, until):
         self.asked.append(number)
         assert members + number <= until
-        self.now += self._seconds * number + (1.0 if members == 0 else 0.0)
+        self.now += self._step * number + self._call + self._cold
+        self._cold = 0.0
         return members + number, None
 
 
 @pytest.mark.parametrize(
-    ("seconds", "steps", "asked"),
+    ("step", "call", "steps", "asked"),
     [
-        (0.5, 100, ["start", 1, 1, 1]),  # 2 % are a second: two measured steps
-        (0.5, 2, ["start", 1, 1, "start", 1]),
-        (0.03, 10, ["start", 1, 1, 1]),
-        # a call that is too short to be measured gets more steps
-        (0.001, 10**6, ["start", 1, 1, 4, 16, 16, 16]),
+        (2.0, 0.0, 100, ["start", 1, 1, 1]),  # two measured steps
+        (0.3, 0.0, 100, ["start", 1, 1, 4, 4]),
+        (0.3, 0.0, 2, ["start", 1, 1, "start", 2, "start", 2]),
+        # what is too short to be measured gets more steps
+        (0.001, 0.0, 1000, ["start", 1, 1, 4, 16, 16, 16]),
+        # so does what takes longer to call than to do
+        (0.001, 0.1, 10**6, ["start", 1, 1, 4, 16, 64, 256, 256]),
     ],
 )
-def test_steps_are_measured_until_they_are_known(monkeypatch, seconds, steps, asked):
-    cohort = Clockwork(monkeypatch, seconds)
-    # The first step meets cold memory, and does not count.
-    assert _stopwatch.step(cohort, None, steps) == pytest.approx(seconds)
+def test_steps_are_measured_until_they_are_known(monkeypatch, step, call, steps, asked):
+    cohort = Clockwork(monkeypatch, step, call)
+    # The first step meets cold memory, and does not count; nor does a call.
+    assert _stopwatch.step(cohort, None, steps) == pytest.approx(step)
     assert cohort.asked[: len(asked)] == asked
+    assert len(cohort.asked) <= 3 + _stopwatch.CALLS
 
 
 def test_a_trial_of_one_step_is_measured_by_it(monkeypatch):
-    cohort = Clockwork(monkeypatch, 0.5)
+    cohort = Clockwork(monkeypatch, 0.5, 0.0)
     assert _stopwatch.step(cohort, None, 1) == pytest.approx(1.5)
     assert cohort.asked == ["start", 1]
