@@ -39,6 +39,7 @@ from headwise.sweeps._watch import describe
 from headwise.sweeps._watch import watch
 
 __all__ = (
+    "Halving",
     "Program",
     "Record",
     "Search",
@@ -75,5 +76,4 @@ __all__ = (
     "trials",
     "verify",
     "watch",
-    "Halving",
 )
