@@ -76,6 +76,7 @@ def snapshot(status: Mapping[str, Any]) -> _live.Snapshot:
         for says in worker.get("says", {}).values()
     ]
     rate = sum(says.get("rate") or 0.0 for says in doing)
+    number = len({says["worker"] for says in doing})
     return _live.Snapshot(
         trials=status["trials"],
         done=status["done"],
@@ -84,7 +85,7 @@ def snapshot(status: Mapping[str, Any]) -> _live.Snapshot:
         rate=rate or None,
         left=_left(status, doing, rate),
         memory=sum(says.get("memory") or 0 for says in doing) or None,
-        doing=f"{len({says['worker'] for says in doing})} workers" if doing else None,
+        doing=f"{number} worker{'s' if number > 1 else ''}" if number else None,
     )
 
 
