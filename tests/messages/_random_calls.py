@@ -24,6 +24,7 @@ import numpy as np
 
 import headwise as hw
 from tests.messages import _arguments
+from tests.messages import _odd
 
 LIBRARY = str(pathlib.Path(hw.__file__).parent)
 SECONDS = 60
@@ -150,7 +151,7 @@ def drawn(name, rng, shapes):
     if given and rng.random() < 0.75:
         for p in rng.sample(sorted(given), min(len(given), rng.choice([1, 1, 2]))):
             if p != "progress":
-                given[p] = _arguments.hostile(rng)
+                given[p] = _odd.hostile(rng)
     if name in ("nn.Mlp", "nn.SourceBatchNorm"):
         given["rngs"] = _arguments.nnx.Rngs(0)
     return given

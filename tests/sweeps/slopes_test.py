@@ -272,12 +272,17 @@ def test_the_table_says_which_way_to_turn(forward):
             {"trials": [TRIALS[0], Trial({"a": 1.0}, 0, {})]},
             r"trials\[1\].weights: .*missing \['b'\]",
         ),
+        (
+            {"trials": {"a": [1.0]}},
+            "trials: expected a list of hw.sweeps.Trial, .*dict",
+        ),
         ({"method": "exact"}, "method: expected one of .*'forward'"),
         ({"steps": -1}, "steps: expected an int >= 0"),
         ({"change": 1.0}, r"change: expected a number in \(0, 1\)"),
     ],
 )
 def test_misuse_is_named(change, words):
+    error = TypeError if "expected a list" in words else ValueError
     given = {"program": descent(), "trials": TRIALS[:1], "steps": 1} | change
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(error, match=words):
         hw.sweeps.slopes(**given)

@@ -48,6 +48,10 @@ def attainment(
         2010, section 3.
     """
     _checks.in_range("share", share, "a number in (0, 1]", lambda x: 0 < x <= 1)
+    if not isinstance(fronts, Sequence) and not getattr(fronts, "ndim", 0):
+        raise TypeError(
+            f"fronts: expected a list of sets of points, got {_checks.kind(fronts)}"
+        )
     runs = [_points.table(f"fronts[{i}]", run) for i, run in enumerate(fronts)]
     if not runs:
         raise ValueError("fronts: expected one or more sets of points, got none")

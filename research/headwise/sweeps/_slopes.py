@@ -15,6 +15,7 @@ from headwise._program import Program
 from headwise.sweeps import _at_end
 from headwise.sweeps import _modes
 from headwise.sweeps import _neighbours
+from headwise.sweeps import _program
 from headwise.sweeps import _tangents
 from headwise.sweeps import _trials
 from headwise.sweeps import _turns
@@ -97,11 +98,13 @@ def slopes(
     _checks.choice("mode", ("auto", *_modes.MODES), mode)
     steps = _checks.nonnegative_int("steps", steps)
     _checks.in_range("change", change, "a number in (0, 1)", lambda x: 0 < x < 1)
-    trials = list(trials)
-    _check_heads(trials)
+    if not isinstance(program, Program):
+        _checks.function("program", program)
+    trials = _checked(trials)
     parts: list[_turns.Slopes] = []
     for values, group in _trials.groups(trials, static):
         one = program if isinstance(program, Program) else program(**values)
+        _program.check(one)
         rows = _trials.stacked(group, static)
         parts.append(_of_group(one, group, rows, steps, method, change, mode))
     found = _turns.joined(trials, parts)
@@ -110,7 +113,15 @@ def slopes(
     return found
 
 
-def _check_heads(trials: Sequence[_trials.Trial]) -> None:
+def _checked(given: Any) -> list[_trials.Trial]:
+    """The trials, all with weights of the same heads."""
+    trials = list(given) if isinstance(given, Sequence) else [given]
+    for i, trial in enumerate(trials):
+        if not isinstance(trial, _trials.Trial):
+            raise TypeError(
+                "trials: expected a list of hw.sweeps.Trial, as hw.sweeps.trials(design,"
+                f" seeds) gives it; got {_checks.kind(trial)} in the place of [{i}]"
+            )
     if not trials:
         raise ValueError("trials: expected one or more, got none")
     for i, trial in enumerate(trials):
@@ -120,6 +131,7 @@ def _check_heads(trials: Sequence[_trials.Trial]) -> None:
                 "there is nothing to turn"
             )
         _checks.same_names(f"trials[{i}].weights", trials[0].weights, trial.weights)
+    return trials
 
 
 def _of_group(
