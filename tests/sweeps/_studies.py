@@ -25,7 +25,7 @@ OPTIONS = {"mode": "vmap", "size": 2, "report_every": EVERY, "progress": False}
 
 
 def program(work=0):
-    """Gradient descent on a |x - 1|^2 + b |x + 1|^2 with noise; `work` makes it slow."""
+    """Descent on a |x - 1|^2 + b |x + 1|^2 with noise; `work` makes it slow."""
 
     def init(trial):
         x = jax.random.normal(jax.random.key(trial["seed"]), (3,))

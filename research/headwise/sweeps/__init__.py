@@ -25,10 +25,10 @@ from headwise.sweeps._read import curves
 from headwise.sweeps._read import read
 from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
-from headwise.sweeps._status import status
-from headwise.sweeps._study import StudyError
 from headwise.sweeps._search import Search
 from headwise.sweeps._search import search
+from headwise.sweeps._status import status
+from headwise.sweeps._study import StudyError
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
 from headwise.sweeps._verify import Verified
