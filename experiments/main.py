@@ -42,7 +42,9 @@ def main(argv: Sequence[str]) -> int | None:
         print(find.question(request.task.__doc__))
         done = len(hw.sweeps.read(workdir))
         if done:
-            print(f"{workdir}/ has {done} records already: what is done is not run again")
+            print(
+                f"{workdir}/ has {done} records already: what is done is not run again"
+            )
         metrics = run.run(request, experiment, workdir)
         print(f"\n{show.metrics_line(metrics)}")
         print(f"\neverything is in {workdir}/")
@@ -66,7 +68,7 @@ def sweep_trials(argv: Sequence[str]) -> int | None:
         given.folder = given.workdir
     plan = plans.make(studies.read(given))
     if plan.study.verify is not None:
-        return outcome.verify(plan)
+        return 0 if sweep.verify(plan) else 1
     print(find.question(plan.task.__doc__))
     outcome.tell_before(plan)
     try:

@@ -4,7 +4,7 @@ A template: copy it to tasks/NAME.py (or anywhere), then change it from the top 
 
 Command:   python -m experiments.main --experiment=experiments/template.py
            ... --set=lr=0.1 --weights=slope=1,offset=0.3
-           ... --sweep
+           ... --sweep --set=lr=0.03:0.1
 Time:      10 seconds
 Expected:  slope and offset 0.01 each, which is the variance of the noise.
 """
@@ -66,5 +66,6 @@ def build(settings: Mapping[str, Any]) -> Experiment:
         values_fn=values_fn,
         batch=lambda key: points(key, 32),
         evaluate=lambda params, rest: values_fn(params, rest, held_out, None)[0],
+        # What it takes beside the steps is an array of a sweep: --set=lr=0.03:0.1
         optimizer=lambda steps, lr=settings["lr"]: optax.adam(lr),
     )

@@ -29,6 +29,7 @@ from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
 from experiments.harness import signals
+from experiments.harness import sweep
 from experiments.harness.plan import Plan
 from experiments.harness.text import UsageError
 from launch import plan as places
@@ -97,7 +98,8 @@ def work(plan: Plan, name: str, dealt: Sequence[places.Place]) -> int:
                 break
             tries = TRIES if left < before else tries - 1
     failed = [code for code in codes if code]
-    return 0 if not left or not failed else max(failed, key=_rank)
+    told = left or plan.study.stop_on_failure
+    return max(failed, key=_rank) if failed and told else 0
 
 
 def _left(plan: Plan) -> int:
@@ -130,7 +132,7 @@ def main(argv: Sequence[str]) -> int:
     there = places.gpus(env, _gpus())
     dealt = places.places(workers, given.devices, _cpus(), there, env)
     if study.verify is not None:
-        return outcome.verify(plans.make(study))
+        return 0 if sweep.verify(plans.make(study)) else 1
     jax.config.update("jax_platforms", "cpu")  # the accelerators are for the workers
     plan = plans.make(study)
     plan.claim()
@@ -146,9 +148,9 @@ def main(argv: Sequence[str]) -> int:
     if code in (2, signals.CODE):
         outcome.show_so_far(plan)
         return code
-    code = outcome.finish(plan)
+    code = outcome.finish(plan) or code
     print(f"everything is in {study.folder}/")
-    return code
+    return 1 if code else 0
 
 
 def _cpus() -> list[int]:

@@ -81,8 +81,8 @@ def places(
     count = workers or max(len(gpus) // each, 1)
     if gpus and count * each > len(gpus):
         raise UsageError(
-            f"--workers: expected at most {len(gpus) // each}, as there are {len(gpus)} "
-            f"GPUs, {each} a worker; got {count}"
+            f"--workers: expected at most {len(gpus) // each}, as there are "
+            f"{len(gpus)} GPUs, {each} a worker; got {count}"
         )
     dealt = []
     for i in range(count):

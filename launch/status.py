@@ -40,7 +40,9 @@ def main(argv: Sequence[str]) -> int:
         words[1] = f"--folder={words[1]}"
     given = command.parse(words, define, __doc__)
     if given.folder is None:
-        raise UsageError("expected the folder of a study: python -m launch.status STUDY")
+        raise UsageError(
+            "expected the folder of a study: python -m launch.status STUDY"
+        )
     folder = text.folder("--folder", given.folder)
     status, start = None, time.monotonic()
     while True:

@@ -81,7 +81,9 @@ def read(folder: pathlib.Path, name: str | None = None) -> dict[str, dict[str, A
             text = json.loads(path.read_text(encoding="utf-8"))
             texts[path.stem] = {n: text[n] for n in ("flags", "design", "code")}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"--folder: {path}: is no text of a study ({error})") from None
+            raise UsageError(
+                f"--folder: {path}: is no text of a study ({error})"
+            ) from None
     if not texts:
         raise UsageError(f"--folder: {folder} holds no launched study")
     return texts

@@ -92,8 +92,3 @@ def run_best(plan: Plan) -> None:
     workdir = plan.study.folder / "best"
     request = plan.request(same[0])._replace(workdir=workdir)
     run.run(request, run.build(request), workdir, label="best weights")
-
-
-def verify(plan: Plan) -> int:
-    """Runs a trial again for its first steps, and says whether it comes to the same."""
-    raise NotImplementedError

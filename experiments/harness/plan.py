@@ -19,6 +19,7 @@ from experiments.harness.study import Study
 from experiments.harness.text import STATIC
 from experiments.harness.text import UsageError
 
+
 class Plan(NamedTuple):
     """A study whose trials are known and checked; nothing is read or written yet."""
 

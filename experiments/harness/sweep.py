@@ -1,12 +1,14 @@
 """The trials of a study: what they share is built once, what differs is data."""
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import headwise as hw
 from experiments.harness import programs
 from experiments.harness import run
 from experiments.harness.plan import Plan
+from experiments.harness.text import UsageError
 
 
 def train(
@@ -26,7 +28,65 @@ def train(
         UsageError: before anything is written: the experiment refuses its settings, or
             a balancer does not fit.
     """
-    study, first = plan.study, plan.trials[0]
+    study = plan.study
+    make, static = maker(plan)
+    try:
+        return hw.sweeps.run(
+            make,
+            plan.trials,
+            steps=plan.steps,
+            static=static,
+            settings=plan.recorded(),
+            folder=plan.claim(),
+            mode=study.mode,
+            size=study.size,
+            retry=study.retry,
+            stop_on_failure=study.stop_on_failure,
+            progress=progress,
+            workers=workers,
+        )
+    except ValueError as error:
+        if str(error).startswith("size: "):  # more memory than there is
+            raise UsageError(f"--{error}") from error
+        raise
+
+
+def verify(plan: Plan) -> bool:
+    """Runs one trial of a study again for its first steps; whether it is the same.
+
+    Raises:
+        UsageError: the folder has no such trial, or several.
+    """
+    folder, given = plan.study.folder, str(plan.study.verify)
+    trials = [
+        hw.sweeps.Trial(record["weights"], record["seed"], record["settings"])
+        for record in hw.sweeps.read(folder)
+    ]
+    found = [trial for trial in trials if trial.key.startswith(given)]
+    if len(found) != 1:
+        raise UsageError(
+            f"--verify: expected the key of one trial of {folder}, or how it begins, "
+            f"got {given}, which {len(found)} of {len(trials)} have (the files in "
+            "done/ are called by their keys)"
+        )
+    (trial,), settings = found, plan.recorded()
+    varied = {n: x for n, x in trial.varied.items() if n not in settings}
+    others = {n: x for n, x in trial.varied.items() if n in settings}
+    if others != settings:
+        raise UsageError(f"--verify: trial {trial.key} is of {others}, not {settings}")
+    make, _ = maker(plan._replace(trials=[trial._replace(varied=varied)]))
+    verified = hw.sweeps.verify(make, folder, trial.key)
+    print(verified)
+    return verified.holds
+
+
+def maker(plan: Plan) -> tuple[Callable[..., hw.sweeps.Program], list[str]]:
+    """The function that makes the program of a plan's trials, and what it is given.
+
+    Raises:
+        UsageError: the experiment refuses its settings, or a balancer does not fit.
+    """
+    first = plan.trials[0]
     experiment = run.experiment(plan.request(first))
     for trial in {trial.varied["balancer"]: trial for trial in plan.trials}.values():
         run.check_balancer(plan.request(trial), experiment)
@@ -42,23 +102,10 @@ def train(
         if settings not in built:
             built[settings] = run.experiment(request)
         balancer = None if request.weights is not None else request.make_balancer()
-        dtype = study.dtype
+        dtype = plan.study.dtype
         return programs.program(built[settings], plan.steps, balancer, dtype)
 
-    return hw.sweeps.run(
-        make,
-        plan.trials,
-        steps=plan.steps,
-        static=static,
-        settings=plan.recorded(),
-        folder=plan.claim(),
-        mode=study.mode,
-        size=study.size,
-        retry=study.retry,
-        stop_on_failure=study.stop_on_failure,
-        progress=progress,
-        workers=workers,
-    )
+    return make, static
 
 
 def _settings(trial: hw.sweeps.Trial, static: list[str]) -> tuple[Any, ...]:

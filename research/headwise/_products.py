@@ -154,7 +154,13 @@ def _weighted_sum(pairs: list[tuple[Array, Array]], dtype: Any) -> Array:
 
 def of_stack(weights: Array, stack: Array) -> Array:
     """`weighted_sum` of the rows of one array, with a weight for each."""
-    return jnp.sum(weighed(weights, stack), 0).astype(stack.dtype)
+    if not _xla.sums_by_products(stack):
+        return jnp.sum(weighed(weights, stack), 0).astype(stack.dtype)
+    dtype = _numerics.accumulator(stack)
+    counted = jnp.reshape(weights != 0, (-1,) + (1,) * (stack.ndim - 1))
+    rows = jnp.where(counted, stack.astype(dtype), 0)
+    product = jnp.tensordot(weights.astype(dtype), rows, 1, precision="highest")
+    return product.astype(stack.dtype)
 
 
 def weighed(weights: Array, stack: Array) -> Array:

@@ -4,6 +4,8 @@ import json
 import math
 import os
 import pathlib
+import reprlib
+from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 from typing import TypedDict
@@ -14,6 +16,8 @@ from headwise import _checks
 from headwise import _files
 from headwise import _provenance
 from headwise import _scalars
+
+_KEYS = ("weights", "seed", "metrics", "finite")
 
 
 class Record(TypedDict):
@@ -186,12 +190,37 @@ def halved(record: Mapping[str, Any]) -> bool:
         >>> hw.sweeps.halved(early), hw.sweeps.halved(early | {"error": "loss is NaN"})
         (True, False)
     """
+    if not isinstance(record, Mapping):
+        raise TypeError(f"record: expected a Record, got {_checks.kind(record)}")
     return record.get("stopped") is not None and record.get("error") is None
 
 
 def canonical(value: Any) -> str:
     """A value as JSON: the same text for equal values, another for others."""
     return json.dumps(_exact(value), sort_keys=True)
+
+
+def given(records: Iterable[Any]) -> list[Any]:
+    """The records as a list; raises where something else came in their place."""
+    expected = "records: expected those of `hw.sweeps.run` or `read`"
+    if isinstance(records, str | os.PathLike):
+        raise TypeError(f"{expected}, got the path {str(records)!r}; `read` reads it")
+    listed = isinstance(records, Iterable) and getattr(records, "ndim", True)
+    if isinstance(records, Mapping) or not listed:
+        raise TypeError(f"{expected}, a list; got {type(records).__name__}")
+    every = list(records)
+    for i, one in enumerate(every):
+        if not isinstance(one, Mapping) or not all(key in one for key in _KEYS):
+            raise ValueError(
+                f"records[{i}]: expected a dict with {', '.join(_KEYS)}, as "
+                f"`hw.sweeps.run` and `read` give it; got {reprlib.repr(one)}"
+            )
+        if one["finite"] and not isinstance(one["metrics"], Mapping):
+            raise ValueError(
+                f"records[{i}]['metrics']: expected {{name: number}}, got "
+                f"{reprlib.repr(one['metrics'])}"
+            )
+    return every
 
 
 def file_of(path: str | os.PathLike) -> pathlib.Path:

@@ -55,7 +55,7 @@ STACKED_SIZE = 2**18
 """Heads go through the shared part one by one where it multiplies by a parameter of
 more entries: a stack of cotangents and the parameter leave the caches together."""
 
-ALIKE_HEADS = 12
+ALIKE_HEADS = 16
 """From so many heads that differ in data alone on, one program runs for all of them; a
 copy a head is faster by what a compiler sees in it, and takes time to compile."""
 

@@ -157,7 +157,7 @@ LAUNCH = {
     "--balancers=constant,typo": "lists; got typo",
     "--balancers=constant,cagrad:c=-1": "c: expected",
     "--simplex=3": "got --weights and --simplex",
-    "--design=x": "no such file: x",
+    "--design=x": "got --weights and --design",
     "--mode=fast": "--mode: expected one of",
     "--size=0": "--size: expected 1 or more",
     "--workers=0": "--workers: expected 1 or more",

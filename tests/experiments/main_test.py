@@ -154,12 +154,12 @@ def test_a_sweep_without_a_finite_trial_or_of_another_train(tmp_path, capsys):
     said = "error: no trial came to a finite end (the first: a metric is not finite)"
     assert err == f"{said}; --retry tries again\n"
     assert list(study.glob("*.png")) == []
-    trials = study / "trials.jsonl"
-    trials.write_text(trials.read_text().replace('"source": "', '"source": "0'))
+    text = study / "study.json"
+    text.write_text(text.read_text().replace('"source": "', '"source": "0'))
     code, _, err = call(capsys, *flags)
-    assert code == 2
+    assert code == 2, text.read_text() + err
     assert err.startswith("error: folder ")
-    assert "run by another train" in err
+    assert "belongs to another study: program.make.source was" in err
     assert err.count("\n") == 1
 
 
@@ -234,7 +234,10 @@ WRONG = {
         ["--balancer=modo"],
         "--balancer=modo: batches: expected",
     ),
-    "sweep of other heads": (["--sweep", "--weights=left=1:2"], "the heads left, right"),
+    "sweep of other heads": (
+        ["--sweep", "--weights=left=1:2"],
+        "the heads left, right",
+    ),
     "sweep with a seed": (["--sweep", "--seed=7"], "Did you mean: seeds"),
     "sweep with a balancer": (["--sweep", "--balancer=mgda"], "mean: balancers"),
     "sweep with a profile": (["--sweep", "--profile=3"], "flag 'profile'"),

@@ -18,7 +18,7 @@ from tests.gradients._programs import assert_close
 from tests.gradients._programs import count
 from tests.gradients._programs import one_by_one
 
-HEADS = 14
+HEADS = 18
 METHODS = ("auto", "sequential", "batched")
 GRAMIANS = (*METHODS, "lockstep")
 NAMES = [f"y{h:02}" for h in range(HEADS)]
@@ -204,7 +204,7 @@ def sizes(transform, heads):
 
 def test_one_program_serves_any_number_of_heads():
     for transform in (hw.head_grads, hw.head_gramian):
-        products, _ = sizes(transform, 12)
+        products, _ = sizes(transform, 16)
         assert sizes(transform, 40)[0] == products
     # A plain backward pass has 5; a gramian one more a parameter.
     assert sizes(hw.head_gramian, 40)[0] <= 5 + 2

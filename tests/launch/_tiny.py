@@ -1,4 +1,4 @@
-"""Question: where do two parabolas pull one number? An experiment that compiles at once.
+"""Question: where do two parabolas pull one number? It compiles at once.
 
 A head's value is (x - its place)², with a place that the seed moves. By hand: gradient
 descent with rate r comes to x = Σ w p / Σ w, (1 - 2 r Σ w)^steps away from it.

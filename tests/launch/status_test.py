@@ -1,4 +1,4 @@
-"""How a study stands, from elsewhere: read from its files, by two looks, without writing."""
+"""How a study stands, from elsewhere: read by two looks, without writing."""
 
 import os
 import pathlib

@@ -296,6 +296,26 @@ OF_THE_REST = {
         ValueError,
         "seeds: expected one or more distinct ints, got [1, 1]",
     ),
+    "a path in place of records": mistake(
+        lambda: hw.sweeps.to_csv("study.csv", []),
+        TypeError,
+        "records: expected those of `hw.sweeps.run` or `read`, got the path",
+    ),
+    "metrics in place of records": mistake(
+        lambda: hw.sweeps.to_pandas([{"dice": 0.5}]),
+        ValueError,
+        "records[0]: expected a dict with weights, seed, metrics, finite",
+    ),
+    "curves of a key": mistake(
+        lambda: hw.sweeps.curves("/nowhere", "0123456789abcdef"),
+        TypeError,
+        "record: expected a Record, or a dict with weights, seed and perhaps settings",
+    ),
+    "the status of a folder without a study": mistake(
+        lambda: hw.sweeps.status("/nowhere"),
+        hw.sweeps.StudyError,
+        "folder /nowhere: holds no study",
+    ),
     "a Linen module": mistake(
         lambda: hw.nn.functional(linen.Dense(2)),
         TypeError,

@@ -48,7 +48,10 @@ LEFT_OUT = {
     "nn": ("ConvNet", "UNet3D", "matmul_convolution", "unite"),
     "objective": ("pmean",),
     "reports": ("front_picture", "weights_picture"),
-    "sweeps": ("append", "made_with", "read"),
+    "sweeps": (
+        *("append", "curves", "made_with", "read", "status", "table"),
+        *("to_csv", "to_pandas", "to_parquet"),
+    ),
     "training": ("Checkpoints", "claim", "hold_workdir", "read"),
 }
 MODULES = ("Mlp", "MultiHead", "SourceBatchNorm")  # `__init__` says what they take
@@ -79,7 +82,11 @@ def roster():
 ROSTER = roster()
 NEWER = ("data.epochs", "data.mix", "nn.SourceBatchNorm")
 """Drawn apart, so that the calls of a number stay what they are as functions come."""
-FIRST = tuple(name for name in ROSTER if name not in NEWER)
+STUDIES = tuple(
+    f"sweeps.{name}" for name in ("halved", "halving", "latin", "search", "trials")
+)
+"""Drawn apart from those again."""
+FIRST = tuple(name for name in ROSTER if name not in (*NEWER, *STUDIES))
 
 
 class HangsError(Exception):

@@ -74,7 +74,8 @@ def test_pooled_trials_are_compared_with_those_of_the_same_settings(crossed):
     text = hw.reports.verdict(crossed, HIGHER, level=0.2, by=("balancer",))
     assert text == (
         "m: the balancer matters (p = 0.12): 12.000 at balancer=mgda, 2.000 at "
-        "balancer=equal, trials ± 0.816"
+        "balancer=equal, trials ± 0.816; 10.000 [10.000, 10.000] apart on trials held "
+        "out; balancer=mgda is the best"
     )
     text = hw.reports.verdict(crossed, HIGHER, by=("balancer",))
     assert text == (

@@ -84,6 +84,7 @@ def test_the_verdict_compares_what_can_be():
     n = hw.reports.verdict(lacking, {"n": False})
     assert n == (
         "n: the weights matter (p = 0.03): 1.000 at a=1, 2.000 at a=2, seeds ± 0.000; "
+        "1.000 [1.000, 1.000] apart on seeds held out; a=1 is the best; "
         "1 of 3 rows left out, they lack the metric"
     )
     assert hw.reports.verdict(lacking[6:], {"n": False}) == (
@@ -118,6 +119,7 @@ def test_what_halving_stopped_is_neither_a_result_nor_diverged():
     assert "diverged" not in table
     assert hw.reports.verdict(records, {"m": True}) == (
         "m: the weights matter (p = 0.03): 2.000 at a=2, 1.000 at a=1, seeds ± 0.000; "
+        "1.000 [1.000, 1.000] apart on seeds held out; a=2 is the best; "
         "1 of 7 seeds left out, not all rows have them; 8 stopped early, not compared; "
         "1 of 3 rows left out, they lack the metric"
     )

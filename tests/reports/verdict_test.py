@@ -27,7 +27,9 @@ def test_signal_and_chance():
     """Three weightings, four seeds: in one order throughout, 1/6³; and in none."""
     records = study((1, 2, 3), range(4), lambda w, s: 0.1 * w + 0.01 * s)
     assert hw.reports.verdict(records, M) == (
-        "m: the weights matter (p < 0.01): 0.315 at a=3, 0.115 at a=1, seeds ± 0.013"
+        "m: the weights matter (p < 0.01): 0.315 at a=3, 0.115 at a=1, seeds ± 0.013; "
+        "0.200 [0.200, 0.200] apart on seeds held out; any may be the best, about 3 "
+        "more seeds could tell"
     )
     assert hw.reports.verdict(records, {"m": False}).startswith(
         "m: the weights matter (p < 0.01): 0.115 at a=1, 0.315 at a=3"
@@ -70,6 +72,7 @@ def test_two_seeds_can_do_for_five_weightings():
     records = study(range(1, 6), range(2), lambda w, s: 10 * w + 0.002 * s)
     assert hw.reports.verdict(records, M) == (
         "m: the weights matter (p < 0.01): 50.001 at a=5, 10.001 at a=1, seeds ± 0.001"
+        "; any may be the best, about 6 more seeds could tell"
     )
     assert "too few seeds" in hw.reports.verdict(records, M, level=0.008)
 
@@ -95,12 +98,13 @@ def test_a_diverged_trial_is_the_worst_of_its_seed():
     records = study((1, 2, 3), range(3), lambda w, s: None if (w, s) == (1, 0) else w)
     assert hw.reports.verdict(records, M) == (
         "m: the weights matter (p = 0.03): 3.000 at a=3, 1.000 at a=1 (1 of 3 "
-        "diverged), seeds ± 0.000; 1 diverged, counted as the worst"
+        "diverged), seeds ± 0.000; any may be the best, about 4 more seeds could tell; "
+        "1 diverged, counted as the worst"
     )
     records = study((1, 2), range(6), lambda w, s: None if w == 1 else 0.5)
     assert hw.reports.verdict(records, {"m": False}) == (
         "m: the weights matter (p = 0.03): 0.500 at a=2, all diverged at a=1, "
-        "seeds ± 0.000; 6 diverged, counted as the worst"
+        "seeds ± 0.000; a=2 is the best; 6 diverged, counted as the worst"
     )
 
 

@@ -23,5 +23,6 @@ def test_what_it_names_is_there():
 def test_it_lists_the_folder(tmp_path):
     with _store.open(tmp_path, {"a": 1}):
         made = {path.name for path in tmp_path.iterdir()}
-    listed = re.findall(r"^\| `([\w.]+)", TEXT, re.MULTILINE)
-    assert made | {"trials.jsonl"} == {name.split("/")[0] for name in listed}
+    section = TEXT.split("## A study's folder")[1].split("\n## ")[0]
+    listed = re.findall(r"^\| `([\w.]+)", section, re.MULTILINE)
+    assert made | {"trials.jsonl", "optuna.log"} == {name.split("/")[0] for name in listed}

@@ -113,7 +113,7 @@ def test_of_optimizers_and_of_many_heads():
         want, _ = two_steps(B.equal(), optimizer)
         got, _ = two_steps(B.equal(), optimizer, loss_scale=2.0**9)
         assert_equal(got, want)
-    names = [f"h{i:02}" for i in range(14)]
+    names = [f"h{i:02}" for i in range(18)]
     params = {"trunk": PARAMS["trunk"]} | dict.fromkeys(names, PARAMS["a"])
 
     def values_fn(params, x):

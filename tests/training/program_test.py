@@ -163,9 +163,21 @@ def test_the_numbers_are_those_of_fit(name):
     static = WEIGHTS if balancer is None else None
     found = hw.balancers.constant(static) if static else balancer
     report = assert_same(program, trial(static), of_fit(STATEFUL, optimizer, found))
-    assert ("conflicts" in report) == (
-        name in ("upgrad", "graddrop", "db_mtl", "sdmgrad", "every")
-    )
+    looks = ("upgrad", "graddrop", "db_mtl", "sdmgrad", "every")
+    assert ("gramian" in report) == ("conflicts" in report) == (name in looks)
+
+
+def test_the_gramian_is_reported():
+    """Of the gradients 2 (w - x) and 2 w."""
+    program = of_quadratic(optax.sgd(0.1), balancer=hw.balancers.upgrad())
+    state = program.init(trial())
+    w = float(state.training.params["w"])
+    x = float(normal(jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 1), 0)))
+    _, report = program.step(state, 0)
+    slopes = np.array([2 * (w - x), 2 * w])
+    want = slopes[:, None] * slopes
+    np.testing.assert_allclose(report["gramian"], want, rtol=1e-5)
+    assert report["conflicts"] == float(want[0, 1] < 0)
 
 
 def test_numbers_of_a_balancer_and_contributions():

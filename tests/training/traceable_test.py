@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from headwise.training import _batch_programs
 from headwise.training import _traceable
 from tests.training._chunk_cases import assert_close
 from tests.training._chunk_cases import batch_at
@@ -158,7 +159,7 @@ def test_a_traced_batch_is_that_of_a_call_but_for_rounding():
         return {"x": jnp.tanh(x) * 1.1 + x / 3, "labels": jnp.float32(t % 3)}
 
     traced = _traceable.trace(batches, 0, STEPS, 8)
-    assert isinstance(traced, _traceable.Traced)
+    assert isinstance(traced, _batch_programs.Traced)
     stacked = traced.stacked(3, 8)
     for i in range(8):
         leaves = jax.tree.leaves(batches(3 + i))

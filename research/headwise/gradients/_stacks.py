@@ -237,9 +237,9 @@ def _is_literal(atom: Any) -> bool:
 
 def _summed(weights: Array, variables: Sequence[Var], stack: Array) -> dict[Var, Array]:
     """Σ weight * row, over the rows of each variable."""
-    terms = _products.weighed(weights, stack)
     if all(v is variables[0] for v in variables):
-        return {variables[0]: jnp.sum(terms, 0).astype(stack.dtype)}
+        return {variables[0]: _products.of_stack(weights, stack)}
+    terms = _products.weighed(weights, stack)
     total: dict[Var, Array] = {}
     for v, row in zip(variables, terms.astype(stack.dtype), strict=True):
         total[v] = total[v] + row if v in total else row

@@ -1,25 +1,16 @@
-"""What is not beaten in everything, how much a front covers, what sharing costs."""
+"""What is not beaten in everything, and what is beaten by how many layers of others."""
 
-from collections.abc import Mapping
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from headwise import _checks
+from headwise.pareto import _points
 
 _BLOCK = 256
 """Points that are compared with the front at a time."""
 
 
-def _points(argument: str, points: Any) -> np.ndarray:
-    table = _checks.doubles(argument, points)
-    if table.ndim != 2:
-        raise ValueError(f"{argument}: expected [N, M], got shape {table.shape}")
-    return table
-
-
-def front(points: Any, higher: Sequence[bool] | bool = False) -> np.ndarray:
+def front(points: Any, higher: _points.Higher = False) -> np.ndarray:
     """Which points are on the Pareto front: none is as good in all and better in one.
 
     Args:
@@ -38,15 +29,44 @@ def front(points: Any, higher: Sequence[bool] | bool = False) -> np.ndarray:
         >>> hw.pareto.front([[1, 4], [2, 2], [4, 1], [3, 3]])
         array([ True,  True,  True, False])
     """
-    table = _points("points", points)
-    for flag in np.ravel(np.asarray(higher, object)):
-        _checks.boolean("higher", flag)
-    flags = np.asarray(higher, bool)
-    if flags.shape not in ((), table.shape[1:]):
-        raise ValueError(
-            f"higher: expected {table.shape[1]} flags, got shape {flags.shape}"
-        )
-    cost = np.where(flags, -table, table)
+    return of_costs(_points.costs(points, higher))
+
+
+def ranks(points: Any, higher: _points.Higher = False) -> np.ndarray:
+    """Of every point in which front it is: 0 on the first, 1 once that is gone, ...
+
+    Args:
+        points, higher: as in `front`.
+
+    Returns:
+        [N] int. Equal points have one rank. A row with NaN is behind all others: a
+        trial that diverged is the worst, not a missing one.
+
+    Raises:
+        ValueError, TypeError: as `front`.
+
+    Example:
+        >>> hw.pareto.ranks([[1, 4], [2, 2], [4, 1], [3, 3], [4, 4]])
+        array([0, 0, 0, 1, 2])
+
+    References:
+        Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II",
+        IEEE Transactions on Evolutionary Computation 2002, section III A.
+    """
+    cost = _points.costs(points, higher)
+    found = np.full(len(cost), -1)
+    left = np.flatnonzero(~np.isnan(cost).any(axis=1))
+    rank = 0
+    while len(left):
+        first = of_costs(cost[left])
+        found[left[first]] = rank
+        left, rank = left[~first], rank + 1
+    # None is on a front where all have NaN.
+    return np.where(found < 0, max(rank, 1), found)
+
+
+def of_costs(cost: np.ndarray) -> np.ndarray:
+    """[N] bool: the front where less is better in all."""
     on_front = ~np.any(np.isnan(cost), axis=1)
     if cost.shape[1] and np.any(on_front):
         distinct, which = _distinct(cost[on_front])
@@ -90,89 +110,3 @@ def _no_worse(some: np.ndarray, others: np.ndarray) -> np.ndarray:
     for a, b in zip(some.T, others.T, strict=True):
         result &= a[:, None] <= b
     return result
-
-
-def hypervolume(points: Any, reference: Sequence[float]) -> float:
-    """Volume that the points dominate, up to a reference point; less is better.
-
-    Args:
-        points: [N, M] objectives to minimise.
-        reference: [M]; points that are not better in all objectives count for 0.
-
-    Returns:
-        The volume, computed by moocore (`pip install "headwise[pareto]"`).
-
-    Raises:
-        ModuleNotFoundError: moocore is not installed. ValueError: shapes differ.
-
-    Example:
-        >>> hw.pareto.hypervolume([[1, 2], [2, 1]], [3, 3])         # 2 + 2 - 1
-        3.0
-    """
-    table = _points("points", points)
-    at = _checks.doubles("reference", reference)
-    if at.shape != table.shape[1:]:
-        raise ValueError(
-            f"reference: expected {table.shape[1]} entries, got shape {at.shape}"
-        )
-    try:
-        import moocore
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'hypervolume needs moocore: pip install "headwise[pareto]"'
-        ) from error
-    return float(moocore.hypervolume(table, ref=at))
-
-
-def delta_m(
-    metrics: Mapping[str, float],
-    baseline: Mapping[str, float],
-    higher: Mapping[str, bool],
-) -> float:
-    """Mean relative drop against a baseline, in percent; lower is better.
-
-    ::
-
-        delta_m = 100 / M * Σ_m s_m (metric_m - baseline_m) / |baseline_m|
-
-    with s = -1 where higher is better and 1 where lower is, as in the papers
-    (LibMTL's sign is the opposite, and its baseline the first epoch).
-
-    Args:
-        metrics: {name: value} of the multi-task model.
-        baseline: the same names, of single-task training.
-        higher: {name: whether more is better}.
-
-    Raises:
-        ValueError: no metrics, names differ, or a baseline is 0. TypeError: no dicts,
-            or a flag is neither True nor False.
-
-    Example:
-        >>> round(hw.pareto.delta_m(
-        ...     {"iou": 0.45, "error": 0.22}, {"iou": 0.5, "error": 0.2},
-        ...     {"iou": True, "error": False},
-        ... ), 6)                                               # (10 % + 10 %) / 2
-        10.0
-
-    References:
-        Maninis et al., "Attentive single-tasking of multiple tasks", CVPR 2019.
-    """
-    given = {"metrics": metrics, "baseline": baseline, "higher": higher}
-    for argument, got in given.items():
-        if not isinstance(got, Mapping):
-            raise TypeError(
-                f"{argument}: expected a dict by name of metric, got "
-                f"{type(got).__name__}"
-            )
-    if not metrics:
-        raise ValueError("metrics: expected one or more, got none")
-    _checks.same_names("baseline", metrics, baseline)
-    _checks.same_names("higher", metrics, higher)
-    total = 0.0
-    for name, value in metrics.items():
-        _checks.boolean(f"higher[{name!r}]", higher[name])
-        if baseline[name] == 0:
-            raise ValueError(f"baseline[{name!r}]: expected other than 0")
-        sign = -1.0 if higher[name] else 1.0
-        total += sign * (value - baseline[name]) / abs(baseline[name])
-    return 100.0 * total / len(metrics)

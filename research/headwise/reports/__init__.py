@@ -1,5 +1,7 @@
 """Reports: tables and pictures of a study, for people."""
 
+from headwise.reports._comparison import compare
+from headwise.reports._comparison import Comparison
 from headwise.reports._contributions import mean_contributions
 from headwise.reports._pictures import front_picture
 from headwise.reports._pictures import weights_picture
@@ -8,6 +10,8 @@ from headwise.reports._tables import sweep_table
 from headwise.reports._verdict import verdict
 
 __all__ = (
+    "Comparison",
+    "compare",
     "front_picture",
     "mean_contributions",
     "summary",

@@ -38,8 +38,8 @@ def probability(table: np.ndarray) -> float:
     smallest = least(rows, pairs)
     if smallest == 1.0:
         return 1.0
-    table = _rounded(table)
-    chance = _signed_ranks(*table) if rows == 2 else _friedman(table)
+    table = rounded(table)
+    chance = signed_ranks(*table)[0] if rows == 2 else _friedman(table)
     return min(max(chance, smallest), 1.0)
 
 
@@ -56,7 +56,8 @@ def pairs_needed(rows: int, level: float) -> int:
     return next(n for n in itertools.count(2) if least(rows, n) < level)
 
 
-def _rounded(table: np.ndarray) -> np.ndarray:
+def rounded(table: np.ndarray) -> np.ndarray:
+    """Numbers in which no rounding tells two apart."""
     texts = [f"{number:.{_DIGITS}g}" for number in table.flat]
     return np.array(texts, np.float64).reshape(table.shape)
 
@@ -69,21 +70,26 @@ def _twice_ranks(table: np.ndarray) -> np.ndarray:
     return np.rint(2 * stats.rankdata(table, axis=0)).astype(np.int64)
 
 
-def _signed_ranks(first: np.ndarray, second: np.ndarray) -> float:
+def signed_ranks(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     """Of all signs of the differences, the part whose ranks sum to as much or more.
 
     Two trials that are equal, or have both diverged, have the sign 0 (Pratt).
+
+    Returns:
+        p of both sides, and the sum over the largest that there could be, in [-1, 1]:
+        the rank-biserial correlation, > 0 where the first is more.
     """
     difference = np.zeros(len(first))
     np.subtract(first, second, out=difference, where=first != second)
     signs = np.sign(difference).astype(np.int64)
-    ranks = _twice_ranks(_rounded(np.abs(difference))) * np.abs(signs)
+    ranks = _twice_ranks(rounded(np.abs(difference))) * np.abs(signs)
     parts = np.ones(1)  # of every sum, from all signs minus to all plus
     for rank in ranks:
         shift = (0, 2 * rank)
         parts = (np.pad(parts, shift) + np.pad(parts, shift[::-1])) / 2
     sums = np.arange(len(parts)) - ranks.sum()
-    return float(parts[np.abs(sums) >= abs(signs @ ranks)].sum())
+    chance = float(parts[np.abs(sums) >= abs(signs @ ranks)].sum())
+    return chance, float(signs @ ranks / max(ranks.sum(), 1))
 
 
 def _friedman(table: np.ndarray) -> float:

@@ -1,7 +1,6 @@
 """What a report is given, checked: records, and the metrics that it shows of them."""
 
 import math
-import os
 import reprlib
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -9,32 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from headwise import _checks
+from headwise import _records
 from headwise.reports import _groups
-
-_KEYS = ("weights", "seed", "metrics", "finite")
 
 
 def records(given: Iterable[_groups.Record]) -> list[_groups.Record]:
     """The records as a list; raises where something else came in their place."""
-    expected = "records: expected those of `hw.sweeps.run` or `read`"
-    if isinstance(given, str | os.PathLike):
-        raise TypeError(f"{expected}, got the path {str(given)!r}; `read` reads it")
-    listed = isinstance(given, Iterable) and getattr(given, "ndim", True)
-    if isinstance(given, Mapping) or not listed:
-        raise TypeError(f"{expected}, a list; got {type(given).__name__}")
-    every = list(given)
-    for i, one in enumerate(every):
-        if not isinstance(one, Mapping) or not all(key in one for key in _KEYS):
-            raise ValueError(
-                f"records[{i}]: expected a dict with {', '.join(_KEYS)}, as "
-                f"`hw.sweeps.run` and `read` give it; got {reprlib.repr(one)}"
-            )
-        if one["finite"] and not isinstance(one["metrics"], Mapping):
-            raise ValueError(
-                f"records[{i}]['metrics']: expected {{name: number}}, got "
-                f"{reprlib.repr(one['metrics'])}"
-            )
-    return every
+    return _records.given(given)
 
 
 def history(given: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

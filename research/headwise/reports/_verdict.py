@@ -1,32 +1,19 @@
 """What a sweep shows, in plain words: which metrics the weights moved at all."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 
 import numpy as np
 
-from headwise import _checks
-from headwise import _records
 from headwise import _text
-from headwise.reports import _chance
+from headwise.reports import _comparison
 from headwise.reports import _given
 from headwise.reports import _groups
 from headwise.reports import _numbers
 from headwise.reports import _summary
-
-
-class _Pairs(NamedTuple):
-    """The trials of a metric that can be compared: a pair is a seed, as a rule."""
-
-    rows: list[int]
-    """Which rows of the summary have the metric, or diverged throughout."""
-    table: np.ndarray
-    """[rows, pairs]; infinitely bad where the trial diverged."""
-    left_out: int
-    """Pairs that not all of these rows have."""
 
 
 def verdict(
@@ -50,6 +37,14 @@ def verdict(
     seed; one that halving stopped is neither that nor a result. Seeds that not all
     weightings have are left out, and counted.
 
+    Of several metrics p is corrected for all of them (Benjamini and Hochberg). With
+    four seeds or more it is told how far best and worst are apart, with an interval
+    (BCa bootstrap): on each seed of the two that are best and worst on all others,
+    since the best of many looks better than it is where it was looked for. One
+    weighting is called the best if it beats all others by pairs, each at the level over
+    their number; else it is open among those that are left. How many more seeds would
+    decide holds if they are like those that are there.
+
     Args:
         records: of `hw.sweeps.run` or `read`.
         higher: {metric: whether more is better}.
@@ -60,7 +55,7 @@ def verdict(
 
     Returns:
         Lines of text: best and worst mean, p, and the median over the weightings of
-        the deviation between seeds.
+        the deviation between seeds. `compare` has the numbers.
 
     Raises:
         ValueError: no records; `higher` names a metric that they do not have; `level`
@@ -73,9 +68,12 @@ def verdict(
         ...     for w in (1.0, 2.0, 3.0) for s in range(4)
         ... ]
         >>> higher = {"dice": True, "mse": False}
-        >>> print(hw.reports.verdict(records, higher))
-        dice: the weights matter (p < 0.01): 0.801 at a=3, 0.601 at a=1, seeds ± 0.001
+        >>> print(hw.reports.verdict(records, higher))  # doctest: +NORMALIZE_WHITESPACE
+        dice: the weights matter (p < 0.01): 0.801 at a=3, 0.601 at a=1, seeds ± 0.001;
+          0.200 [0.200, 0.200] apart on seeds held out; any may be the best, about 3
+          more seeds could tell
         mse: no difference shown (p = 1.00): 0.115 to 0.115, seeds ± 0.013
+        (p is corrected for 2 metrics)
         >>> two_seeds = [record for record in records if record["seed"] < 2]
         >>> print(hw.reports.verdict(two_seeds, {"dice": True}))  # doctest: +ELLIPSIS
         dice: too few seeds to tell (the least possible p is 0.17; 3 could decide): ...
@@ -84,63 +82,27 @@ def verdict(
         Demsar, "Statistical comparisons of classifiers over multiple data sets",
         JMLR 2006, sections 3.1.3 and 3.2.2.
     """
-    _checks.in_range("level", level, "a number in (0, 1]", lambda x: 0 < x <= 1)
     records = _given.records(records)
-    _given.metrics(records, higher)
+    compared = _comparison.compare(records, higher, level, by)
     columns = _groups.columns(records, by)
     rows = _summary.summary(records, by)
     labels, _ = _groups.labels(rows, columns)
     rows = [row | {"label": label} for row, label in zip(rows, labels, strict=True)]
     words = _groups.words(rows, columns)
-    return "\n".join(
-        f"{_text.printable(name)}: "
-        + _sentence(
-            name, more, rows, _paired(records, columns, name, more), level, words
-        )
-        for name, more in higher.items()
-    )
-
-
-def _paired(
-    records: list[_groups.Record],
-    columns: Sequence[_groups.Column],
-    metric: str,
-    more: bool,
-) -> _Pairs:
-    """The trials of a metric by what agrees but in what is compared.
-
-    That is a seed, and where settings or weights are pooled a seed and their values.
-    """
-    groups = _groups.grouped(records, columns)
-    pooled = _groups.pooled(groups.values())
-    worst = -np.inf if more else np.inf
-    rows, every = [], []
-    for i, group in enumerate(groups.values()):
-        row, whole = {}, False
-        for record in group:
-            if _records.halved(record):  # neither the worst nor a result
-                continue
-            pair = (record["seed"], *_groups.key(record, pooled))
-            metrics = _given.flat(record["metrics"]) if record["finite"] else {}
-            if metric in metrics or not record["finite"]:
-                value = metrics.get(metric, np.nan)
-                row[pair] = worst if np.isnan(value) else value
-            whole |= metric in metrics
-        if whole or not any(r["finite"] or _records.halved(r) for r in group):
-            rows.append(i)
-            every.append(row)
-    anywhere = dict.fromkeys(pair for row in every for pair in row)
-    pairs = [p for p in anywhere if all(p in row for row in every)]
-    table = np.array([[row[pair] for pair in pairs] for row in every])
-    return _Pairs(rows, table, len(anywhere) - len(pairs))
+    lines = [
+        f"{_text.printable(name)}: {_sentence(name, rows, compared[name], words)}"
+        for name in higher
+    ]
+    tested = sum(not np.isnan(one.adjusted) for one in compared.values())
+    if tested > 1:
+        lines.append(f"(p is corrected for {tested} metrics)")
+    return "\n".join(lines)
 
 
 def _sentence(
     name: str,
-    more: bool,
     rows: list[dict[str, Any]],
-    pairs: _Pairs,
-    level: float,
+    one: _comparison.Comparison,
     words: _groups.Words,
 ) -> str:
     """What the trials say of one metric, in words."""
@@ -149,23 +111,24 @@ def _sentence(
     if not means:
         diverged = sum(row["diverged"] for row in rows)
         return f"no finite value; {diverged} of {_trials(rows)} trials diverged"
-    if len(pairs.rows) < 2:
+    if len(one.rows) < 2:
         return f"one {words.one}, nothing to compare"
     order = sorted(means, key=means.__getitem__)
     between = f"{write(means[order[0]])} to {write(means[order[-1]])}"
     within = "trials" if any(row["pooled"] for row in rows) else "seeds"
-    notes = _notes(name, rows, pairs, within)
-    smallest = _chance.least(*pairs.table.shape)
-    if smallest >= level:
-        needed = _chance.pairs_needed(len(pairs.rows), level)
+    spread, notes = _spread(name, rows, within), _notes(rows, one, within)
+    if np.isnan(one.adjusted):
         return (
-            f"too few {within} to tell (the least possible p is {smallest:.2g}; "
-            f"{needed} could decide): {between}{notes}"
+            f"too few {within} to tell (the least possible p is {one.least:.2g}; "
+            f"{one.needed} could decide): {between}{spread}{notes}"
         )
-    chance = _chance.probability(pairs.table)
-    p = "p < 0.01" if chance < 0.01 else f"p = {chance:.2f}"
-    if chance >= level:
-        return f"no difference shown ({p}): {between}{notes}"
+    p = "p < 0.01" if one.adjusted < 0.01 else f"p = {one.adjusted:.2f}"
+    more = ""
+    if one.needed is not None:
+        more = f"about {one.needed - one.values.shape[1]} more {within} could tell"
+    if one.adjusted >= one.level:
+        more = f"; {more}" * bool(more)
+        return f"no difference shown ({p}{more}): {between}{spread}{notes}"
 
     def place(i: int) -> str:
         row, lost = rows[i], rows[i]["diverged"]
@@ -174,30 +137,59 @@ def _sentence(
         of = f" ({lost} of {_trials([row])} diverged)" if lost else ""
         return f"{write(means[i])} at {row['label']}{of}"
 
-    best, worst = (order[-1], order[0]) if more else (order[0], order[-1])
-    worst = next((i for i in pairs.rows if i not in means), worst)
-    return f"the {words.title} {words.verb} ({p}): {place(best)}, {place(worst)}{notes}"
+    best, worst = (order[-1], order[0]) if one.more else (order[0], order[-1])
+    worst = next((i for i in one.rows if i not in means), worst)
+    return (
+        f"the {words.title} {words.verb} ({p}): {place(best)}, {place(worst)}"
+        f"{spread}{_apart(one, write, within)}{_best(one, words, more)}{notes}"
+    )
+
+
+def _apart(
+    one: _comparison.Comparison, write: Callable[[float], str], within: str
+) -> str:
+    """How far best and worst are apart where they were not looked for."""
+    mean, low, high = one.held_out()
+    if not np.isfinite(mean):
+        return ""
+    interval = f"[{write(low)}, {write(high)}]"
+    return f"; {write(mean)} {interval} apart on {within} held out"
+
+
+def _best(one: _comparison.Comparison, words: _groups.Words, more: str) -> str:
+    """Which row is the best, or among how many it is."""
+    if len(one.leaders) == 1:
+        return f"; {one.labels[one.leaders[0]]} is the best"
+    number = len(one.leaders)
+    every = number == len(one.rows)
+    of = f"{'any' if every else f'{number} of {len(one.rows)}'} may be the best"
+    return f"; {of}, {more}" if more else f"; {of}"
 
 
 def _trials(rows: Iterable[Mapping[str, Any]]) -> int:
     return sum(row["count"] + row["diverged"] + row["stopped"] for row in rows)
 
 
-def _notes(name: str, rows: list[dict[str, Any]], pairs: _Pairs, within: str) -> str:
-    """The spread within the rows, and what was not compared as it should be."""
+def _spread(name: str, rows: list[dict[str, Any]], within: str) -> str:
+    """The deviation within the rows, in the median over them."""
     spreads = [row["std"][name] for row in rows if name in row["std"]]
     spreads = [spread for spread in spreads if not np.isnan(spread)]
+    if not spreads:
+        return ""
+    write = _numbers.writer(rows, name)
+    return f", {within} ± {write(float(np.median(spreads)))}"
+
+
+def _notes(rows: list[dict[str, Any]], one: _comparison.Comparison, within: str) -> str:
+    """What was not compared as it should be."""
     notes = ""
-    if spreads:
-        write = _numbers.writer(rows, name)
-        notes += f", {within} ± {write(float(np.median(spreads)))}"
-    if worst := int(np.isinf(pairs.table).sum()):
+    if worst := int(np.isinf(one.values).sum()):
         notes += f"; {worst} diverged, counted as the worst"
-    if pairs.left_out:
-        of = pairs.table.shape[1] + pairs.left_out
-        notes += f"; {pairs.left_out} of {of} {within} left out, not all rows have them"
+    if one.left_out:
+        of = one.values.shape[1] + one.left_out
+        notes += f"; {one.left_out} of {of} {within} left out, not all rows have them"
     if stopped := sum(row["stopped"] for row in rows):
         notes += f"; {stopped} stopped early, not compared"
-    if missing := len(rows) - len(pairs.rows):
+    if missing := len(rows) - len(one.rows):
         notes += f"; {missing} of {len(rows)} rows left out, they lack the metric"
     return notes

@@ -5,8 +5,8 @@ from headwise._provenance import made_with
 from headwise._records import append
 from headwise._records import halved
 from headwise._records import identity
-from headwise._records import Record
 from headwise._records import record
+from headwise._records import Record
 from headwise.sweeps._designs import grid
 from headwise.sweeps._designs import log_grid
 from headwise.sweeps._designs import rows
@@ -17,8 +17,8 @@ from headwise.sweeps._draws import sobol
 from headwise.sweeps._export import to_csv
 from headwise.sweeps._export import to_pandas
 from headwise.sweeps._export import to_parquet
-from headwise.sweeps._halving import Halving
 from headwise.sweeps._halving import halving
+from headwise.sweeps._halving import Halving
 from headwise.sweeps._memory_faults import out_of_memory
 from headwise.sweeps._product import trials
 from headwise.sweeps._read import curves
@@ -27,20 +27,22 @@ from headwise.sweeps._run import read_trials
 from headwise.sweeps._run import run
 from headwise.sweeps._search import Search
 from headwise.sweeps._search import search
+from headwise.sweeps._slopes import slopes
 from headwise.sweeps._status import status
 from headwise.sweeps._study import StudyError
 from headwise.sweeps._tables import table
 from headwise.sweeps._trials import Trial
+from headwise.sweeps._turns import Slopes
 from headwise.sweeps._verify import Verified
 from headwise.sweeps._verify import verify
 from headwise.sweeps._watch import describe
 from headwise.sweeps._watch import watch
 
 __all__ = (
-    "Halving",
     "Program",
     "Record",
     "Search",
+    "Slopes",
     "StudyError",
     "Trial",
     "Verified",
@@ -63,6 +65,7 @@ __all__ = (
     "run",
     "search",
     "simplex",
+    "slopes",
     "sobol",
     "status",
     "table",
@@ -72,4 +75,5 @@ __all__ = (
     "trials",
     "verify",
     "watch",
+    "Halving",
 )

@@ -30,6 +30,7 @@ def to_pandas(records: Sequence[_records.Record]) -> Any:
         a metric that is not finite, is missing. A list is JSON.
 
     Raises:
+        TypeError, ValueError: something that is no record.
         ModuleNotFoundError: pandas is not installed (`pip install "headwise[tables]"`).
 
     Example:
@@ -43,7 +44,7 @@ def to_pandas(records: Sequence[_records.Record]) -> Any:
         import pandas
     except ModuleNotFoundError as error:
         raise _needs("to_pandas", "pandas") from error
-    return pandas.DataFrame(columns(records))
+    return pandas.DataFrame(columns(_records.given(records)))
 
 
 def to_csv(records: Sequence[_records.Record], path: str | os.PathLike) -> None:
@@ -58,6 +59,7 @@ def to_csv(records: Sequence[_records.Record], path: str | os.PathLike) -> None:
         between the commas for what is missing.
 
     Raises:
+        TypeError, ValueError: something that is no record.
         OSError: the disk refuses it; one line.
 
     Example:
@@ -67,7 +69,7 @@ def to_csv(records: Sequence[_records.Record], path: str | os.PathLike) -> None:
         >>> print(path.read_text()[:27])
         weights.a,seed,metrics.dice
     """
-    table = columns(records)
+    table = columns(_records.given(records))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(table)
@@ -88,6 +90,7 @@ def to_parquet(records: Sequence[_records.Record], path: str | os.PathLike) -> N
         of texts.
 
     Raises:
+        TypeError, ValueError: something that is no record.
         ModuleNotFoundError: pyarrow is not installed (`pip install
             "headwise[tables]"`).
         OSError: the disk refuses it; one line.
@@ -105,7 +108,8 @@ def to_parquet(records: Sequence[_records.Record], path: str | os.PathLike) -> N
         from pyarrow import parquet
     except ModuleNotFoundError as error:
         raise _needs("to_parquet", "pyarrow") from error
-    table = {name: _one_type(column) for name, column in columns(records).items()}
+    found = columns(_records.given(records))
+    table = {name: _one_type(column) for name, column in found.items()}
     data = io.BytesIO()
     parquet.write_table(pyarrow.table(table), data)
     with _files.writing(path):

@@ -171,8 +171,9 @@ def _speed(rate: float | None) -> str | None:
 
 
 def _time(seconds: float | None) -> str | None:
-    known = seconds is not None and math.isfinite(seconds)
-    return _forecast.duration(max(seconds, 0.0)) if known else None  # type: ignore[type-var]
+    if seconds is None or not math.isfinite(seconds):
+        return None
+    return _forecast.duration(max(seconds, 0.0))
 
 
 def _size(nbytes: float) -> str:

@@ -83,7 +83,7 @@ def product(
     if not given:
         raise ValueError("design: expected one or more trials, got none")
     if heads is not None:
-        heads = list(heads)
+        heads = _checks.head_names("heads", heads)
         for trial in given:
             if trial.weights:
                 _checks.same_names("design", heads, trial.weights)
@@ -114,7 +114,8 @@ def check_distinct(every: Sequence[Trial]) -> None:
 
 def _given(design: Iterable[Any]) -> list[Trial]:
     """A list of trials, checked; plain tuples and lines of JSON are none."""
-    if isinstance(design, str) or not isinstance(design, Iterable):
+    listed = isinstance(design, Iterable) and getattr(design, "ndim", True)
+    if isinstance(design, str) or not listed:
         raise TypeError(
             "design: expected {head: weights}, trials or None, got "
             f"{_checks.kind(design)}"

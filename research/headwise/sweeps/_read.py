@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from headwise import _checks
 from headwise import _records
 from headwise.sweeps import _curves
 from headwise.sweeps import _done
@@ -69,7 +68,7 @@ def curves(folder: str | os.PathLike, record: Mapping[str, Any]) -> dict[str, An
         >>> hw.sweeps.curves("/nowhere", {"weights": {"a": 1.0}, "seed": 0})
         {}
     """
-    _checks.mapping("record", record)
+    _records.identity(record)  # says what is no record
     folder = pathlib.Path(folder)
     key = _done.key_of(record)
     found: dict[str, Any] = {}

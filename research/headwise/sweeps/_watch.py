@@ -2,15 +2,14 @@
 
 import contextlib
 import os
-import pathlib
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
-from headwise import _records
 from headwise.sweeps import _live
+from headwise.sweeps import _read
 from headwise.sweeps import _status
 from headwise.sweeps import _study
 
@@ -39,10 +38,13 @@ def watch(
         >>> with hw.sweeps.watch("/nowhere") as look:
         ...     look()
     """
-    last, best, found = -_PERIOD, None, None
+    last = -_PERIOD
+    best: str | None = None
+    planned: Mapping[str, Any] | None = None
+    found: dict[str, Any] | None = None
 
     def look() -> None:
-        nonlocal last, best, found
+        nonlocal last, best, found, planned
         if not progress or time.monotonic() - last < _PERIOD:
             return
         last = time.monotonic()
@@ -52,7 +54,10 @@ def watch(
         except (_study.StudyError, OSError):  # not begun, or away for a while
             return
         if before is None or found["done"] != before["done"]:
-            best = _live.best(_records.read(pathlib.Path(folder)))
+            best = _live.best(_read.read(folder))
+        if found["plan"] is not None and found["plan"] != planned:
+            planned = found["plan"]
+            view.say(str(found["plan"].get("words", "")))
         now = snapshot(found)
         view.show(now._replace(trials=max(now.trials, trials or 0), best=best))
 

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from headwise.training import _batch_programs
 from headwise.training import _chunks
-from headwise.training import _traceable
 
 
 class Block(NamedTuple):
@@ -37,9 +37,13 @@ class Made:
 
     at: Any = None
 
-    def __init__(self, traced: _traceable.Traced):
+    def __init__(self, traced: _batch_programs.Traced):
         self._traced = traced
         self.one = traced.one
+
+    def apart(self) -> None:
+        """Batches are asked for one by one from now on."""
+        self.one = self._traced.apart
 
     def peek(self, t: int) -> Any:
         """The batch of a step."""

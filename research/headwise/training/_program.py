@@ -90,8 +90,8 @@ def program(
     Returns:
         `hw.sweeps.Program`. The report of a step is {"values": raw {name: scalar},
         "weights": effective {name: scalar}, "grad_norm", "finite": whether `fit` would
-        go on}, and `conflicts`, `contributions`, `skipped`, `loss_scale` where they are
-        made. `finite` is False where `fit` raises `NonFiniteError`.
+        go on}, and `conflicts`, `gramian`, `contributions`, `skipped`, `loss_scale`
+        where they are made. `finite` is False where `fit` raises `NonFiniteError`.
 
     Raises:
         TypeError: an argument is not what it should be, an option is unknown. When the

@@ -16,8 +16,9 @@ def reported(info: Any) -> dict[str, Any]:
         "grad_norm": info.grad_norm,
         "finite": _finite(info),
     }
-    for name in ("conflicts", "contributions", "skipped", "loss_scale"):
-        if getattr(info, name) is not None:
+    optional = ("conflicts", "gramian", "contributions", "skipped", "loss_scale")
+    for name in optional:
+        if getattr(info, name, None) is not None:
             report[name] = getattr(info, name)
     return report
 

@@ -219,6 +219,7 @@ def _step(
             present=info.present,
             contributions=report,
             broken=info.broken,
+            gramian=info.gramian,
         )
 
     made = _scaled.guarded(step, loss_scale)

@@ -13,6 +13,7 @@ import numpy as np
 
 from headwise import _fingerprint
 from headwise import _trees
+from headwise.training import _batch_programs
 from headwise.training import _batches
 from headwise.training import _chunks
 from headwise.training import _due
@@ -104,7 +105,7 @@ class Steps:
             return lambda: batch_of.give_back(self._feed.unused())
         if self._room > 1:
             found = _traceable.trace(batches, first, steps, self._room)
-            if isinstance(found, _traceable.Traced):
+            if isinstance(found, _batch_programs.Traced):
                 self._feed = _feed.Made(found)
             else:
                 _LOG.info("batches: called for every step: %s", found.why)
@@ -154,7 +155,7 @@ class Steps:
         if self._room > 1:
             return _chunks.given_for_good(self._step, state, batch)
         if isinstance(self._feed, _feed.Made):
-            self._feed = self._host()
+            self._feed.apart()
         return state
 
     def _reports(self, t: int) -> bool:

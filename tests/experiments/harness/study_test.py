@@ -148,7 +148,11 @@ def test_a_table_lists_trials(case, tmp_path):
     [
         ("loss1,loss2\n", [], "expected one or more trials, got none"),
         ("loss1,loss2\n1,-1\n", [], "design:2: column 'loss2': expected 0, or a"),
-        ("loss1,loss2\n1,nan\n", [], "column 'loss2': expected a finite number, got nan"),
+        (
+            "loss1,loss2\n1,nan\n",
+            [],
+            "column 'loss2': expected a finite number, got nan",
+        ),
         ("loss1,loss2\n1,1\n1,1.0\n", [], "design:3: the same trial as line 2"),
         ("loss1\n1\n", [], "missing ['loss2']"),
         ("loss1,loss2,rate\n1,1,2\n", [], "expected some of balancer, batch_size"),

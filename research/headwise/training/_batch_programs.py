@@ -1,0 +1,115 @@
+"""Programs that make batches on the device: so many as a stack, or one alone."""
+
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.extend import core
+
+from headwise import _fingerprint
+from headwise import _xla
+from headwise.training import _chunks
+
+
+class Traced(NamedTuple):
+    """A function of the step as a program."""
+
+    kind: _chunks.Kind
+    room: int
+    run: Callable[..., list[Any]]
+    alone: Callable[..., list[Any]]
+    arrays: list[Any]
+
+    def stacked(self, first: int, number: int) -> list[Any]:
+        """The batches of so many steps, on the device."""
+        return self.run(np.int32(first), np.int32(number), self.arrays)
+
+    def one(self, t: int) -> Any:
+        """The batch of a step, as it is in a stack."""
+        return self._batch(_FIRST(self.stacked(t, 1)))
+
+    def apart(self, t: int) -> Any:
+        """The batch of a step by a program of its own, which stacks nothing."""
+        return self._batch(self.alone(np.int32(t), self.arrays))
+
+    def _batch(self, leaves: list[Any]) -> Any:
+        rows = zip(self.kind.types, leaves, strict=True)
+        leaves = [x.item() if like.weak_type else x for like, x in rows]
+        return jax.tree.unflatten(self.kind.structure, leaves)
+
+
+def made(program: core.ClosedJaxpr, structure: Any, most: int) -> Traced | str:
+    likes = tuple(
+        jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=v.aval.weak_type)
+        for v in program.jaxpr.outvars
+    )
+    if any(jnp.issubdtype(x.dtype, jax.dtypes.extended) for x in likes):
+        return "it gives keys"
+    if any(x.weak_type and x.shape for x in likes):
+        return "it gives arrays of a type that gives way"
+    if program.effects:
+        return "it has effects"
+    if _xla.slow_in_loops(program):
+        return "convolutions are slow in loops"
+    arrays = [jnp.asarray(x) for x in program.consts]
+    if any(len(_chunks.devices(x)) > 1 for x in arrays):
+        return "it takes arrays on several devices"
+    room = _chunks.rows(likes, most)
+    if room < 2:
+        return "they take too much memory"
+
+    jaxpr = program.jaxpr  # without its arrays, which are not to be kept alive
+
+    def alone(t: Any, arrays: list[Any]) -> list[Any]:
+        return core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, arrays))(t)
+
+    def run(first: Any, number: Any, arrays: list[Any]) -> list[Any]:
+        function = core.jaxpr_as_fun(core.ClosedJaxpr(jaxpr, arrays))
+
+        def body(i: Any, made: list[Any]) -> list[Any]:
+            row = function(first + i)
+            return [
+                lax.dynamic_update_index_in_dim(x, new, i, 0)
+                for x, new in zip(made, row, strict=True)
+            ]
+
+        empty = [jnp.zeros((room, *x.shape), x.dtype) for x in likes]
+        return lax.fori_loop(0, number, body, empty)
+
+    kind = _chunks.Kind(structure, likes, (False,) * len(likes))
+    programs = (_compiled(program, f, n) for f, n in ((run, room), (alone, None)))
+    return Traced(kind, room, *programs, arrays)
+
+
+_FIRST = jax.jit(lambda stacked: [x[0] for x in stacked])
+_COMPILED: dict[Any, Callable[..., list[Any]]] = {}
+"""Programs by what they are, so that a function that was written anew compiles no more;
+the newest few."""
+
+
+def _compiled(program: core.ClosedJaxpr, run: Callable, room: int | None) -> Callable:
+    if len(constants(program)) > len(program.consts):  # some are part of the program
+        return jax.jit(run)
+    likes = tuple(map(str, program.in_avals + program.out_avals))
+    key = _fingerprint.hashed(str(program.jaxpr)), likes, room
+    _COMPILED[key] = _COMPILED.pop(key) if key in _COMPILED else jax.jit(run)
+    while len(_COMPILED) > 16:
+        del _COMPILED[next(iter(_COMPILED))]
+    return _COMPILED[key]
+
+
+def constants(program: Any) -> list[Any]:
+    """Arrays that a program holds, those of programs inside of it too."""
+    found = list(getattr(program, "consts", ()))
+    if program is None:
+        return found
+    for equation in program.eqns:
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else [value]:
+                if isinstance(inner, core.Jaxpr | core.ClosedJaxpr):
+                    found += constants(inner)
+    return found
