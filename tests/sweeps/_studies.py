@@ -48,6 +48,34 @@ def result(record):
     return record["weights"], record["seed"], record["metrics"], record["digests"]
 
 
+def breaks(trial_seed=1):
+    """x grows by 1 a step; the trials of one seed become infinite after step 5."""
+
+    def step(state, t):
+        bad = (state["seed"] == trial_seed) & (t == 5)
+        x = jnp.where(bad, jnp.inf, state["x"] + state["a"])
+        return {**state, "x": x}, {"values": {"a": x}}
+
+    return hw.sweeps.Program(
+        lambda trial: {
+            "x": jnp.zeros(()),
+            "a": trial["weights"]["a"],
+            "seed": trial["seed"],
+        },
+        step,
+        lambda state: {"x": state["x"]},
+    )
+
+
+def results(records):
+    """`result` of each."""
+    return [result(record) for record in records]
+
+
+class Killed(BaseException):
+    """A kill that a test survives."""
+
+
 class Nursery:
     """Starts workers on a folder; all are killed when the block ends."""
 

@@ -75,11 +75,6 @@ def floats(scores: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(scores).view(np.float64)[..., 0]
 
 
-def of_places(places: np.ndarray, every: Sequence[Any]) -> list[Any]:
-    """The trial of each place; an empty one has the first, whose result is not used."""
-    return [every[max(place, 0)] for place in places]
-
-
 def resting(now: Now) -> Now:
     """Members without a trial are not alive."""
     alive = np.array(now.members.alive)

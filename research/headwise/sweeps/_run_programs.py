@@ -48,11 +48,10 @@ def run(
     """As `hw.sweeps.run`, of programs and these trials."""
     if steps is None:
         raise ValueError("steps: expected a positive int, got None")
-    for name, number in {"steps": steps, "workers": how.workers}.items():
-        _checks.positive_int(name, number)
-    for name, number in {"size": how.size, "report_every": report_every}.items():
-        if number is not None:
-            _checks.positive_int(name, number)
+    given = {"size": how.size, "report_every": report_every}
+    there = {name: number for name, number in given.items() if number is not None}
+    for name, count in {"steps": steps, "workers": how.workers, **there}.items():
+        _checks.positive_int(name, count)
     if checkpoint_every is not None:
         _checks.nonnegative("checkpoint_every", checkpoint_every)
     if batched:

@@ -78,12 +78,12 @@ class Course:
         self._cohort = self._of_size(size)
         members = self._start(places)
         shape = number, size, len(self._marks), len(self._rungs)
-        self._like = jax.eval_shape(lambda: _places.first(members, *shape))
-        self._now = _places.first(members, *shape)
+        self._now = first = _places.first(members, *shape)
+        self._like = jax.eval_shape(lambda: first)
         found = store.restore(claim.number, self._like)
         if found is not None:
-            now = _places.Now(found[0].members, *map(np.array, found[0][1:]))
-            self._now = _places.again(now)
+            arrays = map(np.array, found[0][1:])
+            self._now = _places.again(_places.Now(found[0].members, *arrays))
             self._cohort = self._of_size(len(self._now.places))
         if not self._rungs:  # else each is wanted for the ranks of the others
             done = store.records()
@@ -102,12 +102,12 @@ class Course:
         """Runs steps until something is due, or for as long as a chunk may be."""
         on_way = (self._now.places >= 0) & (self._stopped < 0)
         due = np.searchsorted(self._dues, self._t, side="right")
-        until = self._dues[np.minimum(due, len(self._dues) - 1)]
+        until = self._dues[due.clip(max=len(self._dues) - 1)]
         number = min(int((until - self._t)[on_way].min()), self.pace.steps)
         start = time.perf_counter()
         members, reports = self._cohort.advance(self._now.members, number, until)
         self._now = self._now._replace(members=members)
-        before = self._t
+        before = self._t.sum()
         self._look()
         self._report(reports)
         seconds = time.perf_counter() - start
@@ -116,7 +116,7 @@ class Course:
             ran=np.int32(self._now.ran + number),
             seconds=np.float32(self._now.seconds + seconds),
         )
-        self._tell(float((self._t - before).sum()) / max(seconds, 1e-9))
+        self._tell(float(self._t.sum() - before) / max(seconds, 1e-9))
 
     def settle(self) -> None:
         """Takes digests and ranks; commits the records of who has come to an end."""
@@ -174,7 +174,7 @@ class Course:
         return _modes.cohort(self._program, self._mode, like, every=every, steps=steps)
 
     def _start(self, places: np.ndarray) -> Any:
-        trials = _places.of_places(places, self._trials)
+        trials = [self._trials[max(place, 0)] for place in places]
         return self._cohort.start(_trials.stacked(trials, self._job.static))
 
     def _look(self) -> None:
@@ -208,9 +208,7 @@ class Course:
         if plan is None or not (ranked | frozen).any():
             return np.zeros(len(ranked), bool)
         own = {p: _ends.of_member(metrics, p) for p in np.flatnonzero(ranked).tolist()}
-        scores, cut = _places.ranked(
-            plan, self._rungs, self._now, self._t, own, frozen
-        )
+        scores, cut = _places.ranked(plan, self._rungs, self._now, self._t, own, frozen)
         self._now = self._now._replace(scores=scores)
         return cut
 
@@ -245,11 +243,9 @@ class Course:
 
     def _tell(self, rate: float) -> None:
         numbers = _places.numbers(self._now, self._t, self._stopped)
-        steps = self._job.steps
-        trials = len(self._trials) - numbers.pop("over")
-        left = steps * trials - numbers["ahead"]
+        steps, over = self._job.steps, numbers.pop("over")
+        left = steps * (len(self._trials) - over) - numbers["ahead"]
         numbers |= {"cohort": self._claim.number, "steps": steps}
         numbers |= {"rate": rate, "left": left / max(rate, 1e-9)}
-        ahead = numbers.pop("ahead")
         self._claim.beat("running", **numbers)
-        self._show(mode=self._mode, ahead=ahead, **numbers)
+        self._show(mode=self._mode, **numbers)
