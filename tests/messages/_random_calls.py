@@ -49,8 +49,8 @@ LEFT_OUT = {
     "objective": ("pmean",),
     "reports": ("front_picture", "weights_picture"),
     "sweeps": (
-        *("append", "curves", "made_with", "read", "status", "table"),
-        *("to_csv", "to_pandas", "to_parquet"),
+        *("append", "curves", "describe", "made_with", "read", "status", "table"),
+        *("to_csv", "to_par", "watch"),
     ),
     "training": ("Checkpoints", "claim", "hold_workdir", "read"),
 }
@@ -86,7 +86,15 @@ STUDIES = tuple(
     f"sweeps.{name}" for name in ("halved", "halving", "latin", "search", "trials")
 )
 """Drawn apart from those again."""
-FIRST = tuple(name for name in ROSTER if name not in (*NEWER, *STUDIES))
+MEASURES = (
+    *(f"pareto.{name}" for name in ("additive_epsilon", "attainment", "crowding")),
+    *(f"pareto.{name}" for name in ("ideal", "igd_plus", "knee", "nadir", "ranks")),
+    "reports.compare",
+    "sweeps.slopes",
+)
+"""And these."""
+APART = (*NEWER, *STUDIES, *MEASURES)
+FIRST = tuple(name for name in ROSTER if name not in APART)
 
 
 class HangsError(Exception):

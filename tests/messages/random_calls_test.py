@@ -8,8 +8,9 @@ from tests.messages import _random_calls
 @pytest.mark.parametrize(
     ("start", "names"),
     [(start, _random_calls.FIRST) for start in range(0, 200, 50)]
-    + [(0, _random_calls.NEWER), (0, _random_calls.STUDIES)],
-    ids=["0", "50", "100", "150", "newer", "studies"],
+    + [(0, _random_calls.NEWER), (0, _random_calls.STUDIES)]
+    + [(0, _random_calls.MEASURES)],
+    ids=["0", "50", "100", "150", "newer", "studies", "measures"],
 )
 def test_calls_at_random(start, names):
     calls = list(_random_calls.run(50, seed=0, start=start, names=names))

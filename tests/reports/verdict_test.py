@@ -28,7 +28,7 @@ def test_signal_and_chance():
     records = study((1, 2, 3), range(4), lambda w, s: 0.1 * w + 0.01 * s)
     assert hw.reports.verdict(records, M) == (
         "m: the weights matter (p < 0.01): 0.315 at a=3, 0.115 at a=1, seeds ± 0.013; "
-        "0.200 [0.200, 0.200] apart on seeds held out; any may be the best, about 3 "
+        "0.200 [0.200, 0.200] apart on seeds held out; 2 of 3 may be the best, about 3 "
         "more seeds could tell"
     )
     assert hw.reports.verdict(records, {"m": False}).startswith(
@@ -98,8 +98,8 @@ def test_a_diverged_trial_is_the_worst_of_its_seed():
     records = study((1, 2, 3), range(3), lambda w, s: None if (w, s) == (1, 0) else w)
     assert hw.reports.verdict(records, M) == (
         "m: the weights matter (p = 0.03): 3.000 at a=3, 1.000 at a=1 (1 of 3 "
-        "diverged), seeds ± 0.000; any may be the best, about 4 more seeds could tell; "
-        "1 diverged, counted as the worst"
+        "diverged), seeds ± 0.000; 2 of 3 may be the best, about 4 more seeds could "
+        "tell; 1 diverged, counted as the worst"
     )
     records = study((1, 2), range(6), lambda w, s: None if w == 1 else 0.5)
     assert hw.reports.verdict(records, {"m": False}) == (

@@ -19,14 +19,14 @@ GPU = CPU | {"cpu": False}
 @pytest.mark.parametrize(
     ("machine", "trials", "cores", "order"),
     [
-        (CPU, 32, 2, ["vmap", "threads"]),
-        (CPU, 32, 1, ["vmap", "scan"]),
+        (CPU, 32, 2, ["threads", "vmap"]),
+        (CPU, 32, 1, ["scan", "vmap"]),
         (CPU, 1, 2, ["scan"]),
-        (CPU | {"convolves": True}, 32, 2, ["vmap", "threads"]),
+        (CPU | {"convolves": True}, 32, 2, ["threads", "vmap"]),
         (CPU | {"convolves": True, "slow_loops": True}, 32, 2, ["threads", "loop"]),
         (CPU | {"convolves": True, "slow_loops": True}, 32, 1, ["loop"]),
         (CPU | {"convolves": True, "slow_loops": True}, 1, 2, ["loop"]),
-        (CPU | {"devices": 4}, 32, 2, ["vmap", "threads"]),  # one CPU, simulated
+        (CPU | {"devices": 4}, 32, 2, ["threads", "vmap"]),  # one CPU, simulated
         (GPU, 32, 8, ["vmap"]),
         (GPU | {"convolves": True}, 32, 8, ["vmap", "scan"]),
         (GPU | {"devices": 4}, 32, 8, ["shard"]),
@@ -110,6 +110,19 @@ def test_what_does_not_fit_is_passed_over():
     assert not found
 
 
+def test_a_way_that_cannot_win_is_not_compiled():
+    attempt, done = ways({"threads": [0.1], "vmap": [0.05]})
+
+    def hopeless(mode, seconds):
+        return mode == "vmap" and seconds >= 0.1
+
+    order = ["threads", "vmap"]
+    found, _, left_out = _choice.decide(order, attempt, 8, 10**6, hopeless)
+    assert list(found) == ["threads"]
+    assert not left_out
+    assert "compile vmap" not in done
+
+
 def quadratic(width=4):
     """Descends a (x - seed)^2 + b x^2 in an array of so many numbers."""
 
@@ -139,8 +152,8 @@ PROGRAM, LARGE = quadratic(), quadratic(2**16)
 
 
 def test_small_work_is_done_in_the_likeliest_way():
-    choice = _choice.choose(PROGRAM, trials(8), steps=20)
-    assert (choice.mode, choice.size, choice.compiles) == ("vmap", 8, 1)
+    choice = _choice.choose(PROGRAM, trials(8), steps=20, threads=2)
+    assert (choice.mode, choice.size, choice.compiles) == ("threads", 8, 1)
     assert choice.why.startswith("measured ")
     assert "a step a trial; others take longer to compile" in choice.why
     assert 0 < choice.seconds_a_step < 0.1

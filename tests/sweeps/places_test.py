@@ -1,4 +1,4 @@
-"""Cohorts and their places: how trials are cut into them, halving, too little memory."""
+"""Cohorts and their places: how trials are cut, halving, too little memory."""
 
 import functools
 import math
@@ -95,7 +95,9 @@ def test_halving_stops_the_worst_and_goes_on_to_the_bit(size, tmp_path, monkeypa
             patch.setattr(_running.Course, "settle", settle)
             with pytest.raises(_studies.Killed):
                 go(folder=folder, checkpoint_every=0)
-        assert _studies.results(go(folder=folder, checkpoint_every=0)) == _studies.results(records)
+        assert _studies.results(
+            go(folder=folder, checkpoint_every=0)
+        ) == _studies.results(records)
         for record in records:
             t = hw.sweeps.curves(folder, record)["t"].tolist()
             assert t == list(range(record["stopped"] or 8))

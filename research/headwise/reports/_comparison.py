@@ -118,7 +118,7 @@ def compare(
         >>> print([round(x, 3) for x in dice.difference(2, 0)])
         [0.2, 0.2, 0.2]
         >>> dice.leaders, dice.needed    # the best is told by 2 / 2^7 < 0.05 / 2
-        ([2, 1, 0], 7)
+        ([2, 1], 7)
 
     References:
         Demsar, "Statistical comparisons of classifiers over multiple data sets",

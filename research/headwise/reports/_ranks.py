@@ -70,6 +70,9 @@ def leaders(costs: np.ndarray, level: float) -> list[int]:
     A row is out if another beats it, pair by pair (Wilcoxon, two-sided), at the level
     over the number of others: the true best could be beaten by chance by each of
     them. So it makes no difference that the best one was looked for in the same trials.
+    Where the pairs are too few for any p so small, it is out if its mean rank is by
+    Nemenyi's critical difference behind the first: many rows tell by their ranks what
+    few pairs cannot. Which of the two it is hangs on the numbers of rows and pairs.
 
     References:
         Hsu, "Multiple comparisons: theory and methods", 1996, chapter 4 (comparisons
@@ -79,8 +82,11 @@ def leaders(costs: np.ndarray, level: float) -> list[int]:
     rows, pairs = costs.shape
     ranks = mean_ranks(costs)
     order = [int(i) for i in np.argsort(ranks, kind="stable")]
-    if rows < 2 or _chance.least(2, pairs) >= level / (rows - 1):
+    if rows < 2 or not pairs:
         return order
+    if _chance.least(2, pairs) >= level / (rows - 1):
+        farthest = ranks[order[0]] + critical_difference(rows, pairs, level)
+        return [i for i in order if ranks[i] <= farthest]
     costs = _chance.rounded(costs)
 
     def beaten(i: int) -> bool:

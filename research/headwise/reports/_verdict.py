@@ -41,9 +41,10 @@ def verdict(
     four seeds or more it is told how far best and worst are apart, with an interval
     (BCa bootstrap): on each seed of the two that are best and worst on all others,
     since the best of many looks better than it is where it was looked for. One
-    weighting is called the best if it beats all others by pairs, each at the level over
-    their number; else it is open among those that are left. How many more seeds would
-    decide holds if they are like those that are there.
+    weighting is called the best if it beats all others seed by seed, each at the level
+    over their number; else it is told how many may be: those that none beats, or, with
+    too few seeds for that, those within Nemenyi's critical difference of the best mean
+    rank. How many more seeds would tell holds if they are like those that are there.
 
     Args:
         records: of `hw.sweeps.run` or `read`.
@@ -70,8 +71,8 @@ def verdict(
         >>> higher = {"dice": True, "mse": False}
         >>> print(hw.reports.verdict(records, higher))  # doctest: +NORMALIZE_WHITESPACE
         dice: the weights matter (p < 0.01): 0.801 at a=3, 0.601 at a=1, seeds ± 0.001;
-          0.200 [0.200, 0.200] apart on seeds held out; any may be the best, about 3
-          more seeds could tell
+          0.200 [0.200, 0.200] apart on seeds held out; 2 of 3 may be the best, about
+          3 more seeds could tell
         mse: no difference shown (p = 1.00): 0.115 to 0.115, seeds ± 0.013
         (p is corrected for 2 metrics)
         >>> two_seeds = [record for record in records if record["seed"] < 2]

@@ -112,10 +112,9 @@ class Course:
         self._report(reports)
         seconds = time.perf_counter() - start
         self.pace.ran(number, seconds)
-        self._now = self._now._replace(
-            ran=np.int32(self._now.ran + number),
-            seconds=np.float32(self._now.seconds + seconds),
-        )
+        now = self._now
+        ran, took = np.int32(now.ran + number), np.float32(now.seconds + seconds)
+        self._now = now._replace(ran=ran, seconds=took)
         self._tell(float(self._t.sum() - before) / max(seconds, 1e-9))
 
     def settle(self) -> None:
