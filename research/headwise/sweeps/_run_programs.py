@@ -83,7 +83,7 @@ def run(
         names = wanted.add(rows)
         programs = _programs.Programs(groups, wanted, store, job, how, view)
         asked = _searched.Asked(search, store, wanted)
-        with _told(store):
+        with _told(store, len(wanted.trials)):
             _work.work(
                 store,
                 wanted.left,
@@ -110,11 +110,11 @@ def _with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _told(store: Any) -> Iterator[None]:
+def _told(store: Any, trials: int) -> Iterator[None]:
     """Writes down who works on a study, and how that ends."""
     made = _provenance.made_with()
     here = {name: made[name] for name in ("host", "device", "versions")}
-    store.event("start", pid=os.getpid(), **here)
+    store.event("start", pid=os.getpid(), trials=trials, **here)
     try:
         yield
     except BaseException as error:

@@ -27,7 +27,13 @@ order. The same mode of one trial at a time on the same device gives the same bi
 
 
 class Verified(NamedTuple):
-    """How the first steps of a trial compare, run again alone."""
+    """How the first steps of a trial compare, run again alone.
+
+    Example:
+        >>> found = hw.sweeps.Verified("5ba02d62726e6aac", 8, False, 2e-7, 1e-3)
+        >>> found.holds, found._replace(difference=0.1).holds
+        (True, False)
+    """
 
     trial: str
     """Its key."""
