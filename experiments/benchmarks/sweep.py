@@ -13,6 +13,7 @@ take turns in one process; the fastest call counts, divided by steps and trials.
 of that is compiling; how often a mode's step was compiled is counted.
 """
 
+import functools
 import math
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ class Form(NamedTuple):
 class Case(NamedTuple):
     """An experiment, ready for trials."""
 
-    heads: Sequence[str]
+    heads: tuple[str, ...]
     experiment: Any
     program: hw.sweeps.Program
     steps: int
@@ -101,7 +102,7 @@ def _trials(heads: Sequence[str], number: int) -> dict[str, Any]:
 def _of_mode(case: Case, mode: str, trials: Any, size: int, detail: str = "") -> Form:
     """So many trials at a time, the last of the equal pieces filled up."""
     number = len(trials["seed"])
-    pieces = []
+    pieces: list[list[Any]] = []
     for start in range(0, number, size):
         rows = np.minimum(np.arange(start, start + size), number - 1)
         part = jax.tree.map(lambda x: x[rows], trials)  # noqa: B023
@@ -184,7 +185,7 @@ def measure(
     alone = max(2, round(_ALONE[model] * _SECONDS.value / _SECONDS.default))
     for name, (form, count) in forms.items():
         steps = alone if name == "fit" else _steps(form, _LEAST[model], case.steps)
-        ways[name] = harness.way(lambda form=form, steps=steps: form.call(steps))
+        ways[name] = harness.way(functools.partial(form.call, steps))
         divisors[name] = steps * form.trials
         details[name], counts[name] = form.detail, None if name == "fit" else count
     if peer is not None:
@@ -192,15 +193,14 @@ def measure(
         for name, options in _PEERS[model].items():
             ways[name] = peer.way(model, steps=alone, threads=threads, **options)
             divisors[name], details[name], counts[name] = alone, "", None
+    title = str(MODELS[model].__doc__).partition("\n")[0].removeprefix("Question: ")
     before = len(_compilations)
     best = harness.best(harness.turns(ways, rounds=_ROUNDS.value))
     assert len(_compilations) == before, "a cohort compiled while it ran"
     return [
         {
             "model": model,
-            "title": MODELS[model]
-            .__doc__.partition("\n")[0]
-            .removeprefix("Question: "),
+            "title": title,
             "trials": number,
             "form": name,
             "detail": details[name],
@@ -211,8 +211,8 @@ def measure(
     ]
 
 
-def _note(event: str, duration: float, **of_event: Any) -> None:
-    del duration
+def _note(event: str, duration_secs: float, **of_event: Any) -> None:
+    del duration_secs
     if event == COMPILED:
         _compilations.append(of_event)
 

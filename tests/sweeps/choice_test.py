@@ -13,6 +13,7 @@ from headwise.sweeps import _modes
 from headwise.sweeps import _stopwatch
 
 CPU = {"cpu": True, "devices": 1, "slow_loops": False, "convolves": False}
+CPU |= {"small": False}
 GPU = CPU | {"cpu": False}
 
 
@@ -21,6 +22,8 @@ GPU = CPU | {"cpu": False}
     [
         (CPU, 32, 2, ["threads", "vmap"]),
         (CPU, 32, 1, ["scan", "vmap"]),
+        (CPU | {"small": True}, 32, 2, ["vmap", "threads"]),
+        (CPU | {"small": True}, 32, 1, ["vmap", "scan"]),
         (CPU, 1, 2, ["scan"]),
         (CPU | {"convolves": True}, 32, 2, ["threads", "vmap"]),
         (CPU | {"convolves": True, "slow_loops": True}, 32, 2, ["threads", "loop"]),
@@ -153,7 +156,7 @@ PROGRAM, LARGE = quadratic(), quadratic(2**16)
 
 def test_small_work_is_done_in_the_likeliest_way():
     choice = _choice.choose(PROGRAM, trials(8), steps=20, threads=2)
-    assert (choice.mode, choice.size, choice.compiles) == ("threads", 8, 1)
+    assert (choice.mode, choice.size, choice.compiles) == ("vmap", 8, 1)
     assert choice.why.startswith("measured ")
     assert "a step a trial; others take longer to compile" in choice.why
     assert 0 < choice.seconds_a_step < 0.1

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 
 from headwise import _xla
+from headwise.sweeps import _arithmetic
 from headwise.sweeps import _forecast
 from headwise.sweeps import _memory
 from headwise.sweeps import _modes
@@ -82,6 +83,7 @@ def likely(
     cpu: bool,
     slow_loops: bool,
     convolves: bool,
+    small: bool,
 ) -> list[str]:
     """The modes that may be the fastest, the likeliest first.
 
@@ -93,6 +95,7 @@ def likely(
         cpu: whether they are CPUs.
         slow_loops: the step is slow in compiled loops.
         convolves: the step has convolutions.
+        small: it computes little, so that what its operations cost beside that counts.
     """
     allowed = list(modes)
     side_by_side = cpu and cores > 1 and trials > 1
@@ -102,8 +105,8 @@ def likely(
         order = ["scan"]
     elif cpu:
         # Threads are scans side by side: where there are cores, one scan alone loses.
-        # Both know one trial, so that another number of trials compiles nothing.
         order = ["threads" if side_by_side else "scan", "vmap"]
+        order = order[::-1] if small else order
     else:
         order = ["shard" if devices > 1 else "vmap"]
         # Kernels that differ between trials make grouped convolutions.
@@ -223,6 +226,7 @@ def choose(
         cpu=cpu,
         slow_loops=_xla.slow_in_loops(step),
         convolves=any(map(_xla.convolves, step.eqns)),
+        small=_arithmetic.of_products(step) < _arithmetic.SMALL,
     )
 
     def hopeless(mode: str, seconds: float) -> bool:

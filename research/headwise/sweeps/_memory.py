@@ -137,10 +137,11 @@ def _of_container() -> int | None:
     for line in lines:
         _, kind, path = line.split(":", 2)
         if kind == "":
-            names, top = ("memory.max", "memory.current", "inactive_file"), _CGROUP
+            top = _CGROUP
+            names = "memory.max", "memory.current", "inactive_file"
         elif "memory" in kind.split(","):
-            names = "memory.limit_in_bytes", "memory.usage_in_bytes"
-            names, top = (*names, "total_inactive_file"), _CGROUP / "memory"
+            most, now = "memory.limit_in_bytes", "memory.usage_in_bytes"
+            names, top = (most, now, "total_inactive_file"), _CGROUP / "memory"
         else:
             continue
         place = top / path.strip("/")
