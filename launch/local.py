@@ -123,14 +123,14 @@ def main(argv: Sequence[str]) -> int:
     """Checks the flags, runs the trials, prints and draws the study."""
     given = command.parse(argv, define, __doc__)
     study = places.read(given)
-    workers = given.workers
+    asked = given.workers
     if given.processes is not None:
-        if workers is not None:
+        if asked is not None:
             raise UsageError("--processes is the former name of --workers: drop it")
-        workers = given.processes
+        asked = given.processes
     env = os.environ
     there = places.gpus(env, _gpus())
-    dealt = places.places(workers, given.devices, _cpus(), there, env)
+    dealt = places.places(asked, given.devices, _cpus(), there, env)
     if study.verify is not None:
         return 0 if sweep.verify(plans.make(study)) else 1
     jax.config.update("jax_platforms", "cpu")  # the accelerators are for the workers
@@ -139,7 +139,8 @@ def main(argv: Sequence[str]) -> int:
     name = texts.write(plan)
     print(find.question(plan.task.__doc__))
     outcome.tell_before(plan)
-    print(f"{len(dealt)} workers; python -m launch.status {study.folder}", flush=True)
+    workers = "1 worker" if len(dealt) == 1 else f"{len(dealt)} workers"
+    print(f"{workers}; python -m launch.status {study.folder}", flush=True)
     try:
         code = work(plan, name, dealt)
     except KeyboardInterrupt:

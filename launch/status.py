@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     status, start = None, time.monotonic()
     while True:
         status = hw.sweeps.status(folder, status)
-        over = status["done"] >= status["trials"]
+        over = status["done"] >= status["trials"] > 0
         enough = time.monotonic() - start >= given.wait
         listening = any(map(_may_come, status["workers"])) and not enough
         if over or not (given.watch or listening):

@@ -92,10 +92,16 @@ PORCH = {
     "launch": {"experiments.harness"},
 }
 
-# Who looks behind the wall, and at what: benchmarks play the tricks of `_xla` off.
+# Who looks behind the wall, and at what: benchmarks play the tricks of `_xla` off,
+# and take the modes of a sweep apart.
 BEHIND = {
     "experiments/benchmarks/canaries.py": {"headwise._numerics", "headwise._xla"},
     "experiments/benchmarks/harness.py": {"headwise._xla"},
+    "experiments/benchmarks/sweep.py": {
+        "headwise.sweeps._choice",
+        "headwise.sweeps._memory",
+        "headwise.sweeps._modes",
+    },
 }
 
 ENGINE_ROOM = {

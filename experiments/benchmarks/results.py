@@ -44,6 +44,15 @@ SCHEMA: dict[str, dict[str, tuple[type, ...]]] = {
         "steps": _WHOLE,
         "seconds": _NUMBER,
     },
+    "sweep": {
+        "model": _TEXT,
+        "title": _TEXT,
+        "trials": _WHOLE,
+        "form": _TEXT,
+        "detail": _TEXT,
+        "seconds": _NUMBER,
+        "compilations": _MAYBE,
+    },
     "losses": {
         "loss": _TEXT,
         "classes": _WHOLE,

@@ -48,6 +48,11 @@ def _ratio(over: float | None, under: float | None, digits: int = 2) -> str:
     return f"{over / under:.{digits}f}"
 
 
+def _times(over: float | None, under: float) -> str:
+    """How many times as long, with two digits; empty if it is not known."""
+    return "" if over is None else f"{float(f'{over / under:.2g}'):g} x"
+
+
 def _rows(results: Iterable[Result]) -> list[Row]:
     return [row for result in results for row in result.rows]
 
@@ -202,6 +207,31 @@ def loop(results: Sequence[Result]) -> list[Table]:
     return [Table("", columns, lines)]
 
 
+def sweep(results: Sequence[Result]) -> list[Table]:
+    """A table a model: a step of a trial in every form, and what others take of it."""
+    columns = ["trials", "form", "a step a trial", "fit", "PyTorch"]
+    columns += ["compiled"]
+    tables = []
+    for (model, title), of_model in _grouped(_rows(results), "model", "title").items():
+        lines = []
+        for (trials,), group in _grouped(of_model, "trials").items():
+            by_form = {row["form"]: row["seconds"] for row in group}
+            for i, row in enumerate(group):
+                count, seconds = row["compilations"], row["seconds"]
+                lines.append(
+                    [
+                        "" if i else str(trials),
+                        row["form"] + (f": {row['detail']}" if row["detail"] else ""),
+                        f"{1e3 * seconds:.3g} ms",
+                        _times(by_form.get("fit"), seconds),
+                        _times(by_form.get("PyTorch"), seconds),
+                        "" if count is None else str(count),
+                    ]
+                )
+        tables.append(Table(f"{model}: {title}", columns, lines))
+    return tables
+
+
 def loss_ways(results: Sequence[Result]) -> list[Table]:
     """Every way to compute a loss, one below the other."""
     columns = ("C", "loss", "way", "time", "x headwise", "x floor", "temp")
@@ -290,6 +320,7 @@ VIEWS: dict[str, Callable[[Sequence[Result]], list[Table]]] = {
         steps,
         many_heads,
         loop,
+        sweep,
         loss_ways,
         losses,
         balancers,

@@ -18,7 +18,8 @@ def tell_before(plan: Plan) -> None:
     balancers = f" of {programs} balancers" if programs > 1 else ""
     seeds = len({trial.seed for trial in plan.trials})
     over = f", {seeds} seeds" if seeds > 1 else ""
-    print(f"{count} trials{balancers}{over} of {plan.steps} steps", flush=True)
+    trials = "1 trial" if count == 1 else f"{count} trials"
+    print(f"{trials}{balancers}{over} of {plan.steps} steps", flush=True)
     if open_ < count:
         print(f"{folder}/ has {count - open_} of them: what is done is not run again")
 

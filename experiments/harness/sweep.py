@@ -28,7 +28,7 @@ def train(
         UsageError: before anything is written: the experiment refuses its settings, or
             a balancer does not fit.
     """
-    study = plan.study
+    study, mode = plan.study, _mode(plan)
     make, static = maker(plan)
     try:
         return hw.sweeps.run(
@@ -38,7 +38,7 @@ def train(
             static=static,
             settings=plan.recorded(),
             folder=plan.claim(),
-            mode=study.mode,
+            mode=mode,
             size=study.size,
             retry=study.retry,
             stop_on_failure=study.stop_on_failure,
@@ -49,6 +49,18 @@ def train(
         if str(error).startswith("size: "):  # more memory than there is
             raise UsageError(f"--{error}") from error
         raise
+
+
+def _mode(plan: Plan) -> str:
+    """How trials run; on a mesh one after the other, each on all of its devices."""
+    if plan.study.mesh is None or plan.study.mode in ("scan", "loop", "vmap"):
+        return plan.study.mode
+    if plan.study.mode == "auto":
+        return "scan"
+    raise UsageError(
+        "--mode: expected one of auto, vmap, scan, loop with --mesh, which takes all "
+        f"devices for each trial; got {plan.study.mode}"
+    )
 
 
 def verify(plan: Plan) -> bool:

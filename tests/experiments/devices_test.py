@@ -44,16 +44,17 @@ def test_a_run_on_a_mesh_and_in_half_precision(tmp_path, capsys, caplog):
 
 
 def test_sweeps_on_a_mesh_and_in_half_precision(tmp_path, capsys, monkeypatch):
-    """As one program and trial by trial; float16 has a loss scale by itself."""
+    """Side by side and trial by trial; float16 has a loss scale by itself."""
     task, found = find.load("seed_network"), []
     design = {"loss1": [1.0, 0.5], "loss2": [0.1, 0.5]}
     words = (*SMOKE, "--sweep", "--set=width=64")
-    for batched, *flags in (
-        (True,),
-        (False, "--mesh=data:2,model:2"),
-        (True, "--mesh=data:4", "--dtype=float16"),
+    for *flags, mode in (
+        ("vmap",),
+        ("--mesh=data:2,model:2", "auto"),
+        ("--mesh=data:4", "--dtype=float16", "vmap"),
     ):
-        spec = task.SPEC._replace(batched=batched, seeds=(0,), design=design)
+        flags.append(f"--mode={mode}")
+        spec = task.SPEC._replace(seeds=(0,), design=design)
         monkeypatch.setattr(task, "SPEC", spec)
         folder = tmp_path / str(len(found))
         code, _, err = main_test.call(capsys, *words, *flags, f"--workdir={folder}")

@@ -202,10 +202,20 @@ def test_interrupts_of_real_commands(tmp_path, commands):
         for name in ("study", "killed")
     }
     commands += again.values()
-    for name, process in again.items():
+    for name in again:
         until(lambda: any(c.endswith(".1") for c in claims(name)), 30)  # noqa: B023
+    # A worker that is killed is started again.
+    os.kill(newest(tmp_path / "killed", ".1")["pid"], signal.SIGKILL)
+    until(lambda: any(c.endswith(".2") for c in claims("killed")), 30)
+    for process in again.values():
         process.kill()
         process.communicate()
+
+
+def newest(folder, end):
+    """Who made the claim whose name ends so."""
+    (claim,) = folder.glob(f"claims/*{end}")
+    return json.loads(claim.read_text())
 
 
 @pytest.mark.parametrize(

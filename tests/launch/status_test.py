@@ -36,6 +36,11 @@ def test_a_study_on_its_way(tmp_path, capsys):
     """A worker that beats is heard; one that ended or broke is told as such."""
     rows = [{"weights": {"a": 1.0}, "seed": s, "varied": {}} for s in range(3)]
     with _store.open(tmp_path, {"steps": 9}, worker="w1", stale=3.0) as store:
+        code, out, _ = look(capsys, tmp_path, "--wait=0")
+        assert (code, out) == (75, "0 of 0 trials are done\n")
+        store.event("start", trials=3)
+        code, out, _ = look(capsys, tmp_path, "--wait=0")
+        assert (code, out) == (75, "0 of 3 trials are done\n")
         text = {"trials": ["k0", "k1", "k2"], "rows": rows, "mode": "scan"}
         assert store.compose(0, text)
         claim = store.claim(0)

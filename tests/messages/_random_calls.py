@@ -50,8 +50,8 @@ LEFT_OUT = {
     "objective": ("pmean",),
     "reports": ("front_picture", "weights_picture"),
     "sweeps": (
-        *("append", "curves", "made_with", "read", "status", "table"),
-        *("to_csv", "to_pandas", "to_parquet"),
+        *("append", "curves", "describe", "made_with", "read", "status", "table"),
+        *("to_csv", "to_par", "watch"),
     ),
     "training": ("Checkpoints", "claim", "hold_workdir", "read"),
 }

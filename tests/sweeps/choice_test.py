@@ -19,14 +19,14 @@ GPU = CPU | {"cpu": False}
 @pytest.mark.parametrize(
     ("machine", "trials", "cores", "order"),
     [
-        (CPU, 32, 2, ["vmap", "threads"]),
-        (CPU, 32, 1, ["vmap", "scan"]),
+        (CPU, 32, 2, ["threads", "vmap"]),
+        (CPU, 32, 1, ["scan", "vmap"]),
         (CPU, 1, 2, ["scan"]),
-        (CPU | {"convolves": True}, 32, 2, ["vmap", "threads"]),
+        (CPU | {"convolves": True}, 32, 2, ["threads", "vmap"]),
         (CPU | {"convolves": True, "slow_loops": True}, 32, 2, ["threads", "loop"]),
         (CPU | {"convolves": True, "slow_loops": True}, 32, 1, ["loop"]),
         (CPU | {"convolves": True, "slow_loops": True}, 1, 2, ["loop"]),
-        (CPU | {"devices": 4}, 32, 2, ["vmap", "threads"]),  # one CPU, simulated
+        (CPU | {"devices": 4}, 32, 2, ["threads", "vmap"]),  # one CPU, simulated
         (GPU, 32, 8, ["vmap"]),
         (GPU | {"convolves": True}, 32, 8, ["vmap", "scan"]),
         (GPU | {"devices": 4}, 32, 8, ["shard"]),
@@ -110,6 +110,19 @@ def test_what_does_not_fit_is_passed_over():
     assert not found
 
 
+def test_a_way_that_cannot_win_is_not_compiled():
+    attempt, done = ways({"threads": [0.1], "vmap": [0.05]})
+
+    def hopeless(mode, seconds):
+        return mode == "vmap" and seconds >= 0.1
+
+    order = ["threads", "vmap"]
+    found, _, left_out = _choice.decide(order, attempt, 8, 10**6, hopeless)
+    assert list(found) == ["threads"]
+    assert not left_out
+    assert "compile vmap" not in done
+
+
 def quadratic(width=4):
     """Descends a (x - seed)^2 + b x^2 in an array of so many numbers."""
 
@@ -139,8 +152,8 @@ PROGRAM, LARGE = quadratic(), quadratic(2**16)
 
 
 def test_small_work_is_done_in_the_likeliest_way():
-    choice = _choice.choose(PROGRAM, trials(8), steps=20)
-    assert (choice.mode, choice.size, choice.compiles) == ("vmap", 8, 1)
+    choice = _choice.choose(PROGRAM, trials(8), steps=20, threads=2)
+    assert (choice.mode, choice.size, choice.compiles) == ("threads", 8, 1)
     assert choice.why.startswith("measured ")
     assert "a step a trial; others take longer to compile" in choice.why
     assert 0 < choice.seconds_a_step < 0.1
@@ -173,9 +186,6 @@ def test_trials_go_in_equal_pieces_that_fit():
     assert choice.nbytes <= 20 * one
     assert f"; {choice.size} at a time fit into 5.2 MB" in choice.why
     assert choice.compiles <= 5
-    whole = _choice.choose(LARGE, trials(20), 5, modes=["vmap"], limit=100 * one)
-    assert whole.size == 20
-    assert "fit into" not in whole.why
 
 
 def test_a_size_that_does_not_fit_is_told_with_the_largest_that_does():
@@ -235,10 +245,11 @@ def test_convolutions_start_with_steps_one_by_one():
 
 
 class Clockwork:
-    """A cohort whose steps take as long as is said; notes what it is asked for."""
+    """A cohort that takes as long as is said; notes what it is asked for."""
 
-    def __init__(self, monkeypatch, seconds):
-        self.now, self.asked, self._seconds = 0.0, [], seconds
+    def __init__(self, monkeypatch, step, call):
+        self.now, self.asked, self._cold = 0.0, [], 1.0
+        self._step, self._call = step, call
         monkeypatch.setattr(_stopwatch.time, "perf_counter", lambda: self.now)
 
     def start(self, trials):
@@ -249,28 +260,32 @@ class Clockwork:
     def advance(self, members, number, until):
         self.asked.append(number)
         assert members + number <= until
-        self.now += self._seconds * number + (1.0 if members == 0 else 0.0)
+        self.now += self._step * number + self._call + self._cold
+        self._cold = 0.0
         return members + number, None
 
 
 @pytest.mark.parametrize(
-    ("seconds", "steps", "asked"),
+    ("step", "call", "steps", "asked"),
     [
-        (0.5, 100, ["start", 1, 1, 1]),  # 2 % are a second: two measured steps
-        (0.5, 2, ["start", 1, 1, "start", 1]),
-        (0.03, 10, ["start", 1, 1, 1]),
-        # a call that is too short to be measured gets more steps
-        (0.001, 10**6, ["start", 1, 1, 4, 16, 16, 16]),
+        (2.0, 0.0, 100, ["start", 1, 1, 1]),  # two measured steps
+        (0.3, 0.0, 100, ["start", 1, 1, 4, 4]),
+        (0.3, 0.0, 2, ["start", 1, 1, "start", 2, "start", 2]),
+        # what is too short to be measured gets more steps
+        (0.001, 0.0, 1000, ["start", 1, 1, 4, 16, 16, 16]),
+        # so does what takes longer to call than to do
+        (0.001, 0.1, 10**6, ["start", 1, 1, 4, 16, 64, 256, 256]),
     ],
 )
-def test_steps_are_measured_until_they_are_known(monkeypatch, seconds, steps, asked):
-    cohort = Clockwork(monkeypatch, seconds)
-    # The first step meets cold memory, and does not count.
-    assert _stopwatch.step(cohort, None, steps) == pytest.approx(seconds)
+def test_steps_are_measured_until_they_are_known(monkeypatch, step, call, steps, asked):
+    cohort = Clockwork(monkeypatch, step, call)
+    # The first step meets cold memory, and does not count; nor does a call.
+    assert _stopwatch.step(cohort, None, steps) == pytest.approx(step)
     assert cohort.asked[: len(asked)] == asked
+    assert len(cohort.asked) <= 3 + _stopwatch.CALLS
 
 
 def test_a_trial_of_one_step_is_measured_by_it(monkeypatch):
-    cohort = Clockwork(monkeypatch, 0.5)
+    cohort = Clockwork(monkeypatch, 0.5, 0.0)
     assert _stopwatch.step(cohort, None, 1) == pytest.approx(1.5)
     assert cohort.asked == ["start", 1]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from headwise import _xla
 from headwise.sweeps import _members
 from headwise.sweeps import _modes
 from headwise.sweeps import _ways
@@ -278,6 +279,31 @@ def test_what_a_program_closes_over_is_given_to_it_not_written_into_it():
         compiled = cohort(mode, two.FIVE, program).compiled()["advance"]
         assert compiled.memory_analysis().argument_size_in_bytes > 2**18
         assert len(compiled.as_text()) < 2**18
+
+
+def test_threads_of_loops_where_compiled_loops_are_slow(monkeypatch):
+    monkeypatch.setattr(_xla, "slow_in_loops", lambda program: True)
+    program = two.PROGRAM._replace(step=lambda state, t: two.step(state, t))
+    with compilations() as found:
+        threads, loop = (
+            whole(mode, two.FIVE, (7, 13), program=program, threads=2)
+            for mode in ("threads", "loop")
+        )
+    same(threads, loop)
+    assert {mode for _, mode, _ in found} == {"loop"}
+
+
+@pytest.mark.parametrize("mode", _modes.MODES)
+def test_members_of_another_number(mode):
+    """Fewer are completed by copies that stand still, as those of a smaller cohort."""
+    made = cohort(mode, two.FIVE)
+    members = _members.take(made.start(two.FIVE), jnp.array([1, 4]))
+    members, reports = made.advance(members, 6)
+    np.testing.assert_array_equal(members.t[:5], [6, 6, 0, 0, 0])
+    np.testing.assert_array_equal((reports.t >= 0).sum(0), [2, 2, 0, 0, 0])
+    many = _members.take(members, jnp.zeros(made.places + 1, int))
+    with pytest.raises(ValueError, match=f"members: expected at most {made.places} "):
+        made.advance(many, 1)
 
 
 def test_unknown_modes_and_trials_of_no_length():

@@ -74,6 +74,23 @@ def test_the_newest_whole_checkpoint_of_all_claims_is_restored(tmp_path, caplog)
         assert store.restore(0, LIKE) is None  # it is trained from its start
 
 
+def test_what_is_given_for_good_after_a_save_is_saved_as_it_was(tmp_path):
+    """A compiled step may write over the arrays that are being saved."""
+    step = jax.jit(lambda x: x * 2.0 + 1.0, donate_argnums=0)
+    expected, x = {}, step(jnp.arange(2.0**18))
+    with open_at(tmp_path) as store:
+        claim = store.claim(0)
+        for number in range(4):
+            expected[number] = np.array(x)
+            store.save(claim, number, {"x": x})
+            for _ in range(3):
+                x = step(x)
+    with open_at(tmp_path) as store:
+        found, number = store.restore(0, {"x": x})
+        assert number == 3
+        np.testing.assert_array_equal(found["x"], expected[3])
+
+
 def test_a_checkpoint_of_another_program_is_named(tmp_path, caplog):
     with open_at(tmp_path) as store:
         claim = store.claim(0)

@@ -226,6 +226,23 @@ def test_a_lost_claim_writes_nothing(tmp_path):
     assert not (tmp_path / "claims/000000.0.left").exists()
 
 
+def test_what_happened_first_is_told(tmp_path, caplog):
+    """The end has its own trouble with a folder that is gone."""
+
+    def work(last):
+        with open_at(tmp_path / "study") as store:
+            store.claim(0)
+            (tmp_path / "study").rename(tmp_path / f"away {last}")
+            if last:
+                store.commit("aa", record())
+
+    with pytest.raises(OSError, match=r"done/aa\.json: No such file or directory$"):
+        work(True)
+    assert told(caplog)[-1].endswith("claims/000000.0.left: No such file or directory")
+    with pytest.raises(OSError, match=r"000000\.0\.left: No such file or directory$"):
+        work(False)
+
+
 # Processes and disks.
 
 

@@ -25,4 +25,5 @@ def test_it_lists_the_folder(tmp_path):
         made = {path.name for path in tmp_path.iterdir()}
     section = TEXT.split("## A study's folder")[1].split("\n## ")[0]
     listed = re.findall(r"^\| `([\w.]+)", section, re.MULTILINE)
-    assert made | {"trials.jsonl", "optuna.log"} == {name.split("/")[0] for name in listed}
+    made |= {"trials.jsonl", "optuna.log"}
+    assert made == {name.split("/")[0] for name in listed}

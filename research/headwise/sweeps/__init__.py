@@ -5,8 +5,8 @@ from headwise._provenance import made_with
 from headwise._records import append
 from headwise._records import halved
 from headwise._records import identity
-from headwise._records import record
 from headwise._records import Record
+from headwise._records import record
 from headwise.sweeps._designs import grid
 from headwise.sweeps._designs import log_grid
 from headwise.sweeps._designs import rows
@@ -17,8 +17,8 @@ from headwise.sweeps._draws import sobol
 from headwise.sweeps._export import to_csv
 from headwise.sweeps._export import to_pandas
 from headwise.sweeps._export import to_parquet
-from headwise.sweeps._halving import halving
 from headwise.sweeps._halving import Halving
+from headwise.sweeps._halving import halving
 from headwise.sweeps._memory_faults import out_of_memory
 from headwise.sweeps._product import trials
 from headwise.sweeps._read import curves
@@ -39,6 +39,7 @@ from headwise.sweeps._watch import describe
 from headwise.sweeps._watch import watch
 
 __all__ = (
+    "Halving",
     "Program",
     "Record",
     "Search",
@@ -75,5 +76,4 @@ __all__ = (
     "trials",
     "verify",
     "watch",
-    "Halving",
 )

@@ -27,6 +27,11 @@ WORTH = 0.1
 """A way is compiled if that takes less than this part of the time that all trials take
 in the best way so far: what it could save pays for it."""
 
+LONG = 2e-3
+"""Seconds of a step of one trial on a CPU from which on it is not tried with others at
+a time: there is no overhead of small operations that they could share. (0.16 ms, an
+MLP: alike; 5.4 ms, a conv net of digits: vmapped 6.5; 20.8 ms, one of volumes: 28.)"""
+
 ALIKE = 1.15
 """Ways that are closer than this are measured once more, in turns."""
 
@@ -97,7 +102,8 @@ def likely(
         order = ["scan"]
     elif cpu:
         # Threads are scans side by side: where there are cores, one scan alone loses.
-        order = ["vmap", "threads" if side_by_side else "scan"]
+        # Both know one trial, so that another number of trials compiles nothing.
+        order = ["threads" if side_by_side else "scan", "vmap"]
     else:
         order = ["shard" if devices > 1 else "vmap"]
         # Kernels that differ between trials make grouped convolutions.
@@ -110,6 +116,7 @@ def decide(
     attempt: Callable[[str], Way | None],
     trials: int,
     steps: int,
+    hopeless: Callable[[str, float], bool] = lambda mode, seconds: False,
 ) -> tuple[dict[str, Way], dict[str, float], bool]:
     """The ways that are worth a look, the fastest first.
 
@@ -118,6 +125,8 @@ def decide(
         attempt: mode -> the way, compiled; None: it does not fit.
         trials: how many.
         steps: of each.
+        hopeless: (mode, seconds of a step of one trial in the best way so far) ->
+            whether the mode cannot be faster, so that it is not compiled.
 
     Returns:
         {mode: way}; {mode: seconds of a step of one trial}; whether others were left
@@ -132,6 +141,8 @@ def decide(
     left_out = False
     for mode in order:
         costs = max((way.compile_seconds for way in ways.values()), default=0.0)
+        if ways and hopeless(mode, min(seconds.values())):
+            continue
         if costs > WORTH * whole():
             left_out = True
             break
@@ -202,17 +213,22 @@ def choose(
             lambda: _stopwatch.step(one, part, steps) / fits,
         )
 
+    cpu = devices[0].platform == "cpu"
     step = cohort(modes[0], 1).parts.step.program
     order = likely(
         modes,
         trials=number,
         cores=threads or _modes_in_turn.cores(),
         devices=len(devices),
-        cpu=devices[0].platform == "cpu",
+        cpu=cpu,
         slow_loops=_xla.slow_in_loops(step),
         convolves=any(map(_xla.convolves, step.eqns)),
     )
-    ways, seconds, left_out = decide(order, attempt, number, steps)
+
+    def hopeless(mode: str, seconds: float) -> bool:
+        return cpu and mode == "vmap" and seconds > LONG
+
+    ways, seconds, left_out = decide(order, attempt, number, steps, hopeless)
     if not ways:
         raise ValueError(_too_much(needs, most, limit))
     mode, way = next(iter(ways.items()))

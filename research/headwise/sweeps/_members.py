@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from headwise.sweeps import _program
@@ -91,12 +92,18 @@ def _cause(told: _told.Told, lost: Array) -> Array:
 
 def take(members: Members, indices: Any) -> Members:
     """Some of the members, in this order; of an int32 scalar one, without its axis."""
-    return _take(members, jnp.asarray(indices, jnp.int32))
+    return _take(members, _int32(indices))
 
 
 def put(members: Members, indices: Any, others: Members) -> Members:
     """The members with others in some places; their arrays are given for good."""
-    return _put(members, jnp.asarray(indices, jnp.int32), others)
+    return _put(members, _int32(indices), others)
+
+
+def _int32(indices: Any) -> Any:
+    """Those of the host stay there until a program takes them: a call less."""
+    host = not isinstance(indices, jax.Array)
+    return np.asarray(indices, np.int32) if host else indices.astype(jnp.int32)
 
 
 @jax.jit
@@ -129,6 +136,8 @@ def padded(members: Members, size: int) -> Members:
     few = len(members.t)
     if few == size:
         return members
+    if few > size:
+        raise ValueError(f"members: expected at most {size} of this cohort, got {few}")
     several = take(members, jnp.minimum(jnp.arange(size), few - 1))
     return several._replace(alive=several.alive & (jnp.arange(size) < few))
 

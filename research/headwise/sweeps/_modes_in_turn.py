@@ -65,7 +65,8 @@ def ways(
         found: dict[int, _reports.Rows] = {}
 
         def one(k: int) -> None:
-            member, mine = box.take(k), limits._replace(until=limits.until[k])
+            member = box.take(k)
+            mine = jax.device_put(limits._replace(until=limits.until[k]))
             if looped:
                 carry = compiler["begin"](member)
                 for _ in range(left[k]):
@@ -90,7 +91,7 @@ def ways(
         room=room,
         at_once=threads,
         start=start,
-        ready=_ways.on_device,
+        ready=lambda members: _ways.on_device(_members.padded(members, size)),
         advance=advance,
         finish=finish,
         compiled=compiler.compiled,

@@ -1,4 +1,4 @@
-"""Work of a study whose trials a plain function trains: each alone, or by `jax.vmap`."""
+"""Work of a study whose trials a plain function trains: alone, or by `jax.vmap`."""
 
 import logging
 import time
@@ -63,9 +63,7 @@ class Plain:
         rows = [self._wanted.trials[name]._asdict() for name in names]
         return {"trials": list(names), "rows": rows, "mode": self.mode, "size": size}
 
-    def carry_out(
-        self, claim: Any, text: Mapping[str, Any]
-    ) -> dict[str, Any] | None:
+    def carry_out(self, claim: Any, text: Mapping[str, Any]) -> dict[str, Any] | None:
         """Trains what is not done of a cohort, and commits its records."""
         done = self._store.records()
         pairs = zip(text["trials"], text["rows"], strict=True)

@@ -29,8 +29,9 @@ def status(
         before: what an earlier look of this process gave.
 
     Returns:
-        {"text": what the study is, "made_with", "trials": number in its cohorts,
-        "done": how many have a record, "broken": how many of these are not finite,
+        {"text": what the study is, "made_with", "trials": how many are in its cohorts,
+        or were asked of a worker, "done": how many have a record, "broken": how many of
+        these are not finite,
         "cohorts": [{"number", "keys", "done", "state": "done", "open" (nobody's),
         "left" or "claimed", "worker", "epoch", and "mode", "size" where known}],
         "workers": [{"worker", "host", "pid", "since", "device", "versions", "count",
@@ -67,7 +68,7 @@ def status(
     return {
         "text": study.get("text"),
         "made_with": study.get("made_with"),
-        "trials": len(keys | records.keys()),
+        "trials": max([len(keys | records.keys()), *map(_asked, events)]),
         "done": len(records),
         "broken": len(broken),
         "cohorts": cohorts,
@@ -76,6 +77,12 @@ def status(
         "plan": _last(events, "plan"),
         "unread": unread + torn + lost,
     }
+
+
+def _asked(event: Mapping[str, Any]) -> int:
+    """How many trials a worker began with, most of which no cohort has yet."""
+    number = event.get("trials") if event["kind"] == "start" else None
+    return number if isinstance(number, int) else 0
 
 
 def _cohorts(

@@ -9,10 +9,15 @@ PART = 0.02
 """Of the time that a cohort takes, what is spent on measuring it."""
 
 LEAST, MOST = 0.05, 1.0
-"""Seconds of it in any case, so that short steps are told apart; and at most."""
+"""Seconds of it in any case, so that short steps are told apart; and after which a step
+is long enough to be measured by itself."""
 
 SHORT = 0.01
-"""A run of steps that takes less is made longer: the call itself takes a part of it."""
+"""A run of steps that takes less is made longer."""
+
+MORE = 2.5
+"""A run is long enough if it takes so many times what a run of one step takes: what a
+call costs beside its steps is the same in both, and goes out of their difference."""
 
 CALLS = 12
 """The most runs."""
@@ -21,8 +26,8 @@ CALLS = 12
 def step(cohort: Any, trials: Any, steps: int) -> float:
     """Seconds of one step of all members of a cohort.
 
-    At least two runs are measured, after a first step that meets cold memory; of trials
-    that have only that one, it.
+    Of a run of several less one of a single step, after a first step that meets cold
+    memory. What a call costs does not count, since it has many steps when it counts.
 
     Args:
         cohort: of `_modes.cohort`.
@@ -39,17 +44,23 @@ def step(cohort: Any, trials: Any, steps: int) -> float:
         members, _ = cohort.advance(members, number, steps)
         jax.block_until_ready(members)
         at += number
-        return (time.perf_counter() - start) / number
+        return time.perf_counter() - start
 
     first = run(1)
     if steps == 1:
         return first
-    number, spent, best = 1, 0.0, float("inf")
-    for done in range(CALLS):
+    once = run(1)
+    if once >= MOST:
+        return min(once, run(1))
+    number, spent, found = min(4, steps), once, []
+    for _ in range(CALLS):
         taken = run(number)
-        best, spent = min(best, taken), spent + taken * number
-        if done > 0 and spent >= min(max(PART * best * steps, LEAST), MOST):
-            break
-        if taken * number < SHORT:
+        spent += taken
+        if number < steps and taken < max(MORE * once, SHORT):
             number = min(4 * number, steps)
-    return best
+            continue
+        more = taken - once
+        found.append(more / (number - 1) if more > 0 else taken / number)
+        if len(found) > 1 and spent >= min(max(PART * found[-1] * steps, LEAST), MOST):
+            break
+    return min(found, default=taken / number)

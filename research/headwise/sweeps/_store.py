@@ -105,7 +105,12 @@ class Store:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception as late:
+            if error[0] is None:  # else what happened first is told
+                raise
+            _LOG.warning("%s", late)
 
     def close(self) -> None:
         """Waits for what is written, leaves all claims, and stops to beat."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
+from headwise import _checks
 from headwise.sweeps import _live
 from headwise.sweeps import _read
 from headwise.sweeps import _status
@@ -15,6 +16,7 @@ from headwise.sweeps import _study
 
 _PERIOD = 1.0
 """Seconds between two looks."""
+_LISTS = ("workers", "cohorts", "frozen", "unread")
 _SHOWN = 20
 """Lines of a kind at most."""
 
@@ -74,6 +76,7 @@ def snapshot(status: Mapping[str, Any]) -> _live.Snapshot:
         for says in worker.get("says", {}).values()
     ]
     rate = sum(says.get("rate") or 0.0 for says in doing)
+    number = len({says["worker"] for says in doing})
     return _live.Snapshot(
         trials=status["trials"],
         done=status["done"],
@@ -82,7 +85,7 @@ def snapshot(status: Mapping[str, Any]) -> _live.Snapshot:
         rate=rate or None,
         left=_left(status, doing, rate),
         memory=sum(says.get("memory") or 0 for says in doing) or None,
-        doing=f"{len({says['worker'] for says in doing})} workers" if doing else None,
+        doing=f"{number} worker{'s' if number > 1 else ''}" if number else None,
     )
 
 
@@ -112,12 +115,20 @@ def describe(status: Mapping[str, Any]) -> str:
     Returns:
         Lines: the study, its workers, the cohorts that are not done, what broke.
 
+    Raises:
+        ValueError: it lacks what such a status has.
+
     Example:
         >>> nothing = {"trials": 2, "done": 2, "broken": 0, "text": None}
         >>> lists = ("workers", "cohorts", "frozen", "unread")
         >>> print(hw.sweeps.describe(nothing | {name: [] for name in lists}))
         2 of 2 trials are done
     """
+    _checks.mapping("status", status)
+    if missing := {"trials", "done", "broken", *_LISTS} - status.keys():
+        raise ValueError(
+            f"status: expected that of hw.sweeps.status, got none of {sorted(missing)}"
+        )
     now = snapshot(status)
     broken = status["broken"]
     head = f"{status['done']} of {status['trials']} trials are done"

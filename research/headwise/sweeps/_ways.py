@@ -39,20 +39,40 @@ class Compiler:
 
     def __init__(self, mode: str, size: int):
         self._tags: dict[str, Any] = {"mode": mode, "size": size}
-        self._lowered: dict[str, Callable[[], jax.stages.Lowered]] = {}
+        self._jitted: dict[str, Any] = {}
+        self._types: dict[str, tuple[Any, ...]] = {}
         self._done: dict[str, jax.stages.Compiled] = {}
+        self._split: dict[str, bool] = {}
         self._lock = threading.Lock()
 
     def add(self, name: str, function: Any, *types: Any) -> None:
         """A jitted function, for arguments of these types."""
-        self._lowered[name] = lambda: function.lower(*types)
+        self._jitted[name], self._types[name] = function, types
 
-    def __getitem__(self, name: str) -> jax.stages.Compiled:
+    def __getitem__(self, name: str) -> Callable[..., Any]:
+        """The program, to be called.
+
+        Where `init` lays a state over several devices, a compiled program, which was
+        made for one, will not take it: a jitted function goes by what it gets.
+        """
+        done, jitted = self.one(name), self._jitted[name]
+
+        def run(*args: Any) -> Any:
+            if name not in self._split:
+                here = self._tags["mode"] != "shard" and _on_several(args)
+                self._split[name] = here
+            return (jitted if self._split[name] else done)(*args)
+
+        return run
+
+    def one(self, name: str) -> jax.stages.Compiled:
+        """A program, compiled if it was not."""
         with self._lock:
             if name not in self._done:
                 options = _xla.once_options() if name == "start" else None
                 start = time.perf_counter()
-                self._done[name] = self._lowered[name]().compile(options)
+                lowered = self._jitted[name].lower(*self._types[name])
+                self._done[name] = lowered.compile(options)
                 seconds = time.perf_counter() - start
                 jax.monitoring.record_event_duration_secs(
                     COMPILED, seconds, program=name, **self._tags
@@ -61,7 +81,16 @@ class Compiler:
 
     def compiled(self, *names: str) -> dict[str, jax.stages.Compiled]:
         """Programs by name; every one if none is named."""
-        return {name: self[name] for name in names or self._lowered}
+        return {name: self.one(name) for name in names or self._jitted}
+
+
+def _on_several(args: Any) -> bool:
+    """Whether an array is split over devices, or lies on each of them."""
+    return any(
+        len(x.sharding.device_set) > 1
+        for x in jax.tree.leaves(args)
+        if isinstance(x, jax.Array)
+    )
 
 
 def like(x: jax.Array) -> jax.ShapeDtypeStruct:

@@ -81,8 +81,8 @@ def made(program: core.ClosedJaxpr, structure: Any, most: int) -> Traced | str:
         return lax.fori_loop(0, number, body, empty)
 
     kind = _chunks.Kind(structure, likes, (False,) * len(likes))
-    programs = (_compiled(program, f, n) for f, n in ((run, room), (alone, None)))
-    return Traced(kind, room, *programs, arrays)
+    stacks, one = _compiled(program, run, room), _compiled(program, alone, None)
+    return Traced(kind, room, stacks, one, arrays)
 
 
 _FIRST = jax.jit(lambda stacked: [x[0] for x in stacked])

@@ -64,8 +64,8 @@ class StepInfo(NamedTuple):
     loss_scale: Array | None = None
     """With a dynamic one: that of this step."""
     gramian: Array | None = None
-    """[H, H] of the heads' gradients, in sorted order of names, where the balancer asked
-    for it; NaN between two refreshes of `balancers.every`."""
+    """[H, H] of the heads' gradients, sorted by name, where the balancer asked for it;
+    NaN between two refreshes of `balancers.every`."""
 
 
 def init_state(
