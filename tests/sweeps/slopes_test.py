@@ -286,3 +286,24 @@ def test_misuse_is_named(change, words):
     given = {"program": descent(), "trials": TRIALS[:1], "steps": 1} | change
     with pytest.raises(error, match=words):
         hw.sweeps.slopes(**given)
+
+
+@pytest.mark.parametrize("heads", [4, 5])
+def test_many_heads(heads):
+    """x = product of weight^k over the heads: d x / d log w_k = k x; stacked from 5."""
+    names = [f"h{k}" for k in range(heads)]
+
+    def step(state, t):
+        weights, x = state
+        powers = [weights[name] ** k for k, name in enumerate(names)]
+        return (weights, x * jnp.prod(jnp.stack(powers))), {}
+
+    program = hw.sweeps.Program(
+        lambda trial: (trial["weights"], jnp.ones(())),
+        step,
+        lambda state: {"x": state[1]},
+    )
+    trial = Trial({name: 0.5 + 0.25 * k for k, name in enumerate(names)}, 0, {})
+    found = hw.sweeps.slopes(program, [trial], 2, mode="vmap", method="forward")
+    expected = 2 * np.arange(heads) * found.values[0, 0]  # of two steps
+    np.testing.assert_allclose(found.slopes[0, 0], expected, rtol=1e-5)

@@ -119,8 +119,8 @@ def _checked(given: Any) -> list[_trials.Trial]:
     for i, trial in enumerate(trials):
         if not isinstance(trial, _trials.Trial):
             raise TypeError(
-                "trials: expected a list of hw.sweeps.Trial, as hw.sweeps.trials(design,"
-                f" seeds) gives it; got {_checks.kind(trial)} in the place of [{i}]"
+                "trials: expected a list of hw.sweeps.Trial, as hw.sweeps.trials gives "
+                f"it; got {_checks.kind(trial)} in the place of [{i}]"
             )
     if not trials:
         raise ValueError("trials: expected one or more, got none")
@@ -196,15 +196,17 @@ def _goes_forward(
     """Whether there is a forward mode, and unless it is asked for, a cheap one."""
     try:
         carried = jax.eval_shape(carrying.init, like)
-        jax.eval_shape(carrying.step, carried, _STEP)
-        jax.eval_shape(carrying.evaluate, carried)
+        # Lowered, since a trace alone does not say all.
+        operations = _operations(carrying.step, carried)
+        jax.jit(carrying.init).lower(like)
+        jax.jit(carrying.evaluate).lower(carried)
     except (TypeError, NotImplementedError):
         if method == "forward":
             raise
         return False
     neighbours = 1 + 2 * len(like["weights"])
     dear = _DEARER * neighbours * _operations(program.step, carried.state)
-    return method == "forward" or _operations(carrying.step, carried) <= dear
+    return method == "forward" or operations <= dear
 
 
 def _operations(step: Callable, state: PyTree) -> float:

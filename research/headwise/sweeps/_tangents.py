@@ -20,6 +20,10 @@ from headwise._program import Program
 from headwise.typing import Array
 from headwise.typing import PyTree
 
+_WRITTEN_OUT = 4
+"""Up to so many heads a tangent each is written out in the program, whose common part
+the compiler does once: twice as fast on a CPU as one program of stacked tangents."""
+
 
 class Carried(NamedTuple):
     """The state of a program made by `carrying`."""
@@ -126,7 +130,7 @@ def _pushed(
 ) -> tuple[PyTree, list[Array], Any]:
     """`function(tree)`, with the tangents [H, ...] of the floating leaves of its first.
 
-    The function is computed once: only what is linear in the tangents has H rows.
+    The function itself is computed once, what is linear in the tangents H times.
     """
     leaves, structure = jax.tree.flatten(tree)
     places = [i for i, x in enumerate(leaves) if _is_floating(x)]
@@ -143,8 +147,14 @@ def _pushed(
         _, moved, made = jax.jvp(of_floats, (floats,), (row,), has_aux=True)
         return moved, made
 
-    moved, (result, more) = jax.vmap(along, out_axes=(0, None))(tangents)
-    return result, moved, more
+    count = len(tangents[0])
+    if count > _WRITTEN_OUT:
+        moved, (result, more) = jax.vmap(along, out_axes=(0, None))(tangents)
+        return result, moved, more
+    every = [along([x[i] for x in tangents]) for i in range(count)]
+    _, (result, more) = every[0]
+    rows = zip(*(moved for moved, _ in every), strict=True)
+    return result, [jnp.stack(row) for row in rows], more
 
 
 def _floating(tree: PyTree) -> list[Any]:
