@@ -62,7 +62,7 @@ class Interrupts:
             self._pass_on(*noted)
 
     def stop(self) -> None:
-        """As `act`, but nothing ends without Python knowing: KeyboardInterrupt at least.
+        """As `act`; what would end the process outright is a KeyboardInterrupt.
 
         So that folders and claims are left in order.
         """

@@ -266,7 +266,7 @@ def check_metrics(metrics: Any, path: str = "metrics") -> None:
     """Raises unless these are scalars by name; they may be traced."""
     if not isinstance(metrics, Mapping):
         raise TypeError(
-            f"{path}: expected a dict {{name: scalar}}, got {_checks.kind(metrics)}"
+            f"{path}: expected a dict {{name: scalar}}, got {type(metrics).__name__}"
         )
     for name, value in metrics.items():
         if not isinstance(name, str):

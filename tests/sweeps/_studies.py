@@ -25,7 +25,7 @@ OPTIONS = {"mode": "vmap", "size": 2, "report_every": EVERY, "progress": False}
 
 
 def program(work=0):
-    """Gradient descent on a |x - 1|^2 + b |x + 1|^2 with noise; `work` makes it slow."""
+    """Descent on a |x - 1|^2 + b |x + 1|^2 with noise; `work` makes it slow."""
 
     def init(trial):
         x = jax.random.normal(jax.random.key(trial["seed"]), (3,))
@@ -46,6 +46,34 @@ def program(work=0):
 def result(record):
     """What a run and another must agree in, to the last bit."""
     return record["weights"], record["seed"], record["metrics"], record["digests"]
+
+
+def breaks(trial_seed=1):
+    """x grows by 1 a step; the trials of one seed become infinite after step 5."""
+
+    def step(state, t):
+        bad = (state["seed"] == trial_seed) & (t == 5)
+        x = jnp.where(bad, jnp.inf, state["x"] + state["a"])
+        return {**state, "x": x}, {"values": {"a": x}}
+
+    return hw.sweeps.Program(
+        lambda trial: {
+            "x": jnp.zeros(()),
+            "a": trial["weights"]["a"],
+            "seed": trial["seed"],
+        },
+        step,
+        lambda state: {"x": state["x"]},
+    )
+
+
+def results(records):
+    """`result` of each."""
+    return [result(record) for record in records]
+
+
+class Killed(BaseException):
+    """A kill that a test survives."""
 
 
 class Nursery:

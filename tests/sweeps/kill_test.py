@@ -16,21 +16,16 @@ from tests.sweeps import _studies
 WORK = 3000
 
 
-@pytest.fixture(scope="module")
-def alone():
-    """What an uninterrupted run of one process comes to, and its curves, by trial."""
-
-    def run(seeds, folder):
-        return hw.sweeps.run(
-            _studies.program(WORK),
-            _studies.DESIGN,
-            seeds,
-            steps=_studies.STEPS,
-            folder=folder,
-            **_studies.OPTIONS,
-        )
-
-    return run
+def alone(seeds, folder):
+    """What an uninterrupted run of one process comes to."""
+    return hw.sweeps.run(
+        _studies.program(WORK),
+        _studies.DESIGN,
+        seeds,
+        steps=_studies.STEPS,
+        folder=folder,
+        **_studies.OPTIONS,
+    )
 
 
 def check(folder, records, seeds, whole):
@@ -53,14 +48,12 @@ def check(folder, records, seeds, whole):
     assert outs
     texts = json.loads(json.dumps([_studies.result(record) for record in records]))
     assert all(json.loads(out.read_text()) == texts for out in outs)
-    events = hw.sweeps.status(study)
-    assert events is not None
 
 
 @pytest.mark.parametrize(
     "seconds", [4, pytest.param(60, marks=pytest.mark.slow)], ids=str
 )
-def test_workers_that_are_killed_at_random(seconds, alone, tmp_path):
+def test_workers_that_are_killed_at_random(seconds, tmp_path):
     rng = random.Random(seconds)
     seeds = list(range(4 if seconds < 10 else 40))
     with _studies.Nursery(tmp_path, seeds, WORK) as nursery:
@@ -78,9 +71,8 @@ def test_workers_that_are_killed_at_random(seconds, alone, tmp_path):
     check(tmp_path, whole, seeds, tmp_path / "whole")
 
 
-def test_one_that_is_stopped_is_taken_over_and_writes_nothing_after(alone, tmp_path):
+def test_one_that_is_stopped_is_taken_over_and_writes_nothing_after(tmp_path):
     seeds, stale = [0], 0.6
-    whole = alone(seeds, tmp_path / "whole")
     study = tmp_path / "study"
     with _studies.Nursery(tmp_path, seeds, 20 * WORK, stale) as nursery:
         first = nursery.start()
@@ -102,9 +94,8 @@ def test_one_that_is_stopped_is_taken_over_and_writes_nothing_after(alone, tmp_p
     assert len(list(tmp_path.glob("*.out"))) == 2
 
 
-def test_sigterm_ends_the_chunk_and_the_next_worker_goes_on(alone, tmp_path):
+def test_sigterm_ends_the_chunk_and_the_next_worker_goes_on(tmp_path):
     seeds, study = [0], tmp_path / "study"
-    whole = alone(seeds, tmp_path / "whole")
     with _studies.Nursery(tmp_path, seeds, 20 * WORK) as nursery:
         first = nursery.start()
         wait_for(lambda: list((study / "beats").glob("*")))
@@ -114,7 +105,7 @@ def test_sigterm_ends_the_chunk_and_the_next_worker_goes_on(alone, tmp_path):
         assert nursery.wait(first) == 75
         assert list((study / "claims").glob("*.0.left"))
         assert nursery.wait(nursery.start()) == 0
-    assert len(hw.sweeps.read(study)) == len(whole)
+    assert len(hw.sweeps.read(study)) == 3
 
 
 def wait_for(found, seconds=30):

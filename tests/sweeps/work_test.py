@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _compose
 from headwise.sweeps import _modes
 from headwise.sweeps import _pace
 from headwise.sweeps import _running
@@ -27,10 +26,6 @@ def whole(tmp_path_factory):
     """An uninterrupted study: its folder and records."""
     folder = tmp_path_factory.mktemp("whole")
     return folder, run((0, 1), folder=folder)
-
-
-def results(records):
-    return [_studies.result(record) for record in records]
 
 
 def closed_form(record):
@@ -66,14 +61,10 @@ def test_all_modes_agree_and_a_folder_changes_nothing(whole):
         for one, other in zip(records, again, strict=True):
             assert one["metrics"]["x"] == pytest.approx(other["metrics"]["x"], abs=1e-6)
         if mode == "vmap":
-            assert results(again) == results(records)
+            assert _studies.results(again) == _studies.results(records)
 
 
-class Killed(BaseException):
-    """A kill that a test survives."""
-
-
-@pytest.mark.parametrize("at", [1, 3, 6, 14])
+@pytest.mark.parametrize("at", [1, 6, 14])
 def test_a_study_that_was_killed_comes_to_the_same_bits(
     at, whole, tmp_path, monkeypatch
 ):
@@ -84,17 +75,17 @@ def test_a_study_that_was_killed_comes_to_the_same_bits(
     def settle(self, settled=_running.Course.settle):
         calls.append(1)
         if len(calls) == at:
-            raise Killed
+            raise _studies.Killed
         settled(self)
 
     go = functools.partial(run, (0, 1), folder=tmp_path, checkpoint_every=0)
     with monkeypatch.context() as patch:
         patch.setattr(_running.Course, "settle", settle)
         patch.setattr(_pace, "_FASTER", 2)
-        with pytest.raises(Killed):
+        with pytest.raises(_studies.Killed):
             go()
     assert len(hw.sweeps.read(tmp_path)) < len(records)
-    assert results(go()) == results(records)
+    assert _studies.results(go()) == _studies.results(records)
     for record in records:
         mine, theirs = (hw.sweeps.curves(f, record) for f in (tmp_path, folder))
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)
@@ -119,7 +110,8 @@ def test_a_signal_waits_for_a_checkpoint(number, whole, tmp_path, monkeypatch):
         (saved,) = (tmp_path / "ckpt/000000.0").glob("[0-9]*")
         assert saved.name == str(calls[-1])
         assert (tmp_path / "claims/000000.0.left").exists()
-        assert results(run((0, 1), folder=tmp_path)) == results(records)
+        again = run((0, 1), folder=tmp_path)
+        assert _studies.results(again) == _studies.results(records)
         assert calls[3] > calls[2]  # it went on from there
 
 
@@ -128,22 +120,16 @@ def test_more_seeds_run_only_what_is_new(whole, tmp_path):
     run((0,), folder=tmp_path)
     both = run((0, 1), folder=tmp_path)
     assert [r["seed"] for r in both] == [0, 1] * 3
-    assert results(both) == results(records)
-    texts = hw.sweeps.status(tmp_path)
-    del texts
+    assert _studies.results(both) == _studies.results(records)
     assert len(list((tmp_path / "done").iterdir())) == 6
 
 
 def test_rows_that_are_the_same_are_one_trial():
-    first, other, second = (
-        run(design={"a": [0.1, 0.2, 0.1], "b": [1.0, 1.0, 1.0]})
-        if False
-        else hw.sweeps.run(
-            PROGRAM,
-            {"a": [0.1, 0.2, 0.1], "b": [1.0, 1.0, 1.0]},
-            steps=_studies.STEPS,
-            **_studies.OPTIONS,
-        )
+    first, other, second = hw.sweeps.run(
+        PROGRAM,
+        {"a": [0.1, 0.2, 0.1], "b": [1.0, 1.0, 1.0]},
+        steps=_studies.STEPS,
+        **_studies.OPTIONS,
     )
     assert first == second != other
 
@@ -156,14 +142,12 @@ def test_another_study_is_refused(tmp_path):
         hw.sweeps.StudyError, match=r"another study: settings.lr was 0.1, is 0.2"
     ):
         few(settings={"lr": 0.2})
-    with pytest.raises(hw.sweeps.StudyError, match="another study: .*trains was"):
+    with pytest.raises(hw.sweeps.StudyError, match="another study: a study of was"):
         hw.sweeps.run(
             lambda w, s: {"m": w["a"]}, _studies.DESIGN, folder=tmp_path, progress=False
         )
-    # The same text, another number in what it closes over, then other data.
-    text = r"program.init.uses.* was"
-    del text
-    with pytest.raises(hw.sweeps.StudyError, match="program.step.uses.work was 0, is"):
+    # The same text, another number in what it closes over.
+    with pytest.raises(hw.sweeps.StudyError, match=r"uses\.work was 0, is 1"):
         hw.sweeps.run(
             _studies.program(1),
             _studies.DESIGN,
@@ -196,29 +180,10 @@ def test_other_data_are_another_program(tmp_path):
     assert [one["metrics"]["x"], two["metrics"]["x"]] == [41.0, 42.0]
 
 
-def breaks(trial_seed=1):
-    """x grows by 1 a step; the trials of one seed become infinite after step 5."""
-
-    def step(state, t):
-        bad = (state["seed"] == trial_seed) & (t == 5)
-        x = jnp.where(bad, jnp.inf, state["x"] + state["a"])
-        return {**state, "x": x}, {"values": {"a": x}}
-
-    return hw.sweeps.Program(
-        lambda trial: {
-            "x": jnp.zeros(()),
-            "a": trial["weights"]["a"],
-            "seed": trial["seed"],
-        },
-        step,
-        lambda state: {"x": state["x"]},
-    )
-
-
 def test_a_member_that_breaks_is_named_and_harms_no_other(tmp_path):
     go = functools.partial(
         hw.sweeps.run,
-        breaks(),
+        _studies.breaks(),
         {"a": [1.0]},
         (0, 1, 2),
         steps=9,
@@ -241,7 +206,7 @@ def test_a_member_that_breaks_is_named_and_harms_no_other(tmp_path):
 def test_a_run_may_stop_at_the_first_failure(tmp_path):
     go = functools.partial(
         hw.sweeps.run,
-        breaks(),
+        _studies.breaks(),
         {"a": [1.0]},
         (0, 1),
         steps=9,
@@ -249,7 +214,7 @@ def test_a_run_may_stop_at_the_first_failure(tmp_path):
         folder=tmp_path,
         progress=False,
     )
-    with pytest.raises(FloatingPointError, match="trial a=1 seed=1: step 5: .*retry"):
+    with pytest.raises(FloatingPointError, match=r"trial a=1 seed=1: step 5: .*retry"):
         go(stop_on_failure=True)
     (record,) = hw.sweeps.read(tmp_path)
     assert record["stopped"] == 5
@@ -285,96 +250,6 @@ def test_static_values_make_other_programs():
         "power": 3,
         "lr": 0.2,
     }
-
-
-@pytest.mark.parametrize("halving", [False, True])
-def test_a_cohort_that_is_out_of_memory_is_cut(halving, monkeypatch, caplog):
-    sizes, real = [], _running.carry_out
-
-    def carry_out(program, job, store, claim, text, show):
-        sizes.append(text["size"])
-        if text["size"] > 2:
-            raise MemoryError
-        real(program, job, store, claim, text, show)
-
-    monkeypatch.setattr(_running, "carry_out", carry_out)
-    plan = hw.sweeps.halving("x", True, (3,), keep=0.5) if halving else None
-    records = hw.sweeps.run(
-        breaks(-1),
-        {"a": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]},
-        steps=6,
-        mode="vmap",
-        halving=plan,
-        progress=False,
-    )
-    assert sizes == ([6, 3, 2] if halving else [6, 3, 2, 2, 2])
-    assert "6 trials as one program are out of memory: on with 3" in caplog.text
-    if not halving:
-        assert [r["metrics"]["x"] for r in records] == [6.0 * a for a in range(1, 7)]
-
-
-def expected_of_halving(weights, steps, rungs, keep, size):
-    """Who is stopped where, as a simulation of places in plain Python."""
-    waiting, came = list(range(len(weights))), {rung: [] for rung in rungs}
-    stopped, places = {}, {}
-    while waiting or places:
-        while waiting and len(places) < size:
-            places[waiting.pop(0)] = 0
-        jump = min(
-            min(due for due in (*rungs, steps) if due > t) - t for t in places.values()
-        )
-        places = {n: t + jump for n, t in places.items()}
-        for rung in rungs:
-            here = [n for n, t in places.items() if t == rung]
-            came[rung] += here
-            best = sorted(came[rung], key=lambda n: (-weights[n], n))
-            best = best[: -(-len(best) * keep // 1).__int__()]
-            for n in here:
-                if n not in best:
-                    stopped[n] = rung
-                    del places[n]
-        places = {n: t for n, t in places.items() if t < steps}
-    return [stopped.get(n) for n in range(len(weights))]
-
-
-@pytest.mark.parametrize("size", [8, 3])
-def test_halving_stops_the_worst_and_goes_on_to_the_bit(size, tmp_path, monkeypatch):
-    weights = [3.0, 1.0, 7.0, 2.0, 8.0, 5.0, 6.0, 4.0]
-    go = functools.partial(
-        hw.sweeps.run,
-        breaks(-1),
-        {"a": weights},
-        steps=8,
-        mode="vmap",
-        size=size,
-        halving=hw.sweeps.halving("x", True, (2, 4), keep=0.5),
-        report_every=1,
-        progress=False,
-    )
-    records = go()
-    expected = expected_of_halving(weights, 8, (2, 4), 0.5, size)
-    assert [r["stopped"] for r in records] == expected
-    for weight, record in zip(weights, records, strict=True):
-        assert record["metrics"]["x"] == weight * (record["stopped"] or 8)
-        assert record["finite"] == (record["stopped"] is None)
-        assert record["error"] is None
-    for at in (2, 5):
-        calls, folder = [], tmp_path / str(at)
-
-        def settle(self, settled=_running.Course.settle, calls=calls, at=at):
-            calls.append(1)
-            if len(calls) == at:
-                raise Killed
-            settled(self)
-
-        with monkeypatch.context() as patch:
-            patch.setattr(_running.Course, "settle", settle)
-            with pytest.raises(Killed):
-                go(folder=folder, checkpoint_every=0)
-        assert results(go(folder=folder, checkpoint_every=0)) == results(records)
-        for record in records:
-            t = hw.sweeps.curves(folder, record)["t"].tolist()
-            assert t == list(range(record["stopped"] or 8))
 
 
 def test_verify_runs_the_first_steps_again(whole):
@@ -420,26 +295,3 @@ def test_mistakes_are_told_and_nothing_is_written(options, text, tmp_path):
     with pytest.raises((ValueError, TypeError), match=text):
         run((0,), folder=folder, **options)
     assert not folder.exists()
-
-
-def test_trials_are_composed_in_equal_cohorts():
-    sizes, free, like = [], 33, []
-    while free:
-        size = _compose.size(free, like, 32, 1)
-        like.append({"size": size})
-        sizes.append(min(size, free))
-        free -= sizes[-1]
-    assert sizes == [17, 16]
-    assert _compose.size(10, [], 32, 4) == 3
-    assert _compose.size(1, [{"size": 16}], 32) == 1
-    assert _compose.size(5, [{"size": 16}], 32) == 8
-
-
-def test_a_cohort_that_was_replaced_frees_its_trials():
-    cohorts = [
-        {"trials": ["a", "b", "c"]},
-        {"trials": ["d"]},
-        {"trials": ["a"], "instead_of": 0},
-    ]
-    found = _compose.standing(["a", "b", "c", "d"], cohorts)
-    assert found == _compose.Standing(["b", "c"], [1, 2])

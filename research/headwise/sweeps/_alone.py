@@ -1,4 +1,4 @@
-"""Trials of a plain function `train(weights, seed)`: one alone, or many by `jax.vmap`."""
+"""Trials of a plain function of weights and seed: one alone, or many by `jax.vmap`."""
 
 from collections.abc import Callable
 from collections.abc import Mapping

@@ -1,11 +1,12 @@
 """Which trial each member of a cohort trains: places that are freed and filled again.
 
-A cohort has so many places, its size, and trials that wait while none is free. All of it
-are arrays, which a checkpoint holds, so that a cohort which is taken up again makes the
-same moves.
+A cohort has so many places, its size, and trials that wait while none is free. All of
+it are arrays, which a checkpoint holds, so that a cohort which is taken up again makes
+the same moves.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -24,17 +25,17 @@ class Now(NamedTuple):
     """Of `_members`: one a place, and perhaps some more that are not alive."""
     places: np.ndarray
     """int32 [size]: which trial a place trains, -1: none."""
-    size: np.ndarray
+    size: Any
     """int32 []: how many places there are; in a checkpoint `places` may be longer."""
-    entered: np.ndarray
+    entered: Any
     """int32 []: how many trials have had a place."""
     digests: np.ndarray
     """uint32 [marks, N]: of each trial, 0 where it has not come."""
     scores: np.ndarray
     """uint32 [rungs, N, 2], the bits of float64: of each trial, NaN: has not come."""
-    ran: np.ndarray
+    ran: Any
     """int32 []: steps of the cohort."""
-    seconds: np.ndarray
+    seconds: Any
     """float32 []: that they took."""
 
 
@@ -72,11 +73,6 @@ def floats(scores: np.ndarray) -> np.ndarray:
         [[0.1, inf]]
     """
     return np.ascontiguousarray(scores).view(np.float64)[..., 0]
-
-
-def of_places(places: np.ndarray, every: Sequence[Any]) -> list[Any]:
-    """The trial of each place; an empty one has the first, whose result is not used."""
-    return [every[max(place, 0)] for place in places]
 
 
 def resting(now: Now) -> Now:
@@ -128,6 +124,49 @@ def again(now: Now) -> Now:
         return now
     members = _members.take(now.members, jnp.arange(size))
     return now._replace(members=members, places=now.places[:size])
+
+
+def ranked(
+    plan: _halving.Halving,
+    rungs: Sequence[int],
+    now: Now,
+    t: np.ndarray,
+    metrics: Mapping[int, Any],
+    frozen: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The scores with those of who has come to a rung now, and which places stop there.
+
+    Args:
+        plan, rungs: of halving.
+        now: the cohort.
+        t: [size], at which step a place is.
+        metrics: {place: its metrics}, of who is at a rung.
+        frozen: bool [size], who broke: the worst of each rung to come.
+    """
+    scores, cut = floats(now.scores), np.zeros(now.places.shape, bool)
+    broken = scores[:, now.places[frozen]]
+    scores[:, now.places[frozen]] = np.where(np.isnan(broken), -np.inf, broken)
+    for row, rung in enumerate(rungs):
+        here = np.array([place for place in metrics if t[place] == rung], int)
+        came = np.zeros(scores.shape[1], bool)
+        for place in here:
+            scores[row, now.places[place]] = plan.score(metrics[place])
+            came[now.places[place]] = True
+        stays = plan.survivors(scores[row], came)
+        cut[here] = ~stays[now.places[here]]
+    return bits(scores), cut
+
+
+def numbers(now: Now, t: np.ndarray, stopped: np.ndarray) -> dict[str, Any]:
+    """How far a cohort is: of its members that run, and `over`: trials at their end."""
+    here = now.places >= 0
+    return {
+        "step": int(t[here].max()),
+        "trials": int(here.sum()),
+        "frozen": int((stopped[here] >= 0).sum()),
+        "ahead": int(t[here].sum()),
+        "over": int(now.entered) - int(here.sum()),
+    }
 
 
 def _taken(now: Now, kept: np.ndarray, size: int) -> Now:

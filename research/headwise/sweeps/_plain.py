@@ -1,4 +1,4 @@
-"""Work of a study whose trials a plain function trains: each alone, or by `jax.vmap`."""
+"""Work of a study whose trials a plain function trains: alone, or by `jax.vmap`."""
 
 import logging
 import time

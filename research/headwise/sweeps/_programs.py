@@ -13,6 +13,7 @@ from headwise import _records
 from headwise.sweeps import _choice
 from headwise.sweeps import _compose
 from headwise.sweeps import _forecast
+from headwise.sweeps import _job
 from headwise.sweeps import _live
 from headwise.sweeps import _made_by
 from headwise.sweeps import _memory
@@ -35,7 +36,7 @@ class How(NamedTuple):
     workers: int
 
 
-class _Group(NamedTuple):
+class Group(NamedTuple):
     """Trials that share a program."""
 
     values: dict[str, Any]
@@ -44,46 +45,81 @@ class _Group(NamedTuple):
     fingerprint: dict[str, Any]
 
 
+class Groups:
+    """The programs of a study, each made and traced once.
+
+    Args:
+        program: a `Program`, or what makes one of static values.
+        static: names of numbers that are no arrays in it.
+    """
+
+    def __init__(self, program: Any, static: Sequence[str]):
+        self._program, self._names = program, tuple(static)
+        self._made: dict[str, Group] = {}
+
+    def static(self, every: Sequence[_trials.Trial]) -> tuple[str, ...]:
+        """The static names that some of these trials have."""
+        there = {name for trial in every for name in trial.varied}
+        return tuple(name for name in self._names if name in there)
+
+    def split(
+        self, every: Sequence[_trials.Trial]
+    ) -> list[tuple[Group, list[_trials.Trial]]]:
+        """The trials by program; raises for what is wrong with one."""
+        found = _trials.groups(every, self.static(every))
+        return [(self.of(values, trials[0]), trials) for values, trials in found]
+
+    def of(self, values: Mapping[str, Any], trial: _trials.Trial) -> Group:
+        """The group of static values, whose trials have the names of this one."""
+        names = sorted(trial.weights), sorted(trial.varied)
+        key = _records.canonical([dict(values), *names])
+        if key not in self._made:
+            program = made(self._program, values)
+            like = _trials.stacked([trial], self.static([trial]))
+            parts = _parts.parts(program, jax.tree.map(lambda x: x[0], like))
+            self._made[key] = Group(dict(values), program, _made_by.program(parts))
+        return self._made[key]
+
+
 class Programs:
     """How the trials of programs are composed and trained.
 
     Args:
-        program: a `Program`, or what makes one of static values.
+        groups: the programs.
         wanted: the trials of this run.
         store: of the study.
         job: what is done with each cohort.
         how: how they run.
         view: of `_live`.
+
+    Raises:
+        StudyError: cohorts of the study were composed for other programs.
     """
 
     def __init__(
         self,
-        program: Any,
+        groups: Groups,
         wanted: _wanted.Wanted,
         store: Any,
-        job: _running.Job,
+        job: _job.Job,
         how: How,
         view: _live.View,
     ):
-        self._program, self._wanted, self._store = program, wanted, store
+        self._groups, self._wanted, self._store = groups, wanted, store
         self._job, self._how, self._view = job, how, view
-        self._groups: dict[str, _Group] = {}
         self._memory: float | None = None
-
-    def check(self) -> None:
-        """Raises for what is wrong with a program, before anything is written."""
-        every = list(self._wanted.trials.values())
-        for values, trials in _trials.groups(every, self._static(every)):
-            self._group(values, trials[0])
+        for group, _ in groups.split(list(wanted.trials.values())):
+            mine = [one for one in store.cohorts() if self._is_like(one, group)]
+            _made_by.check_program(store.folder, group.fingerprint, mine)
 
     def compose(
         self, free: Sequence[str], cohorts: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
-        """The next cohort: as many trials that share a program as are to run at once."""
+        """The next cohort: as many trials of one program as are to run at once."""
         every = [self._wanted.trials[name] for name in free]
-        values, trials = _trials.groups(every, self._static(every))[0]
-        names = [n for n, t in zip(free, every, strict=True) if t in set(trials)]
-        group = self._group(values, trials[0])
+        group, trials = self._groups.split(every)[0]
+        mine = set(trials)
+        names = [n for n, t in zip(free, every, strict=True) if t in mine]
         like = [one for one in cohorts if self._is_like(one, group)]
         if like and self._how.size is None:
             mode, largest, why = like[-1]["mode"], like[-1]["size"], like[-1]["why"]
@@ -110,7 +146,7 @@ class Programs:
     def carry_out(self, claim: Any, text: Mapping[str, Any]) -> dict[str, Any] | None:
         """Trains a cohort; where it is too large, the text of a smaller one."""
         trial = _trials.Trial(**text["rows"][0])
-        group = self._group(text["static"], trial)
+        group = self._groups.of(text["static"], trial)
         _made_by.check_program(self._store.folder, group.fingerprint, [text])
         try:
             _running.carry_out(
@@ -141,32 +177,13 @@ class Programs:
                 self._store.commit(name, record)
         self._store.finished(claim)
 
-    def _static(self, every: Sequence[_trials.Trial]) -> tuple[str, ...]:
-        """The static names that some of these trials have."""
-        there = {name for trial in every for name in trial.varied}
-        return tuple(name for name in self._job.static if name in there)
-
-    def _group(self, values: Mapping[str, Any], trial: _trials.Trial) -> _Group:
-        names = sorted(trial.weights), sorted(trial.varied)
-        key = _records.canonical([dict(values), *names])
-        if key not in self._groups:
-            of_values = made(self._program, values)
-            like = _trials.stacked([trial], self._static([trial]))
-            parts = _parts.parts(of_values, jax.tree.map(lambda x: x[0], like))
-            fingerprint = _made_by.program(parts)
-            group = _Group(dict(values), of_values, fingerprint)
-            mine = [one for one in self._store.cohorts() if self._is_like(one, group)]
-            _made_by.check_program(self._store.folder, fingerprint, mine)
-            self._groups[key] = group
-        return self._groups[key]
-
-    def _is_like(self, cohort: Mapping[str, Any], group: _Group) -> bool:
+    def _is_like(self, cohort: Mapping[str, Any], group: Group) -> bool:
         """Whether a cohort is of these programs, and runs as this worker would."""
         same = cohort.get("static") == group.values
         here = cohort.get("device") == jax.devices()[0].device_kind
         return same and here and self._how.mode in ("auto", cohort.get("mode"))
 
-    def _choose(self, group: _Group, trials: Sequence[_trials.Trial]) -> Any:
+    def _choose(self, group: Group, trials: Sequence[_trials.Trial]) -> Any:
         """How they run, measured; it is said before they do."""
         how, steps = self._how, self._job.steps
         shared = -(-len(trials) // how.workers)
@@ -174,7 +191,7 @@ class Programs:
         limit = _memory.free(jax.devices()[0])
         choice = _choice.choose(
             group.program,
-            _trials.stacked(list(most), self._static(trials)),
+            _trials.stacked(list(most), self._groups.static(trials)),
             steps,
             modes=_modes.MODES if how.mode == "auto" else (how.mode,),
             size=how.size,

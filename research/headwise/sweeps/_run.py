@@ -1,38 +1,25 @@
 """Runs all trials of a study: in this process, beside others, after any kill."""
 
-import contextlib
-import functools
 import logging
 import os
 from collections.abc import Callable
 from collections.abc import Iterable
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
+from typing import cast
 
 import numpy as np
 
 from headwise import _checks
 from headwise import _program
-from headwise import _provenance
 from headwise import _records
 from headwise.sweeps import _alone
-from headwise.sweeps import _ends
-from headwise.sweeps import _live
-from headwise.sweeps import _made_by
-from headwise.sweeps import _memory_faults
-from headwise.sweeps import _modes
-from headwise.sweeps import _plain
 from headwise.sweeps import _product
 from headwise.sweeps import _programs
-from headwise.sweeps import _progress
-from headwise.sweeps import _running
-from headwise.sweeps import _searched
-from headwise.sweeps import _store
+from headwise.sweeps import _run_plain
+from headwise.sweeps import _run_programs
 from headwise.sweeps import _trials
-from headwise.sweeps import _wanted
-from headwise.sweeps import _work
 
 _LOG = logging.getLogger("headwise")
 _PLAIN = {"trains": "functions of weights and seed"}
@@ -79,7 +66,7 @@ def run(
             {head: float32 scalar}, seed int32 scalar) -> {metric: scalar}` (may be
             nested; a metric of `hw.metrics` stands for its value). Pure and traceable
             if `batched`.
-        design: {head: [K]}, of `grid`, `simplex`, ...; or `trials`; None for no weights.
+        design: {head: [K]}, of `grid`, `simplex`, ...; or `trials`; None: no weights.
         seeds: distinct ints; every weighting is trained with each. None: 0, or those
             that the trials of the design have.
         steps: of a program, for each trial.
@@ -156,8 +143,8 @@ def run(
                 "a plain train, which knows weights and seed alone (give steps, and "
                 "hw.sweeps.Program or a function that makes one)"
             )
-        return _run_plain(
-            program,  # type: ignore[arg-type]
+        return _run_plain.run(
+            cast(_alone.Train, program),
             rows,
             search,
             settings,
@@ -167,117 +154,23 @@ def run(
             retry=retry,
             stop_on_failure=stop_on_failure,
         )
-    for name, number in {"steps": steps, "workers": workers}.items():
-        _checks.positive_int(name, number)
-    for name, number in {"size": size, "report_every": report_every}.items():
-        if number is not None:
-            _checks.positive_int(name, number)
-    _checks.choice("mode", ("auto", *_modes.MODES), mode)
-    settings = _with_steps(settings, steps)
-    job = _running.Job(
-        steps,
-        tuple(static),
-        _ends.Maker(settings, {}),
-        report_every or -(-steps // 100),
-        checkpoint_every,
-        halving,
-        stop_on_failure,
+    return _run_programs.run(
+        program,
+        rows,
+        steps=steps,
+        static=static,
+        settings=settings,
+        folder=folder,
+        how=_programs.How(mode, size, workers),
+        checkpoint_every=checkpoint_every,
+        report_every=report_every,
+        progress=progress,
+        retry=retry,
+        stop_on_failure=stop_on_failure,
+        search=search,
+        halving=halving,
+        batched=batched,
     )
-    text = {"trains": "programs", "program": _made_by.study(program)}
-    text |= {"settings": settings}
-    if halving is not None:
-        halving.below(steps)
-        text["halving"] = halving._asdict()
-    if search is not None:
-        text["search"] = search.text
-    with _store.open(folder, text) as store, _live.live(progress) as view:
-        wanted = _wanted.Wanted(settings, store, retry, lambda records: None)
-        names = wanted.add(rows)
-        how = _programs.How(mode, size, workers)
-        programs = _programs.Programs(program, wanted, store, job, how, view)
-        programs.check()
-        asked = _searched.Asked(search, store, wanted)
-        with _told(store, len(wanted.trials)):
-            _work.work(
-                store,
-                wanted.left,
-                programs.compose,
-                programs.carry_out,
-                more=asked.more,
-                say=view.say,
-            )
-        done = wanted.done()
-        asked.project()
-    if told := _memory_faults.told(list(done.values()), folder):
-        _LOG.warning(told)
-    return [done[name] for name in names + asked.names]
-
-
-def _with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Settings of which the steps are one: they decide what comes out."""
-    if settings.get("steps", steps) != steps:
-        raise ValueError(
-            f"settings['steps']: expected that of steps, {steps}, got "
-            f"{settings['steps']}"
-        )
-    return {**settings, "steps": steps}
-
-
-@contextlib.contextmanager
-def _told(store: Any, trials: int) -> Iterator[None]:
-    """Writes down who works on a study, and how that ends."""
-    made = _provenance.made_with()
-    here = {name: made[name] for name in ("host", "device", "versions")}
-    store.event("start", pid=os.getpid(), trials=trials, **here)
-    try:
-        yield
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt)
-        why = f"{type(error).__name__}: {error}"
-        if not stopped:
-            store.event("error", why=why)
-        store.event("end", code=75 if stopped else 1, why=why)
-        raise
-    store.event("end", code=0, why="all trials are done")
-
-
-def _run_plain(
-    train: _alone.Train,
-    rows: Sequence[_trials.Trial],
-    search: Any,
-    settings: Mapping[str, Any],
-    folder: str | os.PathLike | None,
-    *,
-    batched: bool,
-    progress: bool,
-    retry: bool,
-    stop_on_failure: bool,
-) -> list[_records.Record]:
-    """As `run`, of a plain function."""
-    made_by = _provenance.function(train)
-    check = functools.partial(_made_by.check_train, folder, made_by)
-    with _store.open(folder, _PLAIN) as store:
-        wanted = _wanted.Wanted(settings, store, retry, check)
-        names = wanted.add(rows)
-        with _progress.bar(progress, len(wanted.trials)) as bar:
-            plain = _plain.Plain(
-                train,
-                wanted,
-                store,
-                _ends.Maker(settings, {"train": made_by}),
-                batched,
-                bar,
-                stop_on_failure,
-            )
-            asked = _searched.Asked(search, store, wanted)
-            _work.work(
-                store, wanted.left, plain.compose, plain.carry_out, more=asked.more
-            )
-            asked.project()
-        done = wanted.done()
-    if told := _memory_faults.told(list(done.values()), folder):
-        _LOG.warning(told)
-    return [done[name] for name in names + asked.names]
 
 
 def read_trials(path: str | os.PathLike) -> list[_records.Record]:

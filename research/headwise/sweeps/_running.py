@@ -4,49 +4,22 @@ import time
 from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from headwise import _interrupts
 from headwise.sweeps import _ends
+from headwise.sweeps import _job
 from headwise.sweeps import _modes
 from headwise.sweeps import _pace
 from headwise.sweeps import _places
 from headwise.sweeps import _trials
 
-MARKS = 16
-"""Steps of a trial at which its digest is taken, about."""
-
-
-class Job(NamedTuple):
-    """What a worker is to do with each cohort of a study."""
-
-    steps: int
-    static: tuple[str, ...]
-    maker: _ends.Maker
-    report_every: int
-    checkpoint_every: float | None
-    """Seconds."""
-    halving: Any
-    stop_on_failure: bool
-
-
-def marks(steps: int) -> list[int]:
-    """The steps after which the digest of a state is taken: a function of `steps`.
-
-    Example:
-        >>> marks(3), marks(100)[:3], marks(100)[-1]
-        ([1, 2, 3], [7, 14, 21], 100)
-    """
-    every = -(-steps // MARKS)
-    return [*range(every, steps, every), steps]
-
 
 def carry_out(
     program: Any,
-    job: Job,
+    job: _job.Job,
     store: Any,
     claim: Any,
     text: Mapping[str, Any],
@@ -83,7 +56,7 @@ class Course:
     def __init__(
         self,
         program: Any,
-        job: Job,
+        job: _job.Job,
         store: Any,
         claim: Any,
         text: Mapping[str, Any],
@@ -93,7 +66,7 @@ class Course:
         self._claim, self._show, self._mode = claim, show, text["mode"]
         self._names = list(text["trials"])
         self._trials = [_trials.Trial(**row) for row in text["rows"]]
-        self._marks = marks(job.steps)
+        self._marks = _job.marks(job.steps)
         self._rungs = list(job.halving.below(job.steps)) if job.halving else []
         self._dues = np.array(sorted({*self._marks, *self._rungs}), np.int32)
         self._rows: list[dict[str, Any]] = []
@@ -105,18 +78,18 @@ class Course:
         self._cohort = self._of_size(size)
         members = self._start(places)
         shape = number, size, len(self._marks), len(self._rungs)
-        self._like = jax.eval_shape(lambda: _places.first(members, *shape))
-        self._now = _places.first(members, *shape)
+        self._now = first = _places.first(members, *shape)
+        self._like = jax.eval_shape(lambda: first)
         found = store.restore(claim.number, self._like)
         if found is not None:
-            now = _places.Now(found[0].members, *map(np.array, found[0][1:]))
-            self._now = _places.again(now)
+            arrays = map(np.array, found[0][1:])
+            self._now = _places.again(_places.Now(found[0].members, *arrays))
             self._cohort = self._of_size(len(self._now.places))
         if not self._rungs:  # else each is wanted for the ranks of the others
             done = store.records()
             there = [n >= 0 and self._names[n] not in done for n in self._now.places]
-            now = np.where(there, self._now.places, -1).astype(np.int32)
-            self._now = self._now._replace(places=now)
+            left = np.where(there, self._now.places, -1).astype(np.int32)
+            self._now = self._now._replace(places=left)
         self._now = _places.resting(self._now)
         self._look()
 
@@ -129,21 +102,20 @@ class Course:
         """Runs steps until something is due, or for as long as a chunk may be."""
         on_way = (self._now.places >= 0) & (self._stopped < 0)
         due = np.searchsorted(self._dues, self._t, side="right")
-        until = self._dues[np.minimum(due, len(self._dues) - 1)]
+        until = self._dues[due.clip(max=len(self._dues) - 1)]
         number = min(int((until - self._t)[on_way].min()), self.pace.steps)
         start = time.perf_counter()
         members, reports = self._cohort.advance(self._now.members, number, until)
         self._now = self._now._replace(members=members)
-        before = self._t
+        before = self._t.sum()
         self._look()
         self._report(reports)
         seconds = time.perf_counter() - start
         self.pace.ran(number, seconds)
-        self._now = self._now._replace(
-            ran=np.int32(self._now.ran + number),
-            seconds=np.float32(self._now.seconds + seconds),
-        )
-        self._tell(float((self._t - before).sum()) / max(seconds, 1e-9))
+        now = self._now
+        ran, took = np.int32(now.ran + number), np.float32(now.seconds + seconds)
+        self._now = now._replace(ran=ran, seconds=took)
+        self._tell(float(self._t.sum() - before) / max(seconds, 1e-9))
 
     def settle(self) -> None:
         """Takes digests and ranks; commits the records of who has come to an end."""
@@ -158,7 +130,7 @@ class Course:
             metrics = self._cohort.finish(self._now.members)
         cut = self._rank(metrics, ranked, frozen)
         ended = frozen | done | cut
-        for place in np.flatnonzero(ended):
+        for place in np.flatnonzero(ended).tolist():
             if frozen[place]:
                 self._commit(place, **self._broken(place))
             else:
@@ -201,7 +173,7 @@ class Course:
         return _modes.cohort(self._program, self._mode, like, every=every, steps=steps)
 
     def _start(self, places: np.ndarray) -> Any:
-        trials = _places.of_places(places, self._trials)
+        trials = [self._trials[max(place, 0)] for place in places]
         return self._cohort.start(_trials.stacked(trials, self._job.static))
 
     def _look(self) -> None:
@@ -231,23 +203,12 @@ class Course:
 
     def _rank(self, metrics: Any, ranked: np.ndarray, frozen: np.ndarray) -> np.ndarray:
         """Whom halving stops, of those that have come to a rung."""
-        cut = np.zeros(len(ranked), bool)
-        if not self._rungs or not (ranked | frozen).any():
-            return cut
-        plan, places = self._job.halving, self._now.places
-        scores = _places.floats(self._now.scores)
-        broken = scores[:, places[frozen]]
-        scores[:, places[frozen]] = np.where(np.isnan(broken), -np.inf, broken)
-        for row, rung in enumerate(self._rungs):
-            here = np.flatnonzero(ranked & (self._t == rung))
-            for place in here:
-                score = plan.score(_ends.of_member(metrics, place))
-                scores[row, places[place]] = score
-            now = np.zeros(len(self._trials), bool)
-            now[places[here]] = True
-            stays = plan.survivors(scores[row], now)
-            cut[here] = ~stays[places[here]]
-        self._now = self._now._replace(scores=_places.bits(scores))
+        plan = self._job.halving
+        if plan is None or not (ranked | frozen).any():
+            return np.zeros(len(ranked), bool)
+        own = {p: _ends.of_member(metrics, p) for p in np.flatnonzero(ranked).tolist()}
+        scores, cut = _places.ranked(plan, self._rungs, self._now, self._t, own, frozen)
+        self._now = self._now._replace(scores=scores)
         return cut
 
     def _move(self) -> None:
@@ -280,18 +241,10 @@ class Course:
         return {"metrics": {}, "stopped": stopped, "error": error}
 
     def _tell(self, rate: float) -> None:
-        here = self._now.places >= 0
-        ahead = int(self._t[here].sum())
-        waiting = len(self._trials) - int(self._now.entered)
-        left = self._job.steps * (int(here.sum()) + waiting) - ahead
-        numbers = {
-            "cohort": self._claim.number,
-            "step": int(self._t[here].max()),
-            "steps": self._job.steps,
-            "trials": int(here.sum()),
-            "frozen": int((self._stopped[here] >= 0).sum()),
-            "rate": rate,
-            "left": left / max(rate, 1e-9),
-        }
+        numbers = _places.numbers(self._now, self._t, self._stopped)
+        steps, over = self._job.steps, numbers.pop("over")
+        left = steps * (len(self._trials) - over) - numbers["ahead"]
+        numbers |= {"cohort": self._claim.number, "steps": steps}
+        numbers |= {"rate": rate, "left": left / max(rate, 1e-9)}
         self._claim.beat("running", **numbers)
-        self._show(mode=self._mode, ahead=ahead, **numbers)
+        self._show(mode=self._mode, **numbers)

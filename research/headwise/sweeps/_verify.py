@@ -13,21 +13,27 @@ from headwise import _checks
 from headwise import _columns
 from headwise import _program
 from headwise.sweeps import _done
+from headwise.sweeps import _job
 from headwise.sweeps import _modes
 from headwise.sweeps import _programs
 from headwise.sweeps import _read
-from headwise.sweeps import _running
 from headwise.sweeps import _study
 from headwise.sweeps import _trials
 
 ROUNDING = 1e-3
-"""What a reported number may differ by, as a part of the largest one of its curve, after
+"""What a reported number may differ by, as a part of the largest one of its curve, in
 the few steps that are compared: another size of program, or device, sums in another
 order. The same mode of one trial at a time on the same device gives the same bits."""
 
 
 class Verified(NamedTuple):
-    """How the first steps of a trial compare, run again alone."""
+    """How the first steps of a trial compare, run again alone.
+
+    Example:
+        >>> found = hw.sweeps.Verified("5ba02d62726e6aac", 8, False, 2e-7, 1e-3)
+        >>> found.holds, found._replace(difference=0.1).holds
+        (True, False)
+    """
 
     trial: str
     """Its key."""
@@ -105,7 +111,7 @@ def verify(
             "it, or it broke at once)"
         )
     whole = int(record["settings"]["steps"])
-    marks = [mark for mark in _running.marks(whole) if mark in digests]
+    marks = [mark for mark in _job.marks(whole) if mark in digests]
     until = marks[:2][-1] if steps is None else _checks.positive_int("steps", steps)
     until = min(until, whole)
     one = _trials.Trial(**cohort["rows"][at])

@@ -14,7 +14,7 @@ from headwise.sweeps import _trials
 class Wanted:
     """Trials by name, and the records of those that are done, by whomever.
 
-    A trial that failed has another attempt, of another name, if it is to be tried again.
+    A trial that failed has another attempt, of another name, if it is tried again.
 
     Args:
         settings: of the study; with the trial they are its key.
