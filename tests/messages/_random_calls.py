@@ -51,13 +51,15 @@ LEFT_OUT = {
     "reports": ("front_picture", "weights_picture"),
     "sweeps": (
         *("append", "curves", "describe", "made_with", "read", "status", "table"),
-        *("to_csv", "to_par", "watch"),
+        *("to_csv", "to_par", "verify", "watch"),
     ),
-    "training": ("Checkpoints", "claim", "hold_workdir", "read"),
+    "training": ("Checkpoints", "claim", "hold_workdir", "program", "read"),
 }
 MODULES = ("Mlp", "MultiHead", "SourceBatchNorm")  # `__init__` says what they take
 NO_ARGUMENTS = ("ax", "axis_name", "checkpoint_every", "folder", "label")
 NO_ARGUMENTS += ("made_with", "retry", "workdir")
+# Newer than the calls that are drawn from the same numbers.
+NO_ARGUMENTS += ("halving", "profile", "search", "stop_on_failure", "workers")
 # What is said of these is that they may be NaN: nothing counts, or it has no answer.
 MAY_BE_NAN = ("solvers", "reports", "pareto", "gradients.cosines", "losses.scale_inv")
 

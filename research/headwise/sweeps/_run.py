@@ -120,7 +120,12 @@ def run(
     """
     is_program = isinstance(program, _program.Program)
     if not is_program:
-        _checks.function("train" if steps is None else "program", program)
+        argument = "train" if steps is None else "program"
+        _checks.function(argument, program)
+        if isinstance(program, type):
+            raise TypeError(
+                f"{argument}: expected a function, got {_checks.kind(program)}"
+            )
     flags = {"batched": batched, "progress": progress, "retry": retry}
     for name, flag in (flags | {"stop_on_failure": stop_on_failure}).items():
         _checks.boolean(name, flag)
