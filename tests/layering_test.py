@@ -79,6 +79,12 @@ FOLDERS = {
     "balancers/_gramian": {"_core", "_values"},  # IMTL is IMTL-G with IMTL-L
     "balancers/_gradients": {"_core"},
     "balancers/_wrappers": {"_core", "_values"},  # `fallback` on `equal`
+    "sweeps/_design": set(),
+    "sweeps/_cohort": set(),
+    "sweeps/_store": {"_design"},
+    "sweeps/_search": {"_design"},
+    "sweeps/_slopes": {"_design", "_cohort"},
+    "sweeps/_work": {"_design", "_cohort", "_store", "_search"},
 }
 
 # The porch: which folders and files of it each may import, beside the library.
@@ -98,9 +104,9 @@ BEHIND = {
     "experiments/benchmarks/canaries.py": {"headwise._numerics", "headwise._xla"},
     "experiments/benchmarks/harness.py": {"headwise._xla"},
     "experiments/benchmarks/sweep.py": {
-        "headwise.sweeps._choice",
-        "headwise.sweeps._memory",
-        "headwise.sweeps._modes",
+        "headwise.sweeps._cohort._choice",
+        "headwise.sweeps._cohort._memory",
+        "headwise.sweeps._cohort._modes",
     },
 }
 

@@ -34,9 +34,9 @@ from experiments.harness import programs
 from experiments.harness import run
 from experiments.tasks import digits
 from experiments.tasks import tabular
-from headwise.sweeps import _choice
-from headwise.sweeps import _memory
-from headwise.sweeps import _modes
+from headwise.sweeps._cohort import _choice
+from headwise.sweeps._cohort import _memory
+from headwise.sweeps._cohort import _modes
 
 MODELS = {"tabular": tabular, "digits": digits}
 FORMS = [*_modes.MODES, "auto", "fit"]

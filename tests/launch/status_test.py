@@ -6,7 +6,7 @@ import time
 
 import headwise as hw
 from experiments.harness import command
-from headwise.sweeps import _store
+from headwise.sweeps._store import _store
 from launch import status
 
 

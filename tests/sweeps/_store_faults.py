@@ -18,9 +18,9 @@ import numpy as np
 from orbax.checkpoint import v1  # noqa: F401
 
 import headwise as hw
-from headwise.sweeps import _claims
-from headwise.sweeps import _links
-from headwise.sweeps import _store
+from headwise.sweeps._store import _claims
+from headwise.sweeps._store import _links
+from headwise.sweeps._store import _store
 from tests import _forked
 
 TEXT = {"program": "p", "steps": 8}

@@ -15,9 +15,9 @@ import jax
 import jax.numpy as jnp
 
 import headwise as hw
-from headwise.sweeps import _pace
-from headwise.sweeps import _store
-from headwise.sweeps import _work
+from headwise.sweeps._store import _store
+from headwise.sweeps._work import _pace
+from headwise.sweeps._work import _work
 
 DESIGN = {"a": [1.0, 1.0, 2.0], "b": [0.5, 1.0, 1.0]}
 STEPS, EVERY = 120, 5

@@ -7,10 +7,10 @@ import pytest
 from jax import lax
 
 import headwise as hw
-from headwise.sweeps import _choice
-from headwise.sweeps import _memory
-from headwise.sweeps import _modes
-from headwise.sweeps import _stopwatch
+from headwise.sweeps._cohort import _choice
+from headwise.sweeps._cohort import _memory
+from headwise.sweeps._cohort import _modes
+from headwise.sweeps._cohort import _stopwatch
 
 CPU = {"cpu": True, "devices": 1, "slow_loops": False, "convolves": False}
 CPU |= {"small": False}

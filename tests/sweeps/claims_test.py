@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from headwise.sweeps import _beats
-from headwise.sweeps import _claims
-from headwise.sweeps import _links
-from headwise.sweeps import _processes
+from headwise.sweeps._store import _beats
+from headwise.sweeps._store import _claims
+from headwise.sweeps._store import _links
+from headwise.sweeps._store import _processes
 
 
 class Clock:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headwise.sweeps import _forecast
+from headwise.sweeps._cohort import _forecast
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _halving
+from headwise.sweeps._search import _halving
 
 
 def brute(scores, now, keep):

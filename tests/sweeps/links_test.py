@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from headwise.sweeps import _links
+from headwise.sweeps._store import _links
 
 WAYS = {"by_link": _links.by_link, "by_folder": _links.by_folder}
 

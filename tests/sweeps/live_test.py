@@ -7,8 +7,8 @@ import pytest
 import rich.console
 
 import headwise as hw
-from headwise.sweeps import _live
-from headwise.sweeps import _watch
+from headwise.sweeps._work import _live
+from headwise.sweeps._work import _watch
 
 WHOLE = _live.Snapshot(
     trials=32,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _members
-from headwise.sweeps import _modes
+from headwise.sweeps._cohort import _members
+from headwise.sweeps._cohort import _modes
 from tests.sweeps import _two_heads as two
 
 NAN, INF = float("nan"), float("inf")

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 from jax import lax
 
-from headwise.sweeps import _memory
+from headwise.sweeps._cohort import _memory
 from tests import _compiled
 
 

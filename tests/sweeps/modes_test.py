@@ -9,9 +9,9 @@ import pytest
 
 import headwise as hw
 from headwise import _xla
-from headwise.sweeps import _members
-from headwise.sweeps import _modes
-from headwise.sweeps import _ways
+from headwise.sweeps._cohort import _members
+from headwise.sweeps._cohort import _modes
+from headwise.sweeps._cohort import _ways
 from tests.sweeps import _two_heads as two
 
 STEPS = 20

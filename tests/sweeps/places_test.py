@@ -6,8 +6,8 @@ import math
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _compose
-from headwise.sweeps import _running
+from headwise.sweeps._work import _compose
+from headwise.sweeps._work import _running
 from tests.sweeps import _studies
 
 

@@ -11,8 +11,8 @@ import optax
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _modes
-from headwise.sweeps import _program
+from headwise.sweeps._cohort import _modes
+from headwise.sweeps._cohort import _program
 from tests.sweeps import _two_heads as two
 
 TRIAL = jax.tree.map(lambda x: x[0], two.FIVE)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _curves
-from headwise.sweeps import _done
-from headwise.sweeps import _export
-from headwise.sweeps import _store
+from headwise.sweeps._store import _curves
+from headwise.sweeps._store import _done
+from headwise.sweeps._store import _export
+from headwise.sweeps._store import _store
 
 TEXT = {"program": "p"}
 MADE = {"versions": {"jax": "0"}, "host": "h"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _alone
+from headwise.sweeps._work import _alone
 
 DESIGN = {"a": [1.0, 1.0, 2.0], "b": [0.5, 1.0, 1.0]}
 

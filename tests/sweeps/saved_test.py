@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _store
+from headwise.sweeps._store import _store
 
 
 def open_at(folder):

@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _space
+from headwise.sweeps._search import _space
 
 SPACE = {"a": (1, 1), "b": (0.01, 10)}
 VARY = {

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _claims
-from headwise.sweeps import _events
-from headwise.sweeps import _store
+from headwise.sweeps._store import _claims
+from headwise.sweeps._store import _events
+from headwise.sweeps._store import _store
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = {"program": "p", "settings": {"lr": 0.1, "heads": ["a", "b"]}, "steps": 8}

@@ -4,7 +4,7 @@ import pathlib
 import re
 
 import headwise as hw
-from headwise.sweeps import _store
+from headwise.sweeps._store import _store
 from tests import _pages
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "studies.md"

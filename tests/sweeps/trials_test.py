@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _product
-from headwise.sweeps import _trials
 from headwise.sweeps import Trial
+from headwise.sweeps._design import _product
+from headwise.sweeps._design import _trials
 
 DESIGN = {"b": [0.5, 1.0], "a": [1.0, 2.0]}
 

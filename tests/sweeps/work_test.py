@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from headwise.sweeps import _modes
-from headwise.sweeps import _pace
-from headwise.sweeps import _running
+from headwise.sweeps._cohort import _modes
+from headwise.sweeps._work import _pace
+from headwise.sweeps._work import _running
 from tests.sweeps import _studies
 
 PROGRAM = _studies.program()

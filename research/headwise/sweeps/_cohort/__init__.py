@@ -1,0 +1,1 @@
+"""Trials that run as one program: members, modes of execution, which is chosen."""

@@ -1,0 +1,209 @@
+"""One member after the other, by a program that knows one; or several, in threads.
+
+A member that has stopped costs nothing, and one program is enough for all sizes.
+"""
+
+import concurrent.futures
+import functools
+import os
+import threading
+from collections.abc import Callable
+from typing import Any
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from headwise import _xla
+from headwise.sweeps._cohort import _members
+from headwise.sweeps._cohort import _program
+from headwise.sweeps._cohort import _reports
+from headwise.sweeps._cohort import _ways
+from headwise.typing import Array
+
+
+class _Carry(NamedTuple):
+    i: Array
+    member: _members.Members
+    rows: _reports.Rows
+
+
+def ways(
+    parts: _program.Parts, trial: Any, size: int, mode: str, threads: int | None
+) -> _ways.Ways:
+    """For so many trials of one type, in mode scan, loop or threads."""
+    threads = min(size, threads or cores()) if mode == "threads" else 1
+    looped = mode == "loop" or (
+        mode == "threads" and _xla.slow_in_loops(parts.step.program)
+    )
+    of_one = "loop" if looped else "scan"
+    if of_one not in parts.programs:
+        parts.programs[of_one] = _programs(parts, trial, of_one)
+    compiler, room = parts.programs[of_one]
+    in_turn = functools.partial(_in_turn, threads)
+
+    def start(trials: Any) -> _members.Members:
+        begin, few = compiler["start"], len(jax.tree.leaves(trials)[0])
+        box = _Box(None)
+
+        def one(k: int) -> None:
+            made = begin(parts.arrays, jax.tree.map(lambda x: x[k], trials))
+            box.put(k, made, size)
+
+        in_turn(one, range(few))
+        return box.members
+
+    def advance(
+        members: _members.Members, limits: _reports.Limits
+    ) -> tuple[_members.Members, _reports.Rows]:
+        run, box = compiler["advance"], _Box(members)
+        alive, t = map(np.asarray, (members.alive, members.t))
+        left = np.where(alive, np.minimum(limits.until - t, limits.number), 0)
+        goes_on = np.flatnonzero(left > 0)
+        found: dict[int, _reports.Rows] = {}
+
+        def one(k: int) -> None:
+            member = box.take(k)
+            mine = jax.device_put(limits._replace(until=limits.until[k]))
+            if looped:
+                carry = compiler["begin"](member)
+                for _ in range(left[k]):
+                    carry = run(parts.arrays, carry, mine)
+                _, member, rows = carry
+            else:
+                member, rows = run(parts.arrays, member, mine)
+            box.put(k, member, size)
+            found[k] = jax.device_get(rows)
+
+        in_turn(one, goes_on)
+        return box.members, _side_by_side(found, parts.report, room, size)
+
+    def finish(members: _members.Members) -> Any:
+        if parts.evaluate is None:
+            return evaluated(parts.call_evaluate, members)
+        one = functools.partial(compiler["finish"], parts.arrays)
+        return evaluated(one, members, threads)
+
+    return _ways.Ways(
+        places=size,
+        room=room,
+        at_once=threads,
+        start=start,
+        ready=lambda members: _ways.on_device(_members.padded(members, size)),
+        advance=advance,
+        finish=finish,
+        compiled=compiler.compiled,
+    )
+
+
+def _programs(
+    parts: _program.Parts, trial: Any, mode: str
+) -> tuple[_ways.Compiler, int]:
+    """The programs of one member, for cohorts of all sizes."""
+    room = _reports.room(parts.report, 1)
+    compiler = _ways.Compiler(mode, 1)
+
+    def start(arrays: dict, trial: Any) -> _members.Members:
+        return _members.first(_program.called(parts.init, arrays["init"], trial))
+
+    def begin(member: _members.Members) -> _Carry:
+        rows = _reports.empty(parts.report, room, ())
+        return _Carry(jnp.int32(0), member, rows)
+
+    def step(arrays: dict, carry: _Carry, limits: _reports.Limits) -> _Carry:
+        i, member, rows = carry
+        after, done, packed = _members.stepped(parts, arrays, member, limits.until)
+        rows = _reports.written(rows, i, limits, member.t, done, packed)
+        return _Carry(i + 1, after, rows)
+
+    def advance(
+        arrays: dict, member: _members.Members, limits: _reports.Limits
+    ) -> tuple[_members.Members, _reports.Rows]:
+        def goes_on(carry: _Carry) -> Array:
+            active = carry.member.alive & (carry.member.t < limits.until)
+            return (carry.i < limits.number) & active
+
+        carry = lax.while_loop(
+            goes_on, lambda carry: step(arrays, carry, limits), begin(member)
+        )
+        return carry.member, carry.rows
+
+    def finish(arrays: dict, state: Any) -> Any:
+        assert parts.evaluate is not None
+        return _program.called(parts.evaluate, arrays["evaluate"], state)
+
+    member = jax.eval_shape(_members.first, parts.state)
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    limits = _reports.Limits(*[number] * 4)
+    arrays = jax.tree.map(_ways.like, parts.arrays)
+    compiler.add("start", jax.jit(start), arrays, trial)
+    if mode == "loop":
+        carry = jax.eval_shape(begin, member)
+        compiler.add("begin", jax.jit(begin, donate_argnums=0), member)
+        compiler.add("advance", jax.jit(step, donate_argnums=1), arrays, carry, limits)
+    else:
+        run = jax.jit(advance, donate_argnums=1)
+        compiler.add("advance", run, arrays, member, limits)
+    if parts.evaluate is not None:
+        compiler.add("finish", jax.jit(finish), arrays, member.state)
+    return compiler, room
+
+
+class _Box:
+    """Members that several threads take from and put back to, each its own."""
+
+    def __init__(self, members: Any):
+        self.members: Any = members  # None: none yet
+        self._lock = threading.Lock()
+
+    def take(self, k: int) -> _members.Members:
+        with self._lock:
+            return _members.take(self.members, k)
+
+    def put(self, k: int, member: _members.Members, size: int) -> None:
+        with self._lock:
+            if self.members is None:
+                self.members = _members.spread(member, size)
+            self.members = _members.put(self.members, k, member)
+
+
+def evaluated(
+    evaluate: Callable[[Any], Any], members: _members.Members, threads: int = 1
+) -> Any:
+    """The metrics of all members, {name: [K]}, by a function of one state."""
+    size = len(members.t)
+    found: list[Any] = [None] * size
+
+    def one(k: int) -> None:
+        found[k] = jax.device_get(evaluate(_members.take(members, k).state))
+
+    _in_turn(threads, one, range(size))
+    return jax.tree.map(lambda *values: np.stack(values), *found)
+
+
+def _in_turn(threads: int, one: Callable[[int], None], which: Any) -> None:
+    if threads == 1:
+        for k in which:
+            one(int(k))
+        return
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        for _ in pool.map(one, map(int, which)):
+            pass  # an error of one is raised here
+
+
+def _side_by_side(
+    found: dict[int, _reports.Rows], report: Any, room: int, size: int
+) -> _reports.Rows:
+    """The rows of single members, with an axis of members; empty for those without."""
+    none = _reports.none(report, room)
+    rows = [found.get(k, none) for k in range(size)]
+    return jax.tree.map(lambda *parts: np.stack(parts, axis=1), *rows)
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,132 @@
+"""All members in one program, on one device or split over several."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from headwise.sweeps._cohort import _members
+from headwise.sweeps._cohort import _modes_in_turn
+from headwise.sweeps._cohort import _program
+from headwise.sweeps._cohort import _reports
+from headwise.sweeps._cohort import _ways
+from headwise.typing import Array
+
+_AXIS = "members"
+
+
+def ways(
+    parts: _program.Parts, trial: Any, size: int, devices: Sequence[jax.Device] | None
+) -> _ways.Ways:
+    """For so many trials of one type; devices None: on one, as it comes."""
+    number = 1 if devices is None else len(devices)
+    places = -(-size // number) * number
+    room = _reports.room(parts.report, places)
+    compiler = _ways.Compiler("vmap" if devices is None else "shard", size)
+
+    def start(arrays: dict, trials: Any) -> _members.Members:
+        make = functools.partial(_program.called, parts.init, arrays["init"])
+        return jax.vmap(lambda trial: _members.first(make(trial)))(trials)
+
+    def advance(
+        arrays: dict, members: _members.Members, limits: _reports.Limits
+    ) -> tuple[_members.Members, _reports.Rows]:
+        one = functools.partial(_members.stepped, parts, arrays)
+
+        def goes_on(carry: tuple) -> Array:
+            i, members, _ = carry
+            active = members.alive & (members.t < limits.until)
+            return (i < limits.number) & jnp.any(active)
+
+        def body(carry: tuple) -> tuple:
+            i, members, rows = carry
+            after, done, packed = jax.vmap(one)(members, limits.until)
+            rows = _reports.written(rows, i, limits, members.t, done, packed)
+            return i + 1, after, rows
+
+        rows = _reports.empty(parts.report, room, members.t.shape)
+        carry = lax.while_loop(goes_on, body, (jnp.int32(0), members, rows))
+        return carry[1:]
+
+    def finish(arrays: dict, state: Any) -> Any:
+        assert parts.evaluate is not None
+        return lax.map(
+            functools.partial(_program.called, parts.evaluate, arrays["evaluate"]),
+            state,
+        )
+
+    arrays, sharding = parts.arrays, None
+    if devices is not None:
+        mesh = jax.make_mesh(
+            (number,), (_AXIS,), (jax.sharding.AxisType.Auto,), devices=devices
+        )
+        sharding = NamedSharding(mesh, P(_AXIS))
+        arrays = jax.device_put(arrays, NamedSharding(mesh, P()))
+        # What users' loops carry need not say that it differs between devices.
+        split = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
+        limits = _reports.Limits(P(), P(_AXIS), P(), P())
+        start = split(start, in_specs=(P(), P(_AXIS)), out_specs=P(_AXIS))
+        advance = split(
+            advance,
+            in_specs=(P(), P(_AXIS), limits),
+            out_specs=(P(_AXIS), P(None, _AXIS)),
+        )
+        finish = split(finish, in_specs=(P(), P(_AXIS)), out_specs=P(_AXIS))
+
+    placed = functools.partial(_placed, sharding)
+    many = functools.partial(_many, places)
+    trials = placed(many(trial))
+    members = placed(many(jax.eval_shape(_members.first, parts.state)))
+    of_limits = _reports.Limits(
+        *(jax.ShapeDtypeStruct(s, jnp.int32) for s in ((), (places,), (), ()))
+    )
+    of_limits = of_limits._replace(until=placed(of_limits.until))
+    of_arrays = jax.tree.map(_ways.like, arrays)
+    compiler.add("start", jax.jit(start), of_arrays, trials)
+    compiler.add(
+        "advance", jax.jit(advance, donate_argnums=1), of_arrays, members, of_limits
+    )
+    if parts.evaluate is not None:
+        compiler.add("finish", jax.jit(finish), of_arrays, members.state)
+
+    def run_start(trials: Any) -> _members.Members:
+        few = len(jax.tree.leaves(trials)[0])
+        indices = np.minimum(np.arange(places), few - 1)
+        made = compiler["start"](arrays, jax.tree.map(lambda x: x[indices], trials))
+        alive = jax.device_put(np.arange(places) < few, sharding)
+        return made._replace(alive=alive)
+
+    def ready(members: _members.Members) -> _members.Members:
+        return _ways.on_device(_members.padded(members, places), sharding)
+
+    def run_finish(members: _members.Members) -> Any:
+        if parts.evaluate is None:
+            return _modes_in_turn.evaluated(parts.call_evaluate, members)
+        return compiler["finish"](arrays, members.state)
+
+    return _ways.Ways(
+        places=places,
+        room=room,
+        at_once=1,
+        start=run_start,
+        ready=ready,
+        advance=lambda members, limits: compiler["advance"](arrays, members, limits),
+        finish=run_finish,
+        compiled=compiler.compiled,
+    )
+
+
+def _many(size: int, tree: Any) -> Any:
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct((size, *x.shape), x.dtype), tree)
+
+
+def _placed(sharding: Any, tree: Any) -> Any:
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
+    )

@@ -1,0 +1,1 @@
+"""Trials that follow from results: adaptive search, successive halving."""

@@ -1,0 +1,1 @@
+"""Derivatives of final metrics in the weights: forward mode, neighbours."""

@@ -1,0 +1,1 @@
+"""The folder of a study: names taken once, claims, checkpoints, records, readers."""

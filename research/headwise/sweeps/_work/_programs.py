@@ -1,0 +1,247 @@
+"""Work of a study whose trials are programs: groups of them, cohorts, what is shown."""
+
+import logging
+from collections.abc import Mapping
+from collections.abc import Sequence
+from typing import Any
+from typing import NamedTuple
+
+import jax
+
+from headwise import _program
+from headwise import _records
+from headwise.sweeps._cohort import _choice
+from headwise.sweeps._cohort import _forecast
+from headwise.sweeps._cohort import _memory
+from headwise.sweeps._cohort import _memory_faults
+from headwise.sweeps._cohort import _modes
+from headwise.sweeps._cohort import _program as _parts
+from headwise.sweeps._design import _trials
+from headwise.sweeps._work import _compose
+from headwise.sweeps._work import _job
+from headwise.sweeps._work import _live
+from headwise.sweeps._work import _made_by
+from headwise.sweeps._work import _running
+from headwise.sweeps._work import _wanted
+
+_LOG = logging.getLogger("headwise")
+
+
+class How(NamedTuple):
+    """How trials are to run, as far as the caller says."""
+
+    mode: str
+    """Of `_modes.MODES`, or auto."""
+    size: int | None
+    workers: int
+
+
+class Group(NamedTuple):
+    """Trials that share a program."""
+
+    values: dict[str, Any]
+    """Those that are static."""
+    program: _program.Program
+    fingerprint: dict[str, Any]
+
+
+class Groups:
+    """The programs of a study, each made and traced once.
+
+    Args:
+        program: a `Program`, or what makes one of static values.
+        static: names of numbers that are no arrays in it.
+    """
+
+    def __init__(self, program: Any, static: Sequence[str]):
+        self._program, self._names = program, tuple(static)
+        self._made: dict[str, Group] = {}
+
+    def static(self, every: Sequence[_trials.Trial]) -> tuple[str, ...]:
+        """The static names that some of these trials have."""
+        there = {name for trial in every for name in trial.varied}
+        return tuple(name for name in self._names if name in there)
+
+    def split(
+        self, every: Sequence[_trials.Trial]
+    ) -> list[tuple[Group, list[_trials.Trial]]]:
+        """The trials by program; raises for what is wrong with one."""
+        found = _trials.groups(every, self.static(every))
+        return [(self.of(values, trials[0]), trials) for values, trials in found]
+
+    def of(self, values: Mapping[str, Any], trial: _trials.Trial) -> Group:
+        """The group of static values, whose trials have the names of this one."""
+        names = sorted(trial.weights), sorted(trial.varied)
+        key = _records.canonical([dict(values), *names])
+        if key not in self._made:
+            program = made(self._program, values)
+            like = _trials.stacked([trial], self.static([trial]))
+            parts = _parts.parts(program, jax.tree.map(lambda x: x[0], like))
+            self._made[key] = Group(dict(values), program, _made_by.program(parts))
+        return self._made[key]
+
+
+class Programs:
+    """How the trials of programs are composed and trained.
+
+    Args:
+        groups: the programs.
+        wanted: the trials of this run.
+        store: of the study.
+        job: what is done with each cohort.
+        how: how they run.
+        view: of `_live`.
+
+    Raises:
+        StudyError: cohorts of the study were composed for other programs.
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        wanted: _wanted.Wanted,
+        store: Any,
+        job: _job.Job,
+        how: How,
+        view: _live.View,
+    ):
+        self._groups, self._wanted, self._store = groups, wanted, store
+        self._job, self._how, self._view = job, how, view
+        self._memory: float | None = None
+        for group, _ in groups.split(list(wanted.trials.values())):
+            mine = [one for one in store.cohorts() if self._is_like(one, group)]
+            _made_by.check_program(store.folder, group.fingerprint, mine)
+
+    def compose(
+        self, free: Sequence[str], cohorts: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """The next cohort: as many trials of one program as are to run at once."""
+        every = [self._wanted.trials[name] for name in free]
+        group, trials = self._groups.split(every)[0]
+        mine = set(trials)
+        names = [n for n, t in zip(free, every, strict=True) if t in mine]
+        like = [one for one in cohorts if self._is_like(one, group)]
+        if like and self._how.size is None:
+            mode, largest, why = like[-1]["mode"], like[-1]["size"], like[-1]["why"]
+        else:
+            choice = self._choose(group, trials)
+            mode, largest, why = choice.mode, choice.size, choice.why
+        size = _compose.size(len(names), like, largest, self._how.workers)
+        number = size
+        if self._job.halving is not None:  # they wait for places
+            number = len(like[-1]["trials"]) if like else len(names)
+            number = -(-number // (1 if like else self._how.workers))
+            size = min(size, number)
+        return {
+            "trials": names[:number],
+            "rows": [trial._asdict() for trial in trials[:number]],
+            "mode": mode,
+            "size": size,
+            "why": why,
+            "static": group.values,
+            "program": group.fingerprint,
+            "device": jax.devices()[0].device_kind,
+        }
+
+    def carry_out(self, claim: Any, text: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Trains a cohort; where it is too large, the text of a smaller one."""
+        trial = _trials.Trial(**text["rows"][0])
+        group = self._groups.of(text["static"], trial)
+        _made_by.check_program(self._store.folder, group.fingerprint, [text])
+        try:
+            _running.carry_out(
+                group.program, self._job, self._store, claim, text, self._show
+            )
+        except Exception as error:
+            if not _memory_faults.out_of_memory(error):
+                raise
+            if text["size"] > 1:
+                size = -(-text["size"] // 2)
+                _LOG.warning(_memory_faults.SMALLER, text["size"], size)
+                number = size if self._job.halving is None else len(text["trials"])
+                fewer = {name: text[name][:number] for name in ("trials", "rows")}
+                return {**text, **fewer, "size": size}
+            self._give_up(claim, text, error)
+        return None
+
+    def _give_up(self, claim: Any, text: Mapping[str, Any], error: Exception) -> None:
+        """Records that trials have no room, not even alone."""
+        done = self._store.records()
+        for name, row in zip(text["trials"], text["rows"], strict=True):
+            if name not in done:
+                words, trial = _memory_faults.words(error), _trials.Trial(**row)
+                record = self._job.maker.record(
+                    trial, text["mode"], 0.0, metrics={}, error=words
+                )
+                claim.check()
+                self._store.commit(name, record)
+        self._store.finished(claim)
+
+    def _is_like(self, cohort: Mapping[str, Any], group: Group) -> bool:
+        """Whether a cohort is of these programs, and runs as this worker would."""
+        same = cohort.get("static") == group.values
+        here = cohort.get("device") == jax.devices()[0].device_kind
+        return same and here and self._how.mode in ("auto", cohort.get("mode"))
+
+    def _choose(self, group: Group, trials: Sequence[_trials.Trial]) -> Any:
+        """How they run, measured; it is said before they do."""
+        how, steps = self._how, self._job.steps
+        shared = -(-len(trials) // how.workers)
+        most = [trials[0]] * (how.size or shared) if how.size or 0 else trials[:shared]
+        limit = _memory.free(jax.devices()[0])
+        choice = _choice.choose(
+            group.program,
+            _trials.stacked(list(most), self._groups.static(trials)),
+            steps,
+            modes=_modes.MODES if how.mode == "auto" else (how.mode,),
+            size=how.size,
+            limit=None if limit is None else limit // how.workers,
+        )
+        self._memory = choice.nbytes
+        words = _forecast.line(
+            len(trials),
+            choice.size,
+            choice.mode,
+            choice.why,
+            choice.seconds(len(trials), steps),
+            choice.nbytes,
+        )
+        named = " ".join(f"{name}={value}" for name, value in group.values.items())
+        words = f"{named}: {words}" if named else words
+        self._store.event("plan", words=words)
+        self._view.say(words)
+        return choice
+
+    def _show(self, *, ahead: int, **numbers: Any) -> None:
+        """Shows how far the study is."""
+        done, steps = self._wanted.done(), self._job.steps
+        number, rate = len(self._wanted.trials), numbers["rate"]
+        mode = _forecast.WORDS[numbers["mode"]]
+        self._view.show(
+            _live.Snapshot(
+                trials=number,
+                done=len(done),
+                running=numbers["trials"],
+                frozen=numbers["frozen"],
+                rate=rate,
+                left=((number - len(done)) * steps - ahead) / max(rate, 1e-9),
+                best=_live.best(list(done.values())),
+                memory=self._memory,
+                doing=f"cohort {numbers['cohort']}: {numbers['trials']} trials {mode}, "
+                f"step {numbers['step']} of {steps}",
+            )
+        )
+
+
+def made(program: Any, values: Mapping[str, Any]) -> _program.Program:
+    """The program of static values."""
+    if isinstance(program, _program.Program):
+        if values:
+            raise TypeError(
+                f"program: expected a function make({', '.join(values)}) -> Program, "
+                "since these vary and are no arrays; got one Program"
+            )
+        return program
+    found = program(**values)
+    _parts.check(found)
+    return found
