@@ -129,7 +129,8 @@ def _parts(program: _program.Program, trial: Any) -> Parts:
     try:
         evaluated = _traced.traced(evaluate, state)
     except TypeError as error:
-        if not concrete(error):
+        ours = str(error).startswith("program.evaluate: ")  # which may name a tracer
+        if ours or not concrete(error):
             raise
         evaluated = None
         _LOG.warning(
