@@ -11,10 +11,6 @@ import pathlib
 from importlib import metadata
 
 import numpy as np
-import pandas
-import scikit_posthocs
-from rliable import metrics
-from statsmodels.stats import multitest
 
 TARGET = pathlib.Path(__file__).with_name("statistics.json")
 PEERS = ("scikit-posthocs", "statsmodels", "rliable")
@@ -31,6 +27,12 @@ def table():
 
 
 def main():
+    # Here, so that the file can be looked through where they are not.
+    import pandas
+    import scikit_posthocs
+    from rliable import metrics
+    from statsmodels.stats import multitest
+
     values = table()
     nemenyi = scikit_posthocs.posthoc_nemenyi_friedman(pandas.DataFrame(values.T))
     p = [0.001, 0.04, 0.03, 0.2, 0.041]
