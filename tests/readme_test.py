@@ -17,7 +17,7 @@ def test_example_runs_as_written():
 def test_the_demos_table_and_verdict_are_what_its_trials_say():
     """`trials.jsonl` of `make demo`, without times and versions."""
     records = hw.sweeps.read(ROOT / "tests/reports/brain_trials.jsonl")
-    title = "mean ± standard deviation over 3 seeds, held-out data"
+    title = "mean ± standard deviation over 4 seeds, held-out data"
     table = hw.reports.sweep_table(records, brain.SPEC.metrics, title)
     verdict = hw.reports.verdict(records, brain.SPEC.metrics)
     text = (ROOT / "README.md").read_text(encoding="utf-8")

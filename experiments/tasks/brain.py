@@ -7,10 +7,10 @@ back of the left hemisphere, tested on the front of the right one (the template 
 mirror-symmetric: the other half of the same region would be no test).
 
 Command:   python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
-Time:      3.5 minutes on two CPU cores (48 trials of 300 steps, and one watched)
-Expected:  Dice of the tissue classes 0.85 at bias=0.01 t1=0.1 tissue=1, and 0.71 at
+Time:      4 minutes on two CPU cores (24 trials of 600 steps, and one watched)
+Expected:  Dice of the tissue classes 0.84 at bias=0.01 t1=0.1 tissue=1, and 0.59 at
            equal weights: the bias head disturbs the trunk when it weighs much, and is
-           no better for it (R² 0.05 to 0.11 at any weight; that is not much).
+           no better for it (R² 0.02 to 0.09 at any weight; that is not much).
 Caution:   the grid, the learning rate and strengths were chosen while looking at the
            held-out patches. Of three grids tried, one (bias 0.01 or 0.3, t1 0.1, 0.3
            or 1) showed no difference in Dice beyond chance (p = 0.20).

@@ -47,7 +47,8 @@ def evaluate(params, rest):
 def test_forward_mode_and_neighbours_agree():
     program = hw.training.program(
         values_fn,
-        optax.adam(0.03),
+        # A bias before batch normalisation has gradients of 0 or about it.
+        optax.adam(0.03, eps_root=1e-12),
         init=lambda key: network(key)[1:],
         batch=batch,
         evaluate=evaluate,

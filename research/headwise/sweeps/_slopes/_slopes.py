@@ -62,7 +62,9 @@ def slopes(
 
     A long training may be chaotic: then the tangents grow without end, and are right
     only for changes too small to matter. `reach` tells how long they are at the end,
-    beside the state; where it is over 100 there is a warning.
+    beside the state; where it is over 100 there is a warning. One of NaN is told as the
+    largest number: Adam's square root has no slope where a gradient is 0 in all steps
+    (a bias before batch normalisation), unless it has `eps_root`.
 
     Args:
         program: `hw.sweeps.Program`, or a function of the static values that makes it.
