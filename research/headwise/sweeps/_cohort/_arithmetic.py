@@ -16,7 +16,7 @@ def of_products(program: core.ClosedJaxpr | core.Jaxpr) -> float:
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> from headwise.sweeps import _arithmetic
+        >>> from headwise.sweeps._cohort import _arithmetic
         >>> a, b = jnp.ones((2, 3)), jnp.ones((3, 5))
         >>> _arithmetic.of_products(jax.make_jaxpr(jax.jit(jnp.dot))(a, b))
         60.0

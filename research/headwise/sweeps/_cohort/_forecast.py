@@ -21,7 +21,7 @@ def digits(value: float, number: int) -> str:
     """A positive number to so many digits, without an exponent.
 
     Example:
-        >>> from headwise.sweeps import _forecast
+        >>> from headwise.sweeps._cohort import _forecast
         >>> [_forecast.digits(x, 2) for x in (0.1349, 2.0, 1234.0)]
         ['0.13', '2.0', '1200']
     """
@@ -35,7 +35,7 @@ def duration(seconds: float) -> str:
     """A time as people say it, no finer than a forecast is.
 
     Example:
-        >>> from headwise.sweeps import _forecast
+        >>> from headwise.sweeps._cohort import _forecast
         >>> [_forecast.duration(s) for s in (0.2, 7.4, 42.0, 700.0, 9000.0, 2e5)]
         ['under 1 s', '7 s', '40 s', '12 min', '2.5 h', '2.3 days']
     """
@@ -56,7 +56,7 @@ def size(nbytes: float) -> str:
     """A number of bytes in decimal units.
 
     Example:
-        >>> from headwise.sweeps import _forecast
+        >>> from headwise.sweeps._cohort import _forecast
         >>> [_forecast.size(n) for n in (512, 2048, 120_400_000, 1.26e9)]
         ['512 B', '2.0 kB', '120 MB', '1.3 GB']
     """
@@ -74,7 +74,7 @@ def measured(chosen: str, seconds: Mapping[str, float]) -> str:
         seconds: {mode: seconds of a step of one trial}.
 
     Example:
-        >>> from headwise.sweeps import _forecast
+        >>> from headwise.sweeps._cohort import _forecast
         >>> _forecast.measured("vmap", {"scan": 2.2e-4, "vmap": 1.349e-4})
         'measured 0.135 ms a step a trial; scanned 0.22'
     """
@@ -109,7 +109,7 @@ def line(
         nbytes: of one cohort, None if unknown.
 
     Example:
-        >>> from headwise.sweeps import _forecast
+        >>> from headwise.sweeps._cohort import _forecast
         >>> why = "measured 0.135 ms a step a trial; scanned 0.22"
         >>> print(_forecast.line(32, 32, "vmap", "told so", 40.0, 1.2e8))
         32 trials, 1 cohort, vmapped (told so), about 40 s, 120 MB
@@ -144,7 +144,7 @@ def total(
         workers: that share the work.
 
     Example:
-        >>> from headwise.sweeps import _forecast
+        >>> from headwise.sweeps._cohort import _forecast
         >>> print(_forecast.total(48, 4, 600.0, 3e8, done=16, workers=2))
         in all 48 trials (16 more are done), 4 cohorts, 2 workers, about 5 min, 300 MB
     """

@@ -180,7 +180,7 @@ def largest(
             looks: it is found when no other number of pieces is possible.
 
     Example:
-        >>> from headwise.sweeps import _memory
+        >>> from headwise.sweeps._cohort import _memory
         >>> def need(size):
         ...     return 100 + 10 * size
         >>> _memory.largest(need, 100, limit=500)
@@ -210,7 +210,7 @@ def pieces(trials: int, size: int) -> int:
     """How many pieces of at most so many trials.
 
     Example:
-        >>> from headwise.sweeps import _memory
+        >>> from headwise.sweeps._cohort import _memory
         >>> _memory.pieces(100, 34)
         3
     """

@@ -120,7 +120,7 @@ def columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """{name of column: a value a record}, None where a record has none.
 
     Example:
-        >>> from headwise.sweeps import _export
+        >>> from headwise.sweeps._store import _export
         >>> _export.columns([{"m": {"a": 1.0}}, {"m": {"b": [1, 2]}, "n": "x"}])
         {'m.a': [1.0, None], 'm.b': [None, '[1, 2]'], 'n': [None, 'x']}
     """
