@@ -12,7 +12,11 @@ from experiments.harness.text import UsageError
 
 
 def train(
-    plan: Plan, *, progress: bool = True, workers: int = 1
+    plan: Plan,
+    *,
+    progress: bool = True,
+    workers: int = 1,
+    cohorts: int | None = None,
 ) -> list[hw.sweeps.Record]:
     """Trains what a plan lists and its folder does not have yet.
 
@@ -23,6 +27,7 @@ def train(
         plan: of `plan.make`.
         progress: whether to show how far it is.
         workers: how many processes do this at the same time.
+        cohorts: after how many this one ends; None: when no trial is left.
 
     Raises:
         UsageError: before anything is written: the experiment refuses its settings, or
@@ -44,6 +49,7 @@ def train(
             stop_on_failure=study.stop_on_failure,
             progress=progress,
             workers=workers,
+            cohorts=cohorts,
         )
     except ValueError as error:
         if str(error).startswith("size: "):  # more memory than there is

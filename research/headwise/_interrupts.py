@@ -9,8 +9,12 @@ from typing import Any
 import jax
 
 _LOG = logging.getLogger("headwise")
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+WARNING = getattr(signal, "SIGUSR1", None)
+"""What a scheduler sends ahead, perhaps by two ways: once more, it is no second signal.
+It is noted only where the program has a handler for it: else it may be another's, as
+`faulthandler`'s."""
 
 
 class Interrupts:
@@ -37,7 +41,8 @@ class Interrupts:
         if self._on and main and jax.process_count() == 1:
             for number in SIGNALS:
                 before = signal.getsignal(number)
-                if callable(before) or before is signal.SIG_DFL:
+                ends = before is signal.SIG_DFL and number != WARNING
+                if callable(before) or ends:
                     self._before[number] = before
                     signal.signal(number, self._note)
         return self
@@ -74,6 +79,8 @@ class Interrupts:
     def _note(self, number: int, frame: Any) -> None:
         del frame
         if self._noted is not None:
+            if number == WARNING:
+                return
             self._pass_on(number, self._before[number])
             return
         self._noted = number, self._before[number]
