@@ -30,11 +30,11 @@ from experiments.harness import outcome
 from experiments.harness import plan as plans
 from experiments.harness import signals
 from experiments.harness import sweep
+from experiments.harness import texts
 from experiments.harness.plan import Plan
 from experiments.harness.text import UsageError
 from launch import plan as places
 from launch import processes
-from launch import texts
 
 TRIES = 3
 """How often workers that die are started again while no trial ends in between."""

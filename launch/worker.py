@@ -18,8 +18,8 @@ from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import sweep
 from experiments.harness import text
+from experiments.harness import texts
 from experiments.harness.text import UsageError
-from launch import texts
 
 
 def define(values: flags.FlagValues) -> None:
