@@ -71,6 +71,8 @@ def sweep_trials(argv: Sequence[str]) -> int | None:
         return 0 if sweep.verify(plan) else 1
     print(find.question(plan.task.__doc__))
     outcome.tell_before(plan)
+    if plan.study.mesh is not None:
+        print("a trial takes all devices of --mesh: no launch.worker can join")
     try:
         sweep.train(plan)
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ import platform
 import secrets
 import shlex
 import sys
+from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -24,11 +25,11 @@ from absl import flags
 from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
+from experiments.harness import texts
 from experiments.harness.plan import Plan
 from experiments.harness.study import Study
 from experiments.harness.text import UsageError
 from launch import plan as places
-from launch import texts
 
 FOLDER = "launches"
 
@@ -105,8 +106,14 @@ def worker(
     return words + (["--stop_on_failure"] if study.stop_on_failure else [])
 
 
+def files(launch: Launch) -> dict[pathlib.Path, str]:
+    """The files that `begin` writes for workers, but for the signature: {path: text}."""
+    name, text = texts.draft(launch.plan)
+    return {launch.plan.study.folder / texts.FOLDER / f"{name}.json": text}
+
+
 def tell(
-    commands: Sequence[Sequence[str]], files: Mapping[pathlib.Path, str] | None = None
+    commands: Iterable[Sequence[str]], files: Mapping[pathlib.Path, str] | None = None
 ) -> None:
     """Prints what `--dry_run` promises: each file with its text, each command.
 

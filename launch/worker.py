@@ -24,10 +24,10 @@ from experiments.harness import outcome
 from experiments.harness import signals
 from experiments.harness import sweep
 from experiments.harness import text
+from experiments.harness import texts
 from experiments.harness.plan import Plan
 from experiments.harness.text import UsageError
 from launch import launches
-from launch import texts
 
 PATIENCE = 5.0
 """Seconds until a file that another machine wrote is seen by all."""

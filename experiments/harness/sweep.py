@@ -7,6 +7,7 @@ from typing import Any
 import headwise as hw
 from experiments.harness import programs
 from experiments.harness import run
+from experiments.harness import texts
 from experiments.harness.plan import Plan
 from experiments.harness.text import UsageError
 
@@ -21,7 +22,8 @@ def train(
     """Trains what a plan lists and its folder does not have yet.
 
     Trials that differ only in numbers that are arrays run as one program. What they
-    share else is built once.
+    share else is built once. The study's text is left in the folder, by which workers
+    join; not that of a mesh, whose trials take all devices.
 
     Args:
         plan: of `plan.make`.
@@ -35,6 +37,9 @@ def train(
     """
     study, mode = plan.study, _mode(plan)
     make, static = maker(plan)
+    folder = plan.claim()
+    if study.mesh is None:
+        texts.write(plan)
     try:
         return hw.sweeps.run(
             make,
@@ -42,7 +47,7 @@ def train(
             steps=plan.steps,
             static=static,
             settings=plan.recorded(),
-            folder=plan.claim(),
+            folder=folder,
             mode=mode,
             size=study.size,
             retry=study.retry,

@@ -2,7 +2,8 @@
 
 `flags/HASH.json` holds the flags, the table of a `--design` and what the launcher's
 code is: all that a worker needs to know. Its name follows from what it holds, so it is
-written once and never changed; a second grid in the same folder has its own.
+written once and never changed; a second grid in the same folder has its own. Every
+command that trains a study leaves one, so that workers can join it.
 """
 
 import hashlib
@@ -48,7 +49,7 @@ def code(task: Any) -> dict[str, str]:
 def draft(plan: Plan) -> tuple[str, str]:
     """The name and the text of a study; nothing is written."""
     design = plan.study.design
-    absolute = plan.study._replace(experiment=plan.experiment)
+    absolute = plan.study._replace(experiment=plan.experiment, design=None)
     text = {
         "flags": studies.words(absolute),
         "design": design and pathlib.Path(design).read_text(encoding="utf-8-sig"),
