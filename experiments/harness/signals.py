@@ -1,12 +1,12 @@
 """An interrupt as one line and one exit code, whatever the process is doing.
 
-SIGINT (Ctrl-C), SIGTERM (a scheduler), SIGHUP (a closed terminal) and SIGUSR1 (a
-scheduler's warning) raise `KeyboardInterrupt` once, so that files are closed and
-children stopped; a second one ends the process at once, but for a warning: engines send
-it twice, by two ways, and to a launcher as to its workers. Python raises between its own instructions only: a process
-that is inside a compiled program for longer is ended from a thread. While `fit` holds
-the signals it first ends its step and saves, for which it has longer; after a warning as
-long as the scheduler lets it.
+SIGINT (Ctrl-C), SIGTERM (a scheduler), SIGHUP (a closed terminal) and SIGUSR1 (what a
+scheduler sends ahead) raise `KeyboardInterrupt` once, so that files are closed and
+children stopped; a second one ends the process at once, but for SIGUSR1, which engines
+send by several ways. Python raises between its own instructions only: a process that is
+inside a compiled program for longer is ended from a thread. While `fit` holds the
+signals it first ends its step and saves, for which it has longer; after SIGUSR1 as long
+as the scheduler lets it.
 """
 
 import os
