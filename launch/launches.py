@@ -150,6 +150,19 @@ def is_there(folder: pathlib.Path, token: str) -> bool:
     return (folder / FOLDER / f"{token}.json").is_file()
 
 
+def first(folder: pathlib.Path) -> bool:
+    """Whether this is the first process to say so since the newest launch.
+
+    Of launchers that end at the same time one shows the table.
+    """
+    newest = max(read(folder), key=lambda one: (str(one.get("time")), one["token"]))
+    try:
+        (folder / FOLDER / f"{newest['token']}.shown").open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+
 def _sign(plan: Plan, name: str, engine: str) -> str:
     """Writes down this launch, and reads it back; its token."""
     token = secrets.token_hex(8)

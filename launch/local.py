@@ -51,16 +51,26 @@ def define(values: flags.FlagValues) -> None:
 
 
 def workers(
-    launch: Launch, dealt: Sequence[places.Place], devices: int | None
+    launch: Launch,
+    dealt: Sequence[places.Place],
+    devices: int | None,
+    total: int | None = None,
 ) -> list[processes.Command]:
-    """The worker of each place. What it prints goes to `logs/`."""
+    """The worker of each place. What it prints goes to `logs/`.
+
+    Args:
+        launch: of `launches.begin`.
+        dealt: a place for each worker.
+        devices: that each must find.
+        total: how many share the study; None: these.
+    """
     folder = launch.plan.study.folder.absolute()
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
     found = []
     for i, place in enumerate(dealt):
         log = folder / "logs" / f"{os.uname().nodename}-{os.getpid()}-worker{i}.txt"
         words = launches.worker(
-            launch, workers=len(dealt), devices=devices, cpus=place.cpus
+            launch, workers=total or len(dealt), devices=devices, cpus=place.cpus
         )
         env = {n: x for n, x in cache.items() if n not in os.environ} | place.env
         one = processes.Command(f"worker {i}", "launch.worker", words, log, env)
@@ -135,8 +145,8 @@ def main(argv: Sequence[str]) -> int:
             raise UsageError("--processes is the former name of --workers: drop it")
         asked = given.processes
     env = os.environ
-    there = places.gpus(env, _gpus())
-    dealt = places.places(asked, given.devices, _cpus(), there, env)
+    there = places.gpus(env, gpus_here())
+    dealt = places.places(asked, given.devices, cpus_here(), there, env)
     if study.verify is not None:
         return 0 if sweep.verify(plans.make(study)) else 1
     launch = launches.begin(study, "local", dry_run=given.dry_run)
@@ -173,13 +183,14 @@ def words(command: processes.Command) -> list[str]:
     return ["env", *env, *python] if env else python
 
 
-def _cpus() -> list[int]:
+def cpus_here() -> list[int]:
+    """The CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
-def _gpus() -> list[str]:
+def gpus_here() -> list[str]:
     """The GPUs of this machine, without a library that would take hold of them."""
     there = pathlib.Path("/dev").glob("nvidia[0-9]*")
     return sorted((path.name.removeprefix("nvidia") for path in there), key=int)

@@ -95,7 +95,7 @@ PORCH = {
     "experiments/main.py": {"experiments.harness"},
     "experiments/studies": {"experiments.harness", "experiments.tasks"},
     "experiments/benchmarks": {"experiments.harness", "experiments.tasks"},
-    "launch": {"experiments.harness"},
+    "launch": {"experiments.harness", "experiments.main"},
 }
 
 # Who looks behind the wall, and at what: benchmarks play the tricks of `_xla` off,

@@ -71,6 +71,19 @@ def asks(argv: Sequence[str], name: str) -> bool:
     return bool(values[name].value)
 
 
+def gives(argv: Sequence[str], name: str) -> bool:
+    """Whether a command line, or a flagfile that it names, has a flag.
+
+    Raises:
+        UsageError: a flagfile that cannot be read.
+    """
+    values = flags.FlagValues()
+    flags.DEFINE_bool(name, False, "", flag_values=values)  # as in `--noNAME`
+    words = _from_files(values, list(argv[1:]))
+    given = {w.lstrip("-").partition("=")[0] for w in words if w.startswith("-")}
+    return bool(given & {name, f"no{name}"})
+
+
 def _check(values: flags.FlagValues, word: str) -> None:
     """A UsageError for what absl takes without a word."""
     name, equals, _ = word.lstrip("-").partition("=")
