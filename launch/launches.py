@@ -107,7 +107,7 @@ def worker(
 
 
 def files(launch: Launch) -> dict[pathlib.Path, str]:
-    """The files that `begin` writes for workers, but for the signature: {path: text}."""
+    """What `begin` writes for workers, but for the signature: {path: text}."""
     name, text = texts.draft(launch.plan)
     return {launch.plan.study.folder / texts.FOLDER / f"{name}.json": text}
 
@@ -115,10 +115,10 @@ def files(launch: Launch) -> dict[pathlib.Path, str]:
 def tell(
     commands: Iterable[Sequence[str]], files: Mapping[pathlib.Path, str] | None = None
 ) -> None:
-    """Prints what `--dry_run` promises: each file with its text, each command.
+    r"""Prints what `--dry_run` promises: each file with its text, each command.
 
     Example:
-        >>> tell([["python", "-c", "print(1)"]], {pathlib.Path("a/job.sh"): "date\\n"})
+        >>> tell([["python", "-c", "print(1)"]], {pathlib.Path("a/job.sh"): "date\n"})
         # a/job.sh
         date
         <BLANKLINE>

@@ -115,7 +115,7 @@ def _with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
 def _told(store: Any, wanted: _wanted.Wanted) -> Iterator[None]:
     """Writes down who works on a study, and how that ends."""
     made = _provenance.made_with()
-    here = {name: made[name] for name in ("host", "device", "versions")}
+    here = {name: made[name] for name in ("host", "device", "versions", "engine")}
     store.event("start", pid=os.getpid(), trials=len(wanted.trials), **here)
     try:
         yield

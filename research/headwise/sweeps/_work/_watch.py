@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwise import _checks
+from headwise import _engine
 from headwise.sweeps._store import _read
 from headwise.sweeps._store import _status
 from headwise.sweeps._store import _study
@@ -170,6 +171,8 @@ def _worker(worker: Mapping[str, Any]) -> str:
         heard = "not heard since this look began"
     doing = [_says(name, says) for name, says in worker.get("says", {}).items()]
     where = f"{worker.get('host')}, process {worker.get('pid')}"
+    if engine := worker.get("engine"):
+        where = f"{_engine.words(engine)}, {where}"
     told = "; ".join(doing) if end is None else ""
     return f"{worker['worker']} ({where}): {heard}{', ' if told else ''}{told}"
 
