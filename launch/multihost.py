@@ -145,7 +145,7 @@ def share(argv: Sequence[str]) -> int:
     given = command.parse(argv, define, __doc__)
     study = places.read(given)
     site, env = sites.look(os.environ), os.environ
-    sites.in_step(env, site)
+    sites.apart(env, site)
     text.whole("--workers", given.workers, 1)
     text.whole("--local", given.local, 1)
     count, gpus = 1, places.gpus(env, local.gpus_here())

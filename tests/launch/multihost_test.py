@@ -210,7 +210,7 @@ def test_a_dry_run_says_who_would_do_what(capsys, monkeypatch, tmp_path):
     for line in lines:
         assert "--xla_force_host_platform_device_count=2" in line
         assert "NPROC=8" in line  # two devices of a CPU wait for each other else
-        assert line.endswith("--balancer=mgda --smoke --mesh=data:2")
+        assert line.endswith("--balancer=mgda --mesh=data:2 --smoke")
     step = {"JOB_ID": "7", "STEP_NODELIST": "n[1-2]", "NTASKS": "2", "PROCID": "1"}
     for name, value in (step | {"LOCALID": "0"}).items():
         monkeypatch.setenv(f"SLURM_{name}", value)

@@ -101,3 +101,22 @@ def test_what_would_lead_jax_astray(env, installed, said):
         return
     with pytest.raises(UsageError, match=said):
         run()
+
+
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({}, None),
+        (STEP, None),
+        (BATCH, "start it by srun"),
+        (TPU, "the hosts of a TPU slice wait for each other"),
+        (TPU | {"TPU_PROCESS_BOUNDS": "1,1,1"}, None),
+        (TPU | SLICES | {"TPU_WORKER_HOSTNAMES": "a"}, None),
+    ],
+)
+def test_workers_that_would_wait_for_each_other(env, said):
+    if said is None:
+        sites.apart(env, sites.look(env))
+        return
+    with pytest.raises(UsageError, match=said):
+        sites.apart(env, sites.look(env))
