@@ -81,29 +81,36 @@ def workers(
 def run(
     commands: Sequence[processes.Command],
     meanwhile: Callable[[], None] = lambda: None,
+    grace: float | None = None,
 ) -> list[tuple[str, int, pathlib.Path]]:
     """Starts the workers and waits for them; name, exit code and log of each.
 
-    An interrupt, or an error here, ends all.
+    An interrupt, or an error here, ends all. With `grace` workers are warned of an
+    interrupt (SIGUSR1), and have so many seconds to save.
     """
     logs = {one.name: one.log for one in commands}
     for log in logs.values():
         log.parent.mkdir(exist_ok=True)
-    ends = processes.run(commands, len(commands), os.environ, meanwhile)
+    ask = signal.SIGTERM if grace is None else signals.WARNING
+    count, env = len(commands), os.environ
+    ends = processes.run(commands, count, env, meanwhile, ask=ask, grace=grace)
     with contextlib.closing(ends):
         return [(one, code, logs[one]) for one, code in ends]
 
 
-def work(launch: Launch, commands: Sequence[processes.Command]) -> int:
+def work(
+    launch: Launch, commands: Sequence[processes.Command], grace: float | None = None
+) -> int:
     """Runs the workers until all is done; the worst of their exit codes.
 
-    Workers that are killed are started again, unless it leads to nothing.
+    Workers that are killed are started again, unless it leads to nothing. `grace` is
+    that of `run`.
     """
     tries, codes, plan = TRIES, [0], launch.plan
     left = _left(launch)
     with hw.sweeps.watch(plan.study.folder, trials=len(plan.trials)) as look:
         while tries:
-            ends = run(commands, look)
+            ends = run(commands, look, grace)
             codes = [code for _, code, _ in ends]
             for who, code, log in ends:
                 if code:
