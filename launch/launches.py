@@ -13,6 +13,7 @@ import platform
 import secrets
 import shlex
 import sys
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from absl import flags
 from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
+from experiments.harness import signals
 from experiments.harness import texts
 from experiments.harness.plan import Plan
 from experiments.harness.study import Study
@@ -104,6 +106,27 @@ def worker(
     words += [f"--cpus={','.join(map(str, cpus))}"] if cpus else []
     words += ["--retry"] if study.retry else []
     return words + (["--stop_on_failure"] if study.stop_on_failure else [])
+
+
+def end(launch: Launch, work: Callable[[], int]) -> int:
+    """Waits for the workers of a launch, and shows what came of them; its exit code.
+
+    Args:
+        launch: of `begin`.
+        work: waits; returns 0, or the exit code that is to be told of the workers'.
+    """
+    plan = launch.plan
+    try:
+        code = work()
+    except KeyboardInterrupt:
+        outcome.show_so_far(plan)
+        raise
+    if code in (2, signals.CODE):
+        outcome.show_so_far(plan)
+        return code
+    code = outcome.finish(plan) or code
+    print(f"everything is in {plan.study.folder}/")
+    return 1 if code else 0
 
 
 def files(launch: Launch) -> dict[pathlib.Path, str]:
