@@ -27,6 +27,7 @@ from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
 from experiments.harness import signals
+from experiments.harness import sweep
 from experiments.harness import texts
 from experiments.harness.plan import Plan
 from experiments.harness.study import Study
@@ -53,16 +54,25 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("dry_run", False, dry, flag_values=values)
 
 
-def begin(study: Study, engine: str, *, dry_run: bool = False) -> Launch:
+def begin(
+    study: Study,
+    engine: str,
+    *,
+    dry_run: bool = False,
+    workers: int = 1,
+    here: bool = False,
+) -> Launch:
     """Makes the plan, says what it is, and puts all that workers need into its folder.
 
     Args:
         study: of `launch.plan.read`.
         engine: what starts the workers, as `slurm`.
         dry_run: whether to write nothing; the token is then "TOKEN".
+        workers: how many share the study, about.
+        here: whether on the CPUs of this machine: `--size` is compared with its memory.
 
     Raises:
-        UsageError: as `plans.make`; a study that no launcher runs.
+        UsageError: as `plans.make` and `sweep.ready`; a study that no launcher runs.
         WorkdirError: the folder is of other work.
         OSError: it cannot be written, or does not give back what was written.
     """
@@ -70,6 +80,7 @@ def begin(study: Study, engine: str, *, dry_run: bool = False) -> Launch:
         raise UsageError("--verify: goes with launch.local, and with --sweep")
     jax.config.update("jax_platforms", "cpu")  # the accelerators are for the workers
     plan = plans.make(study)
+    sweep.ready(plan, workers=workers, here=here)
     name, _ = texts.draft(plan)
     token = "TOKEN"
     if not dry_run:

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from headwise.sweeps._cohort import _memory
 from headwise.sweeps._cohort import _modes
 from headwise.sweeps._work import _pace
 from headwise.sweeps._work import _running
 from tests.sweeps import _studies
 
 PROGRAM = _studies.program()
+check = functools.partial(hw.sweeps.check, PROGRAM, _studies.DESIGN)
 run = functools.partial(
     hw.sweeps.run, PROGRAM, _studies.DESIGN, steps=_studies.STEPS, **_studies.OPTIONS
 )
@@ -326,3 +328,26 @@ def test_mistakes_are_told_and_nothing_is_written(options, text, tmp_path):
     with pytest.raises((ValueError, TypeError), match=text):
         run((0,), folder=folder, **options)
     assert not folder.exists()
+
+
+def test_a_size_beyond_memory_is_told_and_nothing_is_written(tmp_path, monkeypatch):
+    """With 100 bytes a trial, 250 hold two of the four; `check` says it, too."""
+    monkeypatch.setattr(_memory, "needed", lambda cohort: 100 * cohort.places)
+    monkeypatch.setattr(_memory, "free", lambda device=None: 250)
+    given = {"steps": 120, "mode": "vmap", "size": 3, "folder": tmp_path / "new"}
+    says = "3 trials as one program .* 300 B, and 250 B are free: 2 is the largest size"
+    for call in (hw.sweeps.check, hw.sweeps.run):
+        with pytest.raises(ValueError, match=says):
+            call(PROGRAM, _studies.DESIGN, (0, 1), **given)
+        assert not given["folder"].exists()
+    # What is done needs no memory, and a size of more trials than there are is that.
+    given |= {"size": 2, "folder": tmp_path / "study"}
+    run((0,), folder=given["folder"], size=2)
+    monkeypatch.setattr(_memory, "free", lambda device=None: 1)
+    check((0,), **given)
+    with pytest.raises(ValueError, match="give a smaller model"):
+        check((0, 1), **given)
+    monkeypatch.setattr(_memory, "free", lambda device=None: 350)
+    check((0,), **given | {"size": 2**31 - 1, "folder": tmp_path / "new"})
+    with pytest.raises(hw.sweeps.StudyError, match=r"settings\.steps was 120, is 7"):
+        check((0,), **given | {"steps": 7})
