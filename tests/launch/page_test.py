@@ -1,4 +1,4 @@
-"""docs/launching.md: its commands run, those of engines as dry runs; its flags are there."""
+"""docs/launching.md: its commands run, those of engines as dry runs."""
 
 import importlib
 import pathlib
