@@ -247,6 +247,8 @@ def shell(words: Sequence[str]) -> str:
             '--a=1 2' \\
             --b
     """
-    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
+    first = next(
+        (i for i, word in enumerate(words) if word.startswith("-")), len(words)
+    )
     head = shlex.join(words[:first])
     return " \\\n    ".join([head, *map(shlex.quote, words[first:])])

@@ -166,7 +166,11 @@ def training(given: flags.FlagValues) -> Pods:
 
 
 def _pods(
-    given: flags.FlagValues, words: list[str], folder: pathlib.Path, flag: str, count: int
+    given: flags.FlagValues,
+    words: list[str],
+    folder: pathlib.Path,
+    flag: str,
+    count: int,
 ) -> Pods:
     """What both have in common."""
     for number in ("max_restarts", "chunk_seconds", "checkpoint_seconds"):
@@ -228,7 +232,9 @@ def _resources(given: flags.FlagValues) -> dict[str, str]:
     }
     for name in ("cpu", "memory"):
         asked = found[name]
-        if asked is not None and not re.fullmatch(r"\d+(\.\d+)?(m|[kKMGTPE]i?)?", asked):
+        if asked is not None and not re.fullmatch(
+            r"\d+(\.\d+)?(m|[kKMGTPE]i?)?", asked
+        ):
             raise UsageError(
                 f"--{name}{'s' * (name == 'cpu')}: expected an amount as Kubernetes "
                 f"writes it, as 8, 500m or 32Gi; got {asked}"
