@@ -26,6 +26,7 @@ BASE = {
     "_declared",
     "_described",
     "_distance",
+    "_engine",
     "_files",
     "_fingerprint",
     "_frameworks",
