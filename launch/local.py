@@ -156,24 +156,17 @@ def main(argv: Sequence[str]) -> int:
     dealt = places.places(asked, given.devices, cpus_here(), there, env)
     if study.verify is not None:
         return 0 if sweep.verify(plans.make(study)) else 1
-    launch = launches.begin(study, "local", dry_run=given.dry_run)
-    plan, commands = launch.plan, workers(launch, dealt, given.devices)
+    several, here = len(dealt), not there
+    launch = launches.begin(
+        study, "local", dry_run=given.dry_run, workers=several, here=here
+    )
+    commands = workers(launch, dealt, given.devices)
     if given.dry_run:
         launches.tell(map(words, commands), launches.files(launch))
         return 0
-    several = "1 worker" if len(dealt) == 1 else f"{len(dealt)} workers"
-    print(f"{several}; python -m launch.status {study.folder}", flush=True)
-    try:
-        code = work(launch, commands)
-    except KeyboardInterrupt:
-        outcome.show_so_far(plan)
-        raise
-    if code in (2, signals.CODE):
-        outcome.show_so_far(plan)
-        return code
-    code = outcome.finish(plan) or code
-    print(f"everything is in {study.folder}/")
-    return 1 if code else 0
+    count = "1 worker" if several == 1 else f"{several} workers"
+    print(f"{count}; python -m launch.status {study.folder}", flush=True)
+    return launches.end(launch, lambda: work(launch, commands))
 
 
 def words(command: processes.Command) -> list[str]:
