@@ -41,6 +41,7 @@ from headwise.sweeps._store import _study
 from headwise.typing import PyTree
 
 _LOG = logging.getLogger("headwise")
+_WHO = ("device", "versions", "revision", "engine")
 _FOLDERS = ("cohorts", "claims", "beats", "events", "curves", "ckpt", "done", "asks")
 
 
@@ -69,6 +70,17 @@ def open(
     return Store(_local(folder), text, worker or _processes.name(), stale)
 
 
+def check(folder: str | os.PathLike, text: Mapping[str, Any]) -> set[str]:
+    """Names of what is done in a folder, if it is there; writes nothing.
+
+    Raises:
+        StudyError: the folder holds another study.
+    """
+    path = _local(folder)
+    _study.check(path, _study.plain(text))
+    return {name.removesuffix(".json") for name in _links.names(path / "done")}
+
+
 class Store:
     """A worker's view of a study's folder; a context manager, at its end it lets go."""
 
@@ -86,7 +98,7 @@ class Store:
             _study.begin(folder, text, self._take)
         made = _provenance.made_with()
         who = {"worker": worker} | _processes.me() | {"since": made["time"]}
-        who |= {name: made[name] for name in ("device", "versions", "revision")}
+        who |= {name: made[name] for name in _WHO}
         self._beats = _beats.Beats(folder / f"beats/{worker}.json", stale / 30, who)
         self._claims = _claims.Claims(
             folder / "claims",

@@ -17,7 +17,7 @@ from headwise import _records
 from headwise.sweeps._design import _product
 from headwise.sweeps._design import _trials
 from headwise.sweeps._work import _alone
-from headwise.sweeps._work import _programs
+from headwise.sweeps._work import _choices
 from headwise.sweeps._work import _run_plain
 from headwise.sweeps._work import _run_programs
 
@@ -95,12 +95,13 @@ def run(
             own; the same call goes on. None: when all trials are done.
 
     Returns:
-        `Record`s in the order of the design, seeds innermost (with `cohorts`: those
-        that there are); rows that are the same trial share one. A trial that becomes non-finite is frozen before that step
-        (`stopped`) and harms no other; it, one whose metrics are not finite, that
-        raises `FloatingPointError` (as `hw.training.fit` does) or runs out of memory
-        (`out_of_memory`) has `finite` False. The others go on. Other errors end the
-        run: the trial is not done, and what is done is kept.
+        `Record`s in the order of the design, seeds innermost; rows that are the same
+        trial share one; with `cohorts` those that there are. A trial that becomes
+        non-finite is frozen before that step (`stopped`) and harms no other; it, one
+        whose metrics are not finite, that raises `FloatingPointError` (as
+        `hw.training.fit` does) or runs out of memory (`out_of_memory`) has `finite`
+        False. The others go on. Other errors end the run: the trial is not done, and
+        what is done is kept.
 
     Raises:
         ValueError: seeds that are no distinct int32 of 0 or more, a design whose heads
@@ -167,7 +168,7 @@ def run(
         static=static,
         settings=settings,
         folder=folder,
-        how=_programs.How(mode, size, workers),
+        how=_choices.How(mode, size, workers),
         checkpoint_every=checkpoint_every,
         report_every=report_every,
         progress=progress,
