@@ -1,4 +1,4 @@
-"""One of the processes that train one model: joins the others, then is experiments.main.
+"""One of the processes that train one model: joins them, then is experiments.main.
 
     python -m launch.peer --coordinator=node1:1234 --processes=2 --process=0 \
         --experiment=digits --balancer=mgda --mesh=data:2
