@@ -69,12 +69,13 @@ def sweep_trials(argv: Sequence[str]) -> int | None:
     plan = plans.make(studies.read(given))
     if plan.study.verify is not None:
         return 0 if sweep.verify(plan) else 1
+    train = sweep.ready(plan)
     print(find.question(plan.task.__doc__))
     outcome.tell_before(plan)
     if plan.study.mesh is not None:
         print("a trial takes all devices of --mesh: no launch.worker can join")
     try:
-        sweep.train(plan)
+        train()
     except KeyboardInterrupt:
         outcome.show_so_far(plan)
         raise

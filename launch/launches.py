@@ -13,6 +13,7 @@ import platform
 import secrets
 import shlex
 import sys
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from absl import flags
 from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
+from experiments.harness import signals
+from experiments.harness import sweep
 from experiments.harness import texts
 from experiments.harness.plan import Plan
 from experiments.harness.study import Study
@@ -51,16 +54,25 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_bool("dry_run", False, dry, flag_values=values)
 
 
-def begin(study: Study, engine: str, *, dry_run: bool = False) -> Launch:
+def begin(
+    study: Study,
+    engine: str,
+    *,
+    dry_run: bool = False,
+    workers: int = 1,
+    here: bool = False,
+) -> Launch:
     """Makes the plan, says what it is, and puts all that workers need into its folder.
 
     Args:
         study: of `launch.plan.read`.
         engine: what starts the workers, as `slurm`.
         dry_run: whether to write nothing; the token is then "TOKEN".
+        workers: how many share the study, about.
+        here: whether on the CPUs of this machine: `--size` is compared with its memory.
 
     Raises:
-        UsageError: as `plans.make`; a study that no launcher runs.
+        UsageError: as `plans.make` and `sweep.ready`; a study that no launcher runs.
         WorkdirError: the folder is of other work.
         OSError: it cannot be written, or does not give back what was written.
     """
@@ -68,6 +80,7 @@ def begin(study: Study, engine: str, *, dry_run: bool = False) -> Launch:
         raise UsageError("--verify: goes with launch.local, and with --sweep")
     jax.config.update("jax_platforms", "cpu")  # the accelerators are for the workers
     plan = plans.make(study)
+    sweep.ready(plan, workers=workers, here=here)
     name, _ = texts.draft(plan)
     token = "TOKEN"
     if not dry_run:
@@ -104,6 +117,27 @@ def worker(
     words += [f"--cpus={','.join(map(str, cpus))}"] if cpus else []
     words += ["--retry"] if study.retry else []
     return words + (["--stop_on_failure"] if study.stop_on_failure else [])
+
+
+def end(launch: Launch, work: Callable[[], int]) -> int:
+    """Waits for the workers of a launch, and shows what came of them; its exit code.
+
+    Args:
+        launch: of `begin`.
+        work: waits; returns 0, or the exit code that is to be told of the workers'.
+    """
+    plan = launch.plan
+    try:
+        code = work()
+    except KeyboardInterrupt:
+        outcome.show_so_far(plan)
+        raise
+    if code in (2, signals.CODE):
+        outcome.show_so_far(plan)
+        return code
+    code = outcome.finish(plan) or code
+    print(f"everything is in {plan.study.folder}/")
+    return 1 if code else 0
 
 
 def files(launch: Launch) -> dict[pathlib.Path, str]:

@@ -80,29 +80,36 @@ def workers(
 def run(
     commands: Sequence[processes.Command],
     meanwhile: Callable[[], None] = lambda: None,
+    grace: float | None = None,
 ) -> list[tuple[str, int, pathlib.Path]]:
     """Starts the workers and waits for them; name, exit code and log of each.
 
-    An interrupt, or an error here, ends all.
+    An interrupt, or an error here, ends all. With `grace` workers are warned of an
+    interrupt (SIGUSR1), and have so many seconds to save.
     """
     logs = {one.name: one.log for one in commands}
     for log in logs.values():
         log.parent.mkdir(exist_ok=True)
-    ends = processes.run(commands, len(commands), os.environ, meanwhile)
+    ask = signal.SIGTERM if grace is None else signals.WARNING
+    count, env = len(commands), os.environ
+    ends = processes.run(commands, count, env, meanwhile, ask=ask, grace=grace)
     with contextlib.closing(ends):
         return [(one, code, logs[one]) for one, code in ends]
 
 
-def work(launch: Launch, commands: Sequence[processes.Command]) -> int:
+def work(
+    launch: Launch, commands: Sequence[processes.Command], grace: float | None = None
+) -> int:
     """Runs the workers until all is done; the worst of their exit codes.
 
-    Workers that are killed are started again, unless it leads to nothing.
+    Workers that are killed are started again, unless it leads to nothing. `grace` is
+    that of `run`.
     """
     tries, codes, plan = TRIES, [0], launch.plan
     left = _left(launch)
     with hw.sweeps.watch(plan.study.folder, trials=len(plan.trials)) as look:
         while tries:
-            ends = run(commands, look)
+            ends = run(commands, look, grace)
             codes = [code for _, code, _ in ends]
             for who, code, log in ends:
                 if code:
@@ -140,24 +147,17 @@ def main(argv: Sequence[str]) -> int:
     dealt = places.places(asked, given.devices, cpus_here(), there, env)
     if study.verify is not None:
         return 0 if sweep.verify(plans.make(study)) else 1
-    launch = launches.begin(study, "local", dry_run=given.dry_run)
-    plan, commands = launch.plan, workers(launch, dealt, given.devices)
+    several, here = len(dealt), not there
+    launch = launches.begin(
+        study, "local", dry_run=given.dry_run, workers=several, here=here
+    )
+    commands = workers(launch, dealt, given.devices)
     if given.dry_run:
         launches.tell(map(words, commands), launches.files(launch))
         return 0
-    several = "1 worker" if len(dealt) == 1 else f"{len(dealt)} workers"
-    print(f"{several}; python -m launch.status {study.folder}", flush=True)
-    try:
-        code = work(launch, commands)
-    except KeyboardInterrupt:
-        outcome.show_so_far(plan)
-        raise
-    if code in (2, signals.CODE):
-        outcome.show_so_far(plan)
-        return code
-    code = outcome.finish(plan) or code
-    print(f"everything is in {study.folder}/")
-    return 1 if code else 0
+    count = "1 worker" if several == 1 else f"{several} workers"
+    print(f"{count}; python -m launch.status {study.folder}", flush=True)
+    return launches.end(launch, lambda: work(launch, commands))
 
 
 def words(command: processes.Command) -> list[str]:

@@ -16,6 +16,7 @@ were not found (one line); 75 interrupted, or another process is gone: the same 
 goes on.
 """
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -144,15 +145,13 @@ def share(argv: Sequence[str]) -> int:
     given = command.parse(argv, define, __doc__)
     study = places.read(given)
     site, env = sites.look(os.environ), os.environ
-    sites.in_step(env, site)
+    sites.apart(env, site)
     text.whole("--workers", given.workers, 1)
     text.whole("--local", given.local, 1)
-    mine, count = given.local, 1
-    gpus = places.gpus(env, local.gpus_here())
-    if site is not None and mine is None:
+    count, gpus = 1, places.gpus(env, local.gpus_here())
+    if site is not None and given.local is None:
         count, gpus = site.processes or 1, sites.own(gpus, site, env)
-        mine = 1 if site.on_host > 1 else None  # its own share of the host
-    dealt = places.places(mine, given.devices, local.cpus_here(), gpus, env)
+    dealt = places.places(given.local, given.devices, local.cpus_here(), gpus, env)
     total = given.workers or count * len(dealt)
     launch = launches.begin(study, "multihost", dry_run=given.dry_run)
     here = local.workers(launch, dealt, given.devices, total)
@@ -169,7 +168,11 @@ def share_out(
     folder = launch.plan.study.folder
     print(f"{len(here)} of {total} workers; python -m launch.status {folder}")
     sys.stdout.flush()
-    code = local.work(launch, here)
+    try:
+        code = local.work(launch, here, grace=math.inf)  # the engine sets an end
+    except KeyboardInterrupt:
+        outcome.show_so_far(launch.plan)
+        raise
     if code:
         return code
     if launches.first(folder):

@@ -136,10 +136,10 @@ def connect(join: Join) -> None:
             others, end the process instead: launch.multihost says it), or JAX refuses.
     """
     jax.config.update("jax_enable_preemption_service", False)
+    if join.process:
+        reach(join)
     kept = {name: os.environ.pop(name) for name in [*os.environ] if _is_proxy(name)}
     try:
-        if join.process:
-            reach(join)
         jax.distributed.initialize(
             join.coordinator,
             join.processes,

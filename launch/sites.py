@@ -116,6 +116,20 @@ def check(
         )
 
 
+def apart(env: Mapping[str, str], site: Site | None) -> None:
+    """A UsageError where processes cannot work independently of each other."""
+    in_step(env, site)
+    hosts = site.processes if site is not None and site.engine == "TPU" else 1
+    slices = _number(env, "MEGASCALE_NUM_SLICES") or 1
+    if (hosts or 1) > slices and "TPU_PROCESS_BOUNDS" not in env:
+        raise UsageError(
+            "the workers of a study are independent, but the hosts of a TPU slice wait "
+            "for each other: take slices of one host, or make each host one of its own "
+            "(TPU_PROCESS_BOUNDS=1,1,1 TPU_CHIPS_PER_PROCESS_BOUNDS=2,2,1 where it has "
+            "4 chips), or train one model with --mesh"
+        )
+
+
 def in_step(env: Mapping[str, str], site: Site | None) -> None:
     """A UsageError for one process in a SLURM job of several nodes or tasks."""
     counts = [env.get(f"SLURM_{name}", "1") for name in ("JOB_NUM_NODES", "NTASKS")]

@@ -120,7 +120,7 @@ def train(
         begun = commands(run, joins, envs, pathlib.Path(name))
         outs = {one.name: Output(one.log) for one in begun}
         errs = {one.name: Output(one.errors or one.log) for one in begun}
-        deadline = math.inf
+        deadline, interrupted = math.inf, False
 
         def look(last: bool = False) -> None:
             for output in outs.values():
@@ -128,7 +128,8 @@ def train(
                     print(line, flush=True)
             for output in errs.values():
                 for line in output.news(last):
-                    if line not in said:  # several tell of one fault
+                    mine = interrupted and line.startswith(signals.SAID)
+                    if line not in said and not mine:  # several tell of one fault
                         print(line, file=sys.stderr, flush=True)
                     said.add(line)
             if time.monotonic() > deadline:
@@ -148,6 +149,9 @@ def train(
                         deadline = time.monotonic() + PATIENCE
         except TimeoutError:
             pass
+        except KeyboardInterrupt:
+            interrupted = True  # which the caller says
+            raise
         finally:
             with contextlib.suppress(TimeoutError):
                 look(last=True)

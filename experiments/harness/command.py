@@ -1,7 +1,7 @@
 """A command line: its own flags and no others, errors as one line, exit codes.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage (one line, nothing written), 75 interrupted
-(SIGINT, SIGTERM, SIGHUP; the same command goes on with what is kept).
+(SIGINT, SIGTERM, SIGHUP, SIGUSR1; the same command goes on with what is kept).
 """
 
 import contextlib

@@ -20,7 +20,6 @@ from experiments.harness.study import Study
 from experiments.harness.text import STATIC
 from experiments.harness.text import UsageError
 
-
 AT_ONCE = 5.0
 """Seconds to wait for another command that makes the same folder."""
 

@@ -50,9 +50,13 @@ def catch() -> None:
     threading.Thread(target=_insist, args=arguments, daemon=True).start()
 
 
+SAID = "interrupted by "
+"""How what is said of an interrupt begins."""
+
+
 def line(interrupt: KeyboardInterrupt) -> str:
     """What is said of an interrupt."""
-    return f"interrupted by {str(interrupt) or 'SIGINT'}: the same command goes on"
+    return f"{SAID}{str(interrupt) or 'SIGINT'}: the same command goes on"
 
 
 def _insist(reader: int, raised: threading.Event, ours: Any) -> None:

@@ -1,7 +1,9 @@
 """The trials of a study: what they share is built once, what differs is data."""
 
+import contextlib
 import functools
 from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 
 import headwise as hw
@@ -9,6 +11,7 @@ from experiments.harness import programs
 from experiments.harness import run
 from experiments.harness import texts
 from experiments.harness.plan import Plan
+from experiments.harness.spec import Experiment
 from experiments.harness.text import UsageError
 
 
@@ -32,32 +35,72 @@ def train(
         cohorts: after how many this one ends; None: when no trial is left.
 
     Raises:
-        UsageError: before anything is written: the experiment refuses its settings, or
-            a balancer does not fit.
+        UsageError, StudyError, WorkdirError: as `ready`; nothing is written.
+    """
+    return ready(plan, workers=workers)(progress=progress, cohorts=cohorts)
+
+
+def ready(
+    plan: Plan, *, workers: int = 1, here: bool = True
+) -> Callable[..., list[hw.sweeps.Record]]:
+    """Builds what a plan trains, and gives what trains it; nothing is written yet.
+
+    Args:
+        plan: of `plan.make`.
+        workers: how many processes train it at the same time.
+        here: whether on the devices that this process sees: `--size` is compared with
+            their memory.
+
+    Returns:
+        `train(progress=, cohorts=)`, as above.
+
+    Raises:
+        UsageError: the experiment refuses settings, a balancer does not fit, or
+            `--size` is more than the memory holds.
+        StudyError: the folder is of another study.
     """
     study, mode = plan.study, _mode(plan)
     make, static = maker(plan)
-    folder = plan.claim()
-    if study.mesh is None:
-        texts.write(plan)
+    options: dict[str, Any] = {
+        "steps": plan.steps,
+        "static": static,
+        "settings": plan.recorded(),
+        "mode": mode,
+        "retry": study.retry,
+        "workers": workers,
+    }
+    size = study.size if here else None
+    with _usage():
+        hw.sweeps.check(make, plan.trials, folder=study.folder, size=size, **options)
+
+    def train(
+        *, progress: bool = True, cohorts: int | None = None
+    ) -> list[hw.sweeps.Record]:
+        folder = plan.claim()
+        if study.mesh is None:
+            texts.write(plan)
+        with _usage():
+            return hw.sweeps.run(
+                make,
+                plan.trials,
+                folder=folder,
+                size=study.size,
+                stop_on_failure=study.stop_on_failure,
+                progress=progress,
+                cohorts=cohorts,
+                **options,
+            )
+
+    return train
+
+
+@contextlib.contextmanager
+def _usage() -> Iterator[None]:
+    """What takes more memory than there is can be mended by `--size`, if at all."""
     try:
-        return hw.sweeps.run(
-            make,
-            plan.trials,
-            steps=plan.steps,
-            static=static,
-            settings=plan.recorded(),
-            folder=folder,
-            mode=mode,
-            size=study.size,
-            retry=study.retry,
-            stop_on_failure=study.stop_on_failure,
-            progress=progress,
-            workers=workers,
-            cohorts=cohorts,
-        )
+        yield
     except ValueError as error:
-        if str(error).startswith("size: "):  # more memory than there is
+        if str(error).startswith("size: "):
             raise UsageError(f"--{error}") from error
         raise
 
@@ -107,15 +150,15 @@ def maker(plan: Plan) -> tuple[Callable[..., hw.sweeps.Program], list[str]]:
     """The function that makes the program of a plan's trials, and what it is given.
 
     Raises:
-        UsageError: the experiment refuses its settings, or a balancer does not fit.
+        UsageError: now, or when a program is made: the experiment refuses its settings,
+            or a balancer does not fit.
     """
     first = plan.trials[0]
+    built: dict[tuple[Any, ...], Experiment] = {}
     experiment = run.experiment(plan.request(first))
-    for trial in {trial.varied["balancer"]: trial for trial in plan.trials}.values():
-        run.check_balancer(plan.request(trial), experiment)
     arrays = programs.varied(experiment)
     static = [name for name in first.varied if name not in arrays]
-    built = {_settings(first, static): experiment}
+    built[_settings(first, static)] = experiment
 
     @functools.cache
     def make(**values: Any) -> hw.sweeps.Program:
@@ -124,6 +167,7 @@ def maker(plan: Plan) -> tuple[Callable[..., hw.sweeps.Program], list[str]]:
         request, settings = plan.request(trial), _settings(trial, static)
         if settings not in built:
             built[settings] = run.experiment(request)
+        run.check_balancer(request, built[settings])
         balancer = None if request.weights is not None else request.make_balancer()
         dtype = plan.study.dtype
         return programs.program(built[settings], plan.steps, balancer, dtype)

@@ -8,6 +8,7 @@ from experiments import main
 from experiments.harness import command
 from experiments.harness import request as requests
 from experiments.harness.text import UsageError
+from headwise.sweeps._cohort import _memory
 from launch import local
 
 HUGE = "9" * 5000
@@ -216,6 +217,36 @@ def test_refused_in_one_line_or_right(name, before, word, said, here, capsys):
     assert err.count("\n") == 1
     assert said in err
     assert len(err) < 1500 or len(word) > 1000
+    assert sorted(os.listdir(here)) == there
+
+
+# What is known when the model is built, or its program compiled: also before a folder.
+BUILT = {
+    "--set=width=-1": "--set: ",
+    "--set=width=16:-1": "--set: ",
+    "--balancers=constant,modo": "--balancer=modo: batches: expected",
+    "--size=2": "--size: one trial (",
+    "--mode=scan --size=1": "give a smaller model or batch",
+    "--mesh=data:3": "--mesh: ",
+}
+
+
+@pytest.mark.parametrize("word", BUILT)
+@pytest.mark.parametrize("name", ["main", "local"])
+def test_refused_when_it_is_built_and_nothing_is_written(
+    name, word, here, capsys, monkeypatch
+):
+    monkeypatch.setattr(_memory, "free", lambda device=None: 100)  # bytes
+    sweep = ["--sweep"] if name == "main" else []
+    words = ["--experiment=seed_network", "--smoke", "--folder=study", GRID]
+    argv = [name, *sweep, *words, *word.split()]
+    there = sorted(os.listdir(here))
+    code = command.guarded({"main": main, "local": local}[name].main, argv)
+    out, err = capsys.readouterr()
+    assert (code, out) == (2, ""), err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert BUILT[word] in err
     assert sorted(os.listdir(here)) == there
 
 

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from headwise.sweeps._cohort import _memory
 from headwise.sweeps._cohort import _modes
 from headwise.sweeps._work import _pace
 from headwise.sweeps._work import _running
 from tests.sweeps import _studies
 
 PROGRAM = _studies.program()
+check = functools.partial(hw.sweeps.check, PROGRAM, _studies.DESIGN)
 run = functools.partial(
     hw.sweeps.run, PROGRAM, _studies.DESIGN, steps=_studies.STEPS, **_studies.OPTIONS
 )
@@ -91,8 +93,18 @@ def test_a_study_that_was_killed_comes_to_the_same_bits(
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture
+def warned():
+    """SIGUSR1 means something to this program."""
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("warned")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_waits_for_a_checkpoint(number, whole, tmp_path, monkeypatch):
+    """And SIGUSR1, which engines send by several ways, is no second signal."""
     _, records = whole
     calls = []
 
@@ -101,6 +113,7 @@ def test_a_signal_waits_for_a_checkpoint(number, whole, tmp_path, monkeypatch):
         calls.append(int(self._now.ran))
         if len(calls) == 3:
             os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGUSR1)
 
     with monkeypatch.context() as patch:
         patch.setattr(_running.Course, "settle", settle)
@@ -122,6 +135,26 @@ def test_more_seeds_run_only_what_is_new(whole, tmp_path):
     assert [r["seed"] for r in both] == [0, 1] * 3
     assert _studies.results(both) == _studies.results(records)
     assert len(list((tmp_path / "done").iterdir())) == 6
+
+
+def test_a_worker_ends_after_as_many_cohorts_as_it_was_asked_for(whole, tmp_path):
+    """Three of two trials each, as tasks of an engine: each a call of its own."""
+    _, records = whole
+    for number in (2, 4, 6):
+        some = run((0, 1), folder=tmp_path, cohorts=1)
+        assert len(some) == len(hw.sweeps.read(tmp_path)) == number
+        end = max(hw.sweeps.status(tmp_path)["workers"], key=lambda one: one["since"])
+        left = f"as asked; {6 - number} trials are left"
+        assert end["end"]["why"] == (left if number < 6 else "all trials are done")
+        assert end["end"]["code"] == (75 if number < 6 else 0)
+    assert _studies.results(some) == _studies.results(records)
+    assert run((0, 1), folder=tmp_path, cohorts=1) == some
+    with pytest.raises(ValueError, match="cohorts: expected a positive int, got 0"):
+        run((0, 1), folder=tmp_path, cohorts=0)
+    train = functools.partial(
+        hw.sweeps.run, lambda w, s: {"m": w["a"]}, _studies.DESIGN, progress=False
+    )
+    assert [record["weights"]["b"] for record in train(cohorts=2)] == [0.5, 1.0]
 
 
 def test_rows_that_are_the_same_are_one_trial():
@@ -295,3 +328,26 @@ def test_mistakes_are_told_and_nothing_is_written(options, text, tmp_path):
     with pytest.raises((ValueError, TypeError), match=text):
         run((0,), folder=folder, **options)
     assert not folder.exists()
+
+
+def test_a_size_beyond_memory_is_told_and_nothing_is_written(tmp_path, monkeypatch):
+    """With 100 bytes a trial, 250 hold two of the four; `check` says it, too."""
+    monkeypatch.setattr(_memory, "needed", lambda cohort: 100 * cohort.places)
+    monkeypatch.setattr(_memory, "free", lambda device=None: 250)
+    given = {"steps": 120, "mode": "vmap", "size": 3, "folder": tmp_path / "new"}
+    says = "3 trials as one program .* 300 B, and 250 B are free: 2 is the largest size"
+    for call in (hw.sweeps.check, hw.sweeps.run):
+        with pytest.raises(ValueError, match=says):
+            call(PROGRAM, _studies.DESIGN, (0, 1), **given)
+        assert not given["folder"].exists()
+    # What is done needs no memory, and a size of more trials than there are is that.
+    given |= {"size": 2, "folder": tmp_path / "study"}
+    run((0,), folder=given["folder"], size=2)
+    monkeypatch.setattr(_memory, "free", lambda device=None: 1)
+    check((0,), **given)
+    with pytest.raises(ValueError, match="give a smaller model"):
+        check((0, 1), **given)
+    monkeypatch.setattr(_memory, "free", lambda device=None: 350)
+    check((0,), **given | {"size": 2**31 - 1, "folder": tmp_path / "new"})
+    with pytest.raises(hw.sweeps.StudyError, match=r"settings\.steps was 120, is 7"):
+        check((0,), **given | {"steps": 7})

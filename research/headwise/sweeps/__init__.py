@@ -31,6 +31,7 @@ from headwise.sweeps._store._read import curves
 from headwise.sweeps._store._read import read
 from headwise.sweeps._store._status import status
 from headwise.sweeps._store._study import StudyError
+from headwise.sweeps._work._prepared import check
 from headwise.sweeps._work._run import read_trials
 from headwise.sweeps._work._run import run
 from headwise.sweeps._work._verify import Verified
@@ -48,6 +49,7 @@ __all__ = (
     "Trial",
     "Verified",
     "append",
+    "check",
     "curves",
     "describe",
     "dirichlet",

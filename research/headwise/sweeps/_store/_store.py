@@ -70,6 +70,17 @@ def open(
     return Store(_local(folder), text, worker or _processes.name(), stale)
 
 
+def check(folder: str | os.PathLike, text: Mapping[str, Any]) -> set[str]:
+    """Names of what is done in a folder, if it is there; writes nothing.
+
+    Raises:
+        StudyError: the folder holds another study.
+    """
+    path = _local(folder)
+    _study.check(path, _study.plain(text))
+    return {name.removesuffix(".json") for name in _links.names(path / "done")}
+
+
 class Store:
     """A worker's view of a study's folder; a context manager, at its end it lets go."""
 

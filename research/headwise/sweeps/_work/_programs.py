@@ -1,23 +1,19 @@
-"""Work of a study whose trials are programs: groups of them, cohorts, what is shown."""
+"""Work of a study whose trials are programs: its cohorts, and what is shown."""
 
 import logging
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
-from typing import NamedTuple
 
 import jax
 
-from headwise import _program
-from headwise import _records
 from headwise.sweeps._cohort import _choice
 from headwise.sweeps._cohort import _forecast
-from headwise.sweeps._cohort import _memory
 from headwise.sweeps._cohort import _memory_faults
-from headwise.sweeps._cohort import _modes
-from headwise.sweeps._cohort import _program as _parts
 from headwise.sweeps._design import _trials
+from headwise.sweeps._work import _choices
 from headwise.sweeps._work import _compose
+from headwise.sweeps._work import _groups
 from headwise.sweeps._work import _job
 from headwise.sweeps._work import _live
 from headwise.sweeps._work import _made_by
@@ -27,69 +23,15 @@ from headwise.sweeps._work import _wanted
 _LOG = logging.getLogger("headwise")
 
 
-class How(NamedTuple):
-    """How trials are to run, as far as the caller says."""
-
-    mode: str
-    """Of `_modes.MODES`, or auto."""
-    size: int | None
-    workers: int
-
-
-class Group(NamedTuple):
-    """Trials that share a program."""
-
-    values: dict[str, Any]
-    """Those that are static."""
-    program: _program.Program
-    fingerprint: dict[str, Any]
-
-
-class Groups:
-    """The programs of a study, each made and traced once.
-
-    Args:
-        program: a `Program`, or what makes one of static values.
-        static: names of numbers that are no arrays in it.
-    """
-
-    def __init__(self, program: Any, static: Sequence[str]):
-        self._program, self._names = program, tuple(static)
-        self._made: dict[str, Group] = {}
-
-    def static(self, every: Sequence[_trials.Trial]) -> tuple[str, ...]:
-        """The static names that some of these trials have."""
-        there = {name for trial in every for name in trial.varied}
-        return tuple(name for name in self._names if name in there)
-
-    def split(
-        self, every: Sequence[_trials.Trial]
-    ) -> list[tuple[Group, list[_trials.Trial]]]:
-        """The trials by program; raises for what is wrong with one."""
-        found = _trials.groups(every, self.static(every))
-        return [(self.of(values, trials[0]), trials) for values, trials in found]
-
-    def of(self, values: Mapping[str, Any], trial: _trials.Trial) -> Group:
-        """The group of static values, whose trials have the names of this one."""
-        names = sorted(trial.weights), sorted(trial.varied)
-        key = _records.canonical([dict(values), *names])
-        if key not in self._made:
-            program = made(self._program, values)
-            like = _trials.stacked([trial], self.static([trial]))
-            parts = _parts.parts(program, jax.tree.map(lambda x: x[0], like))
-            self._made[key] = Group(dict(values), program, _made_by.program(parts))
-        return self._made[key]
-
-
 class Programs:
     """How the trials of programs are composed and trained.
 
     Args:
         groups: the programs.
+        choices: how they run.
         wanted: the trials of this run.
         store: of the study.
         job: what is done with each cohort.
-        how: how they run.
         view: of `_live`.
 
     Raises:
@@ -98,15 +40,15 @@ class Programs:
 
     def __init__(
         self,
-        groups: Groups,
+        groups: _groups.Groups,
+        choices: _choices.Choices,
         wanted: _wanted.Wanted,
         store: Any,
         job: _job.Job,
-        how: How,
         view: _live.View,
     ):
-        self._groups, self._wanted, self._store = groups, wanted, store
-        self._job, self._how, self._view = job, how, view
+        self._groups, self._choices, self._how = groups, choices, choices.how
+        self._wanted, self._store, self._job, self._view = wanted, store, job, view
         self._memory: float | None = None
         for group, _ in groups.split(list(wanted.trials.values())):
             mine = [one for one in store.cohorts() if self._is_like(one, group)]
@@ -177,37 +119,19 @@ class Programs:
                 self._store.commit(name, record)
         self._store.finished(claim)
 
-    def _is_like(self, cohort: Mapping[str, Any], group: Group) -> bool:
+    def _is_like(self, cohort: Mapping[str, Any], group: _groups.Group) -> bool:
         """Whether a cohort is of these programs, and runs as this worker would."""
         same = cohort.get("static") == group.values
         here = cohort.get("device") == jax.devices()[0].device_kind
         return same and here and self._how.mode in ("auto", cohort.get("mode"))
 
-    def _choose(self, group: Group, trials: Sequence[_trials.Trial]) -> Any:
-        """How they run, measured; it is said before they do."""
-        how, steps = self._how, self._job.steps
-        shared = -(-len(trials) // how.workers)
-        most = [trials[0]] * (how.size or shared) if how.size or 0 else trials[:shared]
-        limit = _memory.free(jax.devices()[0])
-        choice = _choice.choose(
-            group.program,
-            _trials.stacked(list(most), self._groups.static(trials)),
-            steps,
-            modes=_modes.MODES if how.mode == "auto" else (how.mode,),
-            size=how.size,
-            limit=None if limit is None else limit // how.workers,
-        )
+    def _choose(
+        self, group: _groups.Group, trials: Sequence[_trials.Trial]
+    ) -> _choice.Choice:
+        """How they run; it is said before they do."""
+        choice = self._choices.of(group, trials)
         self._memory = choice.nbytes
-        words = _forecast.line(
-            len(trials),
-            choice.size,
-            choice.mode,
-            choice.why,
-            choice.seconds(len(trials), steps),
-            choice.nbytes,
-        )
-        named = " ".join(f"{name}={value}" for name, value in group.values.items())
-        words = f"{named}: {words}" if named else words
+        words = _choices.words(group, choice, len(trials), self._job.steps)
         self._store.event("plan", words=words)
         self._view.say(words)
         return choice
@@ -231,17 +155,3 @@ class Programs:
                 f"step {numbers['step']} of {steps}",
             )
         )
-
-
-def made(program: Any, values: Mapping[str, Any]) -> _program.Program:
-    """The program of static values."""
-    if isinstance(program, _program.Program):
-        if values:
-            raise TypeError(
-                f"program: expected a function make({', '.join(values)}) -> Program, "
-                "since these vary and are no arrays; got one Program"
-            )
-        return program
-    found = program(**values)
-    _parts.check(found)
-    return found

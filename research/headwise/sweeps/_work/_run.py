@@ -17,7 +17,7 @@ from headwise import _records
 from headwise.sweeps._design import _product
 from headwise.sweeps._design import _trials
 from headwise.sweeps._work import _alone
-from headwise.sweeps._work import _programs
+from headwise.sweeps._work import _choices
 from headwise.sweeps._work import _run_plain
 from headwise.sweeps._work import _run_programs
 
@@ -168,7 +168,7 @@ def run(
         static=static,
         settings=settings,
         folder=folder,
-        how=_programs.How(mode, size, workers),
+        how=_choices.How(mode, size, workers),
         checkpoint_every=checkpoint_every,
         report_every=report_every,
         progress=progress,

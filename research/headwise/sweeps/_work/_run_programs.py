@@ -12,13 +12,13 @@ from headwise import _checks
 from headwise import _provenance
 from headwise import _records
 from headwise.sweeps._cohort import _memory_faults
-from headwise.sweeps._cohort import _modes
 from headwise.sweeps._design import _trials
 from headwise.sweeps._store import _store
+from headwise.sweeps._work import _choices
 from headwise.sweeps._work import _ends
 from headwise.sweeps._work import _job
 from headwise.sweeps._work import _live
-from headwise.sweeps._work import _made_by
+from headwise.sweeps._work import _prepared
 from headwise.sweeps._work import _programs
 from headwise.sweeps._work import _searched
 from headwise.sweeps._work import _wanted
@@ -35,7 +35,7 @@ def run(
     static: Sequence[str],
     settings: Mapping[str, Any],
     folder: str | os.PathLike | None,
-    how: _programs.How,
+    how: _choices.How,
     checkpoint_every: float | None,
     report_every: int | None,
     progress: bool,
@@ -47,42 +47,42 @@ def run(
     cohorts: int | None,
 ) -> list[_records.Record]:
     """As `hw.sweeps.run`, of programs and these trials."""
-    if steps is None:
-        raise ValueError("steps: expected a positive int, got None")
-    given = {"size": how.size, "report_every": report_every}
-    there = {name: number for name, number in given.items() if number is not None}
-    for name, count in {"steps": steps, "workers": how.workers, **there}.items():
-        _checks.positive_int(name, count)
-    if checkpoint_every is not None:
-        _checks.nonnegative("checkpoint_every", checkpoint_every)
     if batched:
         raise ValueError(
             "batched: expected a plain train, got a program: mode='vmap' is the same"
         )
-    _checks.choice("mode", ("auto", *_modes.MODES), how.mode)
-    settings = _with_steps(settings, steps)
+    if report_every is not None:
+        _checks.positive_int("report_every", report_every)
+    if checkpoint_every is not None:
+        _checks.nonnegative("checkpoint_every", checkpoint_every)
+    ready = _prepared.prepared(
+        program,
+        rows,
+        steps=steps,
+        static=static,
+        settings=settings,
+        folder=folder,
+        how=how,
+        retry=retry,
+        search=search,
+        halving=halving,
+    )
+    assert steps is not None, "it was checked"
     job = _job.Job(
         steps,
         tuple(static),
-        _ends.Maker(settings, {}),
+        _ends.Maker(ready.settings, {}),
         report_every or -(-steps // 100),
         checkpoint_every,
         halving,
         stop_on_failure,
     )
-    text = {"a study of": "programs", "program": _made_by.study(program)}
-    text |= {"settings": settings}
-    if halving is not None:
-        halving.below(steps)
-        text["halving"] = halving._asdict()
-    if search is not None:
-        text["search"] = search.text
-    groups = _programs.Groups(program, static)
-    groups.split(rows)  # what is wrong with a program is said before a folder is made
-    with _store.open(folder, text) as store, _live.live(progress) as view:
-        wanted = _wanted.Wanted(settings, store, retry, lambda records: None)
+    with _store.open(folder, ready.text) as store, _live.live(progress) as view:
+        wanted = _wanted.Wanted(ready.settings, store, retry, lambda records: None)
         names = wanted.add(rows)
-        programs = _programs.Programs(groups, wanted, store, job, how, view)
+        programs = _programs.Programs(
+            ready.groups, ready.choices, wanted, store, job, view
+        )
         asked = _searched.Asked(search, store, wanted)
         with _told(store, wanted):
             _work.work(
@@ -99,16 +99,6 @@ def run(
     if told := _memory_faults.told(list(done.values()), folder):
         _LOG.warning(told)
     return [done[name] for name in names + asked.names if name in done]
-
-
-def _with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
-    """Settings of which the steps are one: they decide what comes out."""
-    if settings.get("steps", steps) != steps:
-        raise ValueError(
-            f"settings['steps']: expected that of steps, {steps}, got "
-            f"{settings['steps']}"
-        )
-    return {**settings, "steps": steps}
 
 
 @contextlib.contextmanager

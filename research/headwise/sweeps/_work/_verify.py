@@ -17,8 +17,8 @@ from headwise.sweeps._design import _trials
 from headwise.sweeps._store import _done
 from headwise.sweeps._store import _read
 from headwise.sweeps._store import _study
+from headwise.sweeps._work import _groups
 from headwise.sweeps._work import _job
-from headwise.sweeps._work import _programs
 
 ROUNDING = 1e-3
 """What a reported number may differ by, as a part of the largest one of its curve, in
@@ -117,7 +117,7 @@ def verify(
     one = _trials.Trial(**cohort["rows"][at])
     varied = [name for name in cohort["static"] if name in one.varied]
     stacked = _trials.stacked([one], varied)
-    made = _programs.made(program, cohort["static"])
+    made = _groups.made(program, cohort["static"])
     run = _modes.cohort(made, "scan", stacked, every=1, steps=whole)
     members, rows = run.start(stacked), []
     same, done = [], 0

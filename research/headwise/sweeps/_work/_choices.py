@@ -1,0 +1,82 @@
+"""How the trials of each program run: measured, within the memory that there is."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+
+from headwise.sweeps._cohort import _choice
+from headwise.sweeps._cohort import _forecast
+from headwise.sweeps._cohort import _memory
+from headwise.sweeps._cohort import _modes
+from headwise.sweeps._design import _trials
+from headwise.sweeps._work import _groups
+
+
+class How(NamedTuple):
+    """How trials are to run, as far as the caller says."""
+
+    mode: str
+    """Of `_modes.MODES`, or auto."""
+    size: int | None
+    workers: int
+
+
+class Choices:
+    """What is chosen for each program.
+
+    Args:
+        groups: the programs of a study.
+        how: what its caller says.
+        steps: of a trial.
+    """
+
+    def __init__(self, groups: _groups.Groups, how: How, steps: int):
+        self.how = how
+        self._groups, self._steps = groups, steps
+        self._of_size: dict[int, _choice.Choice] = {}
+
+    def check(self, every: Sequence[_trials.Trial]) -> None:
+        """Raises ValueError for a size that was given and takes too much memory."""
+        if self.how.size is not None:
+            for group, trials in self._groups.split(every):
+                self.of(group, trials)
+
+    def of(
+        self, group: _groups.Group, trials: Sequence[_trials.Trial]
+    ) -> _choice.Choice:
+        """How trials of a program run; with a size that was given, measured once.
+
+        Raises:
+            ValueError: as `_choice.choose`.
+        """
+        how = self.how
+        if id(group) in self._of_size:
+            return self._of_size[id(group)]
+        shared = -(-len(trials) // how.workers)
+        limit = _memory.free(jax.devices()[0])
+        choice = _choice.choose(
+            group.program,
+            _trials.stacked(trials[: how.size or shared], self._groups.static(trials)),
+            self._steps,
+            modes=_modes.MODES if how.mode == "auto" else (how.mode,),
+            size=how.size,
+            limit=None if limit is None else limit // how.workers,
+        )
+        if how.size is not None:
+            self._of_size[id(group)] = choice
+        return choice
+
+
+def words(group: _groups.Group, choice: _choice.Choice, trials: int, steps: int) -> str:
+    """The plan of so many trials of a program, on one line."""
+    said = _forecast.line(
+        trials,
+        choice.size,
+        choice.mode,
+        choice.why,
+        choice.seconds(trials, steps),
+        choice.nbytes,
+    )
+    named = " ".join(f"{name}={value}" for name, value in group.values.items())
+    return f"{named}: {said}" if named else said
