@@ -306,7 +306,7 @@ def run(
     there: Sequence[cluster.Node],
 ) -> int:
     """Looks at the nodes, runs the workers, and shows what came of it."""
-    plan, folder = launch.plan, launch.plan.study.folder
+    folder = launch.plan.study.folder
     words = launches.worker(
         launch, workers=workers, devices=cluster.devices(asked), cohorts=1
     )
@@ -326,17 +326,7 @@ def run(
     several = "1 worker" if workers == 1 else f"{workers} workers"
     on = "1 node" if len(there) == 1 else f"{len(there)} nodes"
     print(f"{several} on {on}; python -m launch.status {folder}", flush=True)
-    try:
-        code = work(launch, workers, submit)
-    except KeyboardInterrupt:
-        outcome.show_so_far(plan)
-        raise
-    if code in (2, signals.CODE):
-        outcome.show_so_far(plan)
-        return code
-    code = outcome.finish(plan) or code
-    print(f"everything is in {folder}/")
-    return 1 if code else 0
+    return launches.end(launch, lambda: work(launch, workers, submit))
 
 
 def tell(
