@@ -32,7 +32,6 @@ from absl import flags
 
 import headwise as hw
 from experiments.harness import command
-from experiments.harness import outcome
 from experiments.harness import signals
 from experiments.harness import text
 from experiments.harness.text import UsageError
