@@ -21,8 +21,10 @@ from typing import NamedTuple
 
 from experiments.harness import signals
 from experiments.harness.text import UsageError
+from launch import ray_options
 from launch import ray_task
 from launch.processes import GRACE
+from launch.ray_options import Need
 from launch.ray_task import Ended
 
 TIMEOUT = 5.0
@@ -39,47 +41,12 @@ QUIET = {
 """Said to Ray where the user has said nothing."""
 
 
-class Need(NamedTuple):
-    """What one task asks of its node."""
-
-    cpus: float = 1.0
-    gpus: float = 0.0
-    memory: int = 0
-    """Bytes."""
-    others: tuple[tuple[str, float], ...] = ()
-    """Resources by name."""
-
-    def totals(self) -> dict[str, float]:
-        """By the names that nodes have them under."""
-        named = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
-        return {name: x for name, x in (named | dict(self.others)).items() if x}
-
-    def options(self) -> dict[str, Any]:
-        """As options of a task."""
-        found: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
-        found |= {"memory": self.memory} if self.memory else {}
-        return found | ({"resources": dict(self.others)} if self.others else {})
-
-
 class Node(NamedTuple):
     """A node that is there."""
 
     id: str
     name: str
     has: Mapping[str, float]
-
-
-def room(need: Need, has: Mapping[str, float]) -> int:
-    """How many tasks a node holds at a time.
-
-    Example:
-        >>> room(Need(cpus=4, gpus=0.5), {"CPU": 16.0, "GPU": 1.0})
-        2
-        >>> room(Need(cpus=4, gpus=1), {"CPU": 64.0})
-        0
-    """
-    asked = need.totals().items()
-    return min((int(has.get(name, 0) / x + 1e-6) for name, x in asked), default=1)
 
 
 def lacks(need: Need, nodes: Sequence[Node]) -> str:
@@ -100,26 +67,6 @@ def lacks(need: Need, nodes: Sequence[Node]) -> str:
     return f"one task asks for {wanted}; the node with the most of it has {has or '0'}"
 
 
-def host_and_port(address: str) -> tuple[str, int] | None:
-    """Where an address is, if it says so.
-
-    Raises:
-        UsageError: it is no address.
-
-    Example:
-        >>> host_and_port("ray://head:10001"), host_and_port("auto")
-        (('head', 10001), None)
-    """
-    if address == "auto":
-        return None
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise UsageError(
-            f"--address: expected auto, HOST:PORT or ray://HOST:PORT, got {address}"
-        )
-    return host.strip("[]"), int(port)
-
-
 def connect(address: str, environment: Mapping[str, Any]) -> None:
     """Joins the cluster at an address, as a driver.
 
@@ -133,7 +80,7 @@ def connect(address: str, environment: Mapping[str, Any]) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    place = host_and_port(address)
+    place = ray_options.host_and_port(address)
     before = {number: signal.getsignal(number) for number in signals.SIGNALS}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -254,14 +201,21 @@ def end(ref: Any) -> Ended:
 
 
 def cancel(refs: Sequence[Any]) -> None:
-    """Asks the workers of tasks to save and end, and waits for them."""
+    """Asks the workers of tasks to save and end, and waits for them.
+
+    A task that is over is left alone: if its end is on the way, Ray 2.60 ends the
+    driver's process (`Check failed: ... Tried to complete task that was not pending`).
+    """
     import ray
 
-    for ref in refs:
+    running = list(refs)
+    if running:
+        _, running = ray.wait(running, num_returns=len(running), timeout=0)
+    for ref in running:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.cancel(ref, force=False)
-    if refs:
-        ray.wait(list(refs), num_returns=len(refs), timeout=GRACE + TIMEOUT)
+    if running:
+        ray.wait(running, num_returns=len(running), timeout=GRACE + TIMEOUT)
 
 
 def check(
@@ -283,17 +237,12 @@ def check(
             raise UsageError(f"node {node.name}: {ended.line.removeprefix('error: ')}")
     if not need.gpus:
         return
-    words = [*words, f"--devices={devices(need)}"]
+    words = [*words, f"--devices={ray_options.devices(need)}"]
     for node, ended in _ask(words, env, need.options(), there, DEVICES):
         if ended is None:
             print(f"node {node.name} is busy: its devices are looked at by its workers")
         elif ended.code:
             raise UsageError(f"node {node.name}: {ended.line.removeprefix('error: ')}")
-
-
-def devices(need: Need) -> int | None:
-    """How many devices a worker must find; None: those that there are."""
-    return max(int(need.gpus), 1) if need.gpus else None
 
 
 def _ask(
