@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -31,6 +32,8 @@ TIMEOUT = 5.0
 """Seconds in which the address must answer."""
 PATIENCE = 300.0
 """Seconds that a node has to start a process, import JAX and look into the folder."""
+PERIOD = 0.2
+"""Seconds between two looks."""
 DEVICES = 60.0
 """Seconds that a node has to give its devices; others may be using them."""
 QUIET = {
@@ -190,6 +193,22 @@ def submit(
     return task.remote(list(words), log, dict(env))
 
 
+def wait(refs: Sequence[Any], seconds: float = 0.0) -> list[Any]:
+    """Waits until all tasks are over; those that are, if it takes longer.
+
+    Not within `ray.wait`, which tells any signal as a Ctrl-C.
+    """
+    import ray
+
+    last = time.monotonic() + seconds
+    while refs:
+        over, rest = ray.wait(list(refs), num_returns=len(refs), timeout=0)
+        if not rest or time.monotonic() >= last:
+            return over
+        time.sleep(PERIOD)
+    return []
+
+
 def end(ref: Any) -> Ended:
     """How a task that is over ended; what Ray says of it, if it did not come back."""
     import ray
@@ -208,14 +227,12 @@ def cancel(refs: Sequence[Any]) -> None:
     """
     import ray
 
-    running = list(refs)
-    if running:
-        _, running = ray.wait(running, num_returns=len(running), timeout=0)
+    over = wait(refs)
+    running = [ref for ref in refs if ref not in over]
     for ref in running:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.cancel(ref, force=False)
-    if running:
-        ray.wait(running, num_returns=len(running), timeout=GRACE + TIMEOUT)
+    wait(running, GRACE + TIMEOUT)
 
 
 def check(
@@ -253,7 +270,6 @@ def _ask(
     seconds: float,
 ) -> Iterator[tuple[Node, Ended | None]]:
     """What `launch.worker --check` says on each node; None: not in time."""
-    import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked = {}
@@ -263,7 +279,7 @@ def _ask(
         log = pathlib.Path(os.devnull, "none")  # kept by no one
         asked[submit([*words, "--check"], log, env, more)] = node
     try:
-        done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
+        done = wait(list(asked), seconds)
         for ref, node in asked.items():
             yield node, end(ref) if ref in done else None
     finally:

@@ -17,8 +17,6 @@ TRIES = 3
 """How often in a row a worker may end without any progress of the study."""
 PAUSE = 5.0
 """Seconds before it is tried the third time; the second time is at once."""
-PERIOD = 0.2
-"""Seconds between two looks."""
 
 
 class Try(NamedTuple):
@@ -62,8 +60,6 @@ def work(launch: Launch, workers: int, submit: Callable[[int], Any]) -> int:
         workers: how many tasks there are at a time.
         submit: gives out one, of this number; its reference.
     """
-    import ray
-
     plan, flying, last, done = launch.plan, dict[Any, Try](), 0, False
     folder, waiting = plan.study.folder, [Try(number) for number in range(workers)]
     try:
@@ -74,11 +70,8 @@ def work(launch: Launch, workers: int, submit: Callable[[int], Any]) -> int:
                 for one in [one for one in waiting if one.at <= now]:
                     waiting.remove(one)
                     flying[submit(one.number)] = one._replace(before=saved(folder))
-                if not flying:
-                    time.sleep(PERIOD)
-                    continue
-                over, _ = ray.wait(list(flying), timeout=PERIOD)
-                for ref in over:
+                time.sleep(cluster.PERIOD)
+                for ref in cluster.wait(list(flying)):
                     one, ended = flying.pop(ref), cluster.end(ref)
                     done = done or ended.code == 0
                     if done:  # the others see it, too
