@@ -1,4 +1,4 @@
-"""One of the processes that train one model: joins the others, then is experiments.main.
+"""One of the processes that train one model: joins them, then is experiments.main.
 
     python -m launch.peer --coordinator=node1:1234 --processes=2 --process=0 \
         --experiment=digits --balancer=mgda --mesh=data:2
@@ -62,7 +62,10 @@ def joins(values: flags.FlagValues) -> None:
     """The flags by which processes find each other."""
     where = "HOST:PORT where process 0 listens; with --processes and --process"
     flags.DEFINE_string("coordinator", None, where, flag_values=values)
-    numbers = {"processes": "how many there are", "process": "which one this is, from 0"}
+    numbers = {
+        "processes": "how many there are",
+        "process": "which one this is, from 0",
+    }
     for name, meaning in numbers.items():
         flags.DEFINE_integer(name, None, meaning, flag_values=values)
     wait = "seconds to wait for the others"

@@ -1,4 +1,4 @@
-"""What every launcher keeps, whatever its engine: flags, a dry run, a place in the docs."""
+"""What every launcher keeps, whatever its engine: flags, a dry run, a place in docs."""
 
 import importlib
 import pathlib

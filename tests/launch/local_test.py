@@ -88,7 +88,7 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
     Local workers, a sweep in its own process and a bare worker share the trials.
     """
     common = (f"--experiment={TINY}", f"--folder={tmp_path}")
-    steps = "--steps=8000"
+    steps = "--steps=3000"
     grid = ("--weights=a=1,b=0.5:1", "--seeds=0:4", steps)
     slowly = ("--mode=loop", "--size=1")
     plan = planned(tmp_path, *grid, *slowly)
@@ -106,7 +106,7 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
     for process in both:
         out, _ = process.communicate(timeout=200)
         assert process.returncode == 0, out
-        assert "8 trials, 4 seeds of 8000 steps" in out
+        assert "8 trials, 4 seeds of 3000 steps" in out
         assert "b=0.5" in out  # the table
         assert "standard deviation over 4 seeds" in out
         assert "Traceback" not in out
@@ -175,7 +175,7 @@ def test_a_trial_that_diverges_is_a_result_and_settings_that_cannot_be_are_not(
 @pytest.mark.slow
 def test_interrupts_of_real_commands(tmp_path, commands):
     """A run in Python, a sweep inside a compiled program, a study of workers."""
-    long = "--steps=800000000"
+    long = "--steps=300000000"
     grid = ["--weights=a=1,b=0.1:1:2", "--size=2"]
     flags = [f"--experiment={TINY}", long]
     started = {

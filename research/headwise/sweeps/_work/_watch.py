@@ -93,9 +93,14 @@ def snapshot(status: Mapping[str, Any]) -> _live.Snapshot:
     )
 
 
+def _over(worker: Mapping[str, Any]) -> bool:
+    """Whether a worker has ended: such come last, as an engine makes many of them."""
+    return worker["end"] is not None or worker["alive"] is False
+
+
 def _works(worker: Mapping[str, Any]) -> bool:
     """Whether a worker counts as one that works: not ended, not gone."""
-    if worker["end"] is not None or worker["alive"] is False:
+    if _over(worker):
         return False
     return bool(worker["alive"]) or worker["heard"] is not None
 
@@ -145,7 +150,7 @@ def describe(status: Mapping[str, Any]) -> str:
     if plan := status.get("plan"):
         lines += str(plan.get("words", "")).splitlines()
     sections = {
-        "workers": [_worker(one) for one in status["workers"]],
+        "workers": [_worker(one) for one in sorted(status["workers"], key=_over)],
         "cohorts that are not done": [
             _cohort(one) for one in status["cohorts"] if one["state"] != "done"
         ],
