@@ -89,6 +89,8 @@ def connect(address: str, environment: Mapping[str, Any]) -> None:
         warnings.simplefilter("ignore")
         ray = imported()
         logging.getLogger("ray").setLevel(logging.CRITICAL)
+        # As Ray's debugger does: of a node that is lost it prints pages.
+        ray._private.worker._worker_logs_enabled = False
         if place is not None:
             _reach(address, *place)
         try:
@@ -216,7 +218,7 @@ def end(ref: Any) -> Ended:
     try:
         return Ended(*ray.get(ref))
     except ray.exceptions.RayError as error:
-        return Ended(ray_task.LOST, _line(error), "a node of Ray")
+        return Ended(ray_task.LOST, _line(error), "")
 
 
 def cancel(refs: Sequence[Any]) -> None:
@@ -296,5 +298,7 @@ def _line(error: BaseException) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
+    if ". " in lines[0]:  # then causes that there may be, and how Ray is asked
+        return ". ".join(lines[0].split(". ")[:2])
     traced = any("Traceback" in line or line.startswith("File ") for line in lines)
     return lines[-1] if traced else " ".join(lines[:3])

@@ -78,8 +78,9 @@ def work(launch: Launch, workers: int, submit: Callable[[int], Any]) -> int:
                         waiting, last = [], 0
                         continue
                     if ended.code != signals.CODE:
-                        who = f"worker {one.number} on {ended.host}"
-                        print(f"{who}: {ended.line}", file=sys.stderr)
+                        on = f" on {ended.host}" if ended.host else ""
+                        line = f"worker {one.number}{on}: {ended.line}"
+                        print(line, file=sys.stderr)
                     if ended.code in (2, 1 if plan.study.stop_on_failure else 2):
                         return ended.code
                     moved = further(one.before, saved(folder))
