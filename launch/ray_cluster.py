@@ -290,7 +290,7 @@ def _ask(
 
 def _line(error: BaseException) -> str:
     """What an error of Ray says, without its pages."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and str(error.__cause__):
         error = error.__cause__
     said = re.sub("\x1b\\[[0-9;]*m", "", str(error))  # colours
     if "failed to import" in said:
@@ -298,7 +298,8 @@ def _line(error: BaseException) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
+    if any("Traceback" in line or line.startswith("File ") for line in lines):
+        return lines[-1]
     if ". " in lines[0]:  # then causes that there may be, and how Ray is asked
         return ". ".join(lines[0].split(". ")[:2])
-    traced = any("Traceback" in line or line.startswith("File ") for line in lines)
-    return lines[-1] if traced else " ".join(lines[:3])
+    return " ".join(lines)[:500]
