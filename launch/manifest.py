@@ -70,18 +70,18 @@ NUMBERS = {
 def define(values: flags.FlagValues) -> None:
     """The flags of a manifest."""
     for name, meaning in TEXTS.items():
-        flags.DEFINE_string(name, None, meaning, flag_values=values)
+        flags.DEFINE_string(name, None, meaning, limitvalues=values)
     for name, (default, meaning) in NUMBERS.items():
-        flags.DEFINE_integer(name, default, meaning, flag_values=values)
+        flags.DEFINE_integer(name, default, meaning, limitvalues=values)
     dry = "print it, and write no --output"
-    flags.DEFINE_bool("dry_run", False, dry, flag_values=values)
+    flags.DEFINE_bool("dry_run", False, dry, limitvalues=values)
 
 
 def define_study(values: flags.FlagValues) -> None:
     """Those, and the flags of a study."""
     studies.define(values)
     define(values)
-    flags.DEFINE_integer("workers", None, "pods of a study", flag_values=values)
+    flags.DEFINE_integer("workers", None, "pods of a study", limitvalues=values)
 
 
 def define_training(values: flags.FlagValues) -> None:
@@ -177,8 +177,8 @@ def _pods(
     count: int,
 ) -> Pods:
     """What both have in common."""
-    for number in ("max_restarts", "chunk_seconds", "checkpoint_seconds"):
-        text.whole(f"--{number}", given[number].value, 0)
+    for limit in ("max_restarts", "chunk_seconds", "checkpoint_seconds"):
+        text.whole(f"--{limit}", given[limit].value, 0)
     experiment = pathlib.Path(given.experiment).stem
     name = given.name or re.sub(r"[^a-z0-9]+", "-", experiment.lower()).strip("-")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", name):
