@@ -89,6 +89,20 @@ def of_first(function: Callable[[], T]) -> T:
     return told  # type: ignore[return-value]
 
 
+def of_each(function: Callable[[], T]) -> list[T]:
+    """What a function gives in each process; what it raises in one is raised in all."""
+    if not several():
+        return [function()]
+    value: Any = None
+    error: Exception | None = None
+    try:
+        value = function()
+    except Exception as raised:
+        error = raised
+    agreed(error)
+    return gathered(value)
+
+
 def agreed(error: Exception | None, numbers: Sequence[int] = (0,)) -> np.ndarray:
     """[process, number] the numbers of all, if none of them has failed.
 
