@@ -70,18 +70,18 @@ NUMBERS = {
 def define(values: flags.FlagValues) -> None:
     """The flags of a manifest."""
     for name, meaning in TEXTS.items():
-        flags.DEFINE_string(name, None, meaning, limitvalues=values)
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
     for name, (default, meaning) in NUMBERS.items():
-        flags.DEFINE_integer(name, default, meaning, limitvalues=values)
+        flags.DEFINE_integer(name, default, meaning, flag_values=values)
     dry = "print it, and write no --output"
-    flags.DEFINE_bool("dry_run", False, dry, limitvalues=values)
+    flags.DEFINE_bool("dry_run", False, dry, flag_values=values)
 
 
 def define_study(values: flags.FlagValues) -> None:
     """Those, and the flags of a study."""
     studies.define(values)
     define(values)
-    flags.DEFINE_integer("workers", None, "pods of a study", limitvalues=values)
+    flags.DEFINE_integer("workers", None, "pods of a study", flag_values=values)
 
 
 def define_training(values: flags.FlagValues) -> None:
@@ -190,7 +190,7 @@ def _pods(
         name=name,
         image=_needed(given, "image"),
         command=["python", "-m", "launch.multihost", *words],
-        number=number,
+        number=count,
         together=False,
         claim=_needed(given, "claim"),
         mount=_mount(given, folder, flag),
