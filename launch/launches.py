@@ -197,6 +197,13 @@ def first(folder: pathlib.Path) -> bool:
     return True
 
 
+def forget(launch: Launch) -> None:
+    """Takes the signature of a launch that did not come to be out of the folder."""
+    where = launch.plan.study.folder / FOLDER
+    for path in where.glob(f"{launch.token}*"):
+        path.unlink(missing_ok=True)
+
+
 def _sign(plan: Plan, name: str, engine: str) -> str:
     """Writes down this launch, and reads it back; its token."""
     token = secrets.token_hex(8)

@@ -15,7 +15,6 @@ is; exit code 75. `python -m launch.status FOLDER` shows a study from elsewhere.
 import contextlib
 import os
 import pathlib
-import signal
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -114,7 +113,7 @@ def work(
             codes = [code for _, code, _ in ends]
             for who, code, log in ends:
                 if code:
-                    print(f"{who}: {_why(log, code)}", file=sys.stderr)
+                    print(f"{who}: {processes.why(log, code)}", file=sys.stderr)
             before, left = left, _left(launch)
             if not left or min(codes) >= 0:
                 break
@@ -132,14 +131,6 @@ def _left(launch: Launch) -> int:
 def _rank(code: int) -> int:
     """Which of several ends is told: wrong usage, an interrupt, any other."""
     return {2: 2, signals.CODE: 1}.get(code, 0)
-
-
-def _why(log: pathlib.Path, code: int) -> str:
-    """How a worker ended: a signal, or the last that it said."""
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name} ({log})"
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit code {code}, no output"
 
 
 def main(argv: Sequence[str]) -> int:

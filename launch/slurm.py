@@ -156,8 +156,8 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if _over(launch):
         print("nothing is submitted")
-        _forget(launch)
-        return _finish(launch, 0) if given.wait else 0
+        launches.forget(launch)
+        return launches.end(launch, lambda: 0) if given.wait else 0
     try:
         (folder / slurm_script.LOGS).mkdir(exist_ok=True)
         for path, words_of in files.items():
@@ -166,11 +166,13 @@ def main(argv: Sequence[str]) -> int:
             print(_told(slurm_queue.check(probe, folder)))
         number = slurm_queue.submit(script)
     except BaseException:
-        _forget(launch)
+        launches.forget(launch)
         raise
     slurm_queue.keep(folder, launch.token, number)
     _say(job, number, script, given.notice is None)
-    return wait(launch, number) if given.wait else 0
+    if not given.wait:
+        return 0
+    return launches.end(launch, lambda: wait(launch, number))
 
 
 def missing(wanted: int, folder: pathlib.Path, dry_run: bool) -> int:
@@ -203,14 +205,15 @@ def wait(launch: Launch, number: str) -> int:
                     asked = time.monotonic()
                 time.sleep(0.2)
     except KeyboardInterrupt:
-        outcome.show_so_far(plan)
         print(f"its workers go on: scancel {number} ends them", flush=True)
         raise
     ends = slurm_queue.ends(folder, [number])
     for line in slurm_queue.tell(ends):
         print(line, file=sys.stderr)
     worst = max([end.code for end in ends], key=_rank, default=signals.CODE)
-    return _finish(launch, 0 if _over(launch) else worst)
+    if _over(launch):
+        return 0
+    return signals.CODE if worst > 128 else worst
 
 
 def _rank(code: int) -> int:
@@ -223,17 +226,6 @@ def _over(launch: Launch) -> bool:
     records = hw.sweeps.read(launch.plan.study.folder)
     again = launch.plan.study.retry and not all(r["finite"] for r in records)
     return not outcome.undone(launch.plan, records) and not again
-
-
-def _finish(launch: Launch, code: int) -> int:
-    """Shows what there is, at the end."""
-    plan = launch.plan
-    if code == 2 or code == signals.CODE or code > 128:
-        outcome.show_so_far(plan)
-        return 2 if code == 2 else signals.CODE
-    code = outcome.finish(plan) or code
-    print(f"everything is in {plan.study.folder}/")
-    return 1 if code else 0
 
 
 def _say(job: Job, number: str, script: pathlib.Path, chosen: bool) -> None:
@@ -251,13 +243,6 @@ def _told(found: dict) -> str:
     one = f"{found.get('devices')} x {found.get('backend')}"
     versions = f"jax {found.get('jax')}, Python {found.get('python')}"
     return f"a worker can work there: {found.get('host')} has {one}, {versions}"
-
-
-def _forget(launch: Launch) -> None:
-    """Takes the signature of a launch that did not come to be out of the folder."""
-    where = launch.plan.study.folder / launches.FOLDER
-    for path in where.glob(f"{launch.token}*"):
-        path.unlink(missing_ok=True)
 
 
 def _path() -> str:
