@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from absl import flags
 
 import headwise as hw
+from experiments.harness import after
 from experiments.harness import command
 from experiments.harness import find
 from experiments.harness import outcome
@@ -66,9 +67,9 @@ def sweep_trials(argv: Sequence[str]) -> int | None:
         if given.folder is not None:
             raise UsageError("--workdir is another name of --folder: drop one of them")
         given.folder = given.workdir
+    if (code := after.asked(given)) is not None:
+        return code
     plan = plans.make(studies.read(given))
-    if plan.study.verify is not None:
-        return 0 if sweep.verify(plan) else 1
     train = sweep.ready(plan)
     print(find.question(plan.task.__doc__))
     outcome.tell_before(plan)

@@ -117,35 +117,6 @@ def _mode(plan: Plan) -> str:
     )
 
 
-def verify(plan: Plan) -> bool:
-    """Runs one trial of a study again for its first steps; whether it is the same.
-
-    Raises:
-        UsageError: the folder has no such trial, or several.
-    """
-    folder, given = plan.study.folder, str(plan.study.verify)
-    trials = [
-        hw.sweeps.Trial(record["weights"], record["seed"], record["settings"])
-        for record in hw.sweeps.read(folder)
-    ]
-    found = [trial for trial in trials if trial.key.startswith(given)]
-    if len(found) != 1:
-        raise UsageError(
-            f"--verify: expected the key of one trial of {folder}, or how it begins, "
-            f"got {given}, which {len(found)} of {len(trials)} have (the files in "
-            "done/ are called by their keys)"
-        )
-    (trial,), settings = found, plan.recorded()
-    varied = {n: x for n, x in trial.varied.items() if n not in settings}
-    others = {n: x for n, x in trial.varied.items() if n in settings}
-    if others != settings:
-        raise UsageError(f"--verify: trial {trial.key} is of {others}, not {settings}")
-    make, _ = maker(plan._replace(trials=[trial._replace(varied=varied)]))
-    verified = hw.sweeps.verify(make, folder, trial.key)
-    print(verified)
-    return verified.holds
-
-
 def maker(plan: Plan) -> tuple[Callable[..., hw.sweeps.Program], list[str]]:
     """The function that makes the program of a plan's trials, and what it is given.
 

@@ -45,6 +45,18 @@ def test_a_worker_joins_a_study_that_only_main_began(tmp_path, monkeypatch, caps
         (b, seed) for b in (0.5, 1.0) for seed in (0, 1)
     ]
     assert texts_of(folder) == [name]  # the worker left no other
+    # What is asked of it later needs its folder alone.
+    key = sorted((folder / "done").iterdir())[0].stem
+    capsys.readouterr()
+    for module in (main, local):
+        words = ["x", "--sweep"][: 2 if module is main else 1]
+        words += [f"--folder={folder}", f"--verify={key[:9]}"]
+        assert command.guarded(module.main, words) == 0
+        assert f"trial {key} (a=1 b=" in capsys.readouterr().out
+        assert command.guarded(module.main, [*words[:-1], "--verify=x"]) == 2
+        assert "--verify: expected the key of one trial" in capsys.readouterr().err
+        assert command.guarded(module.main, [*words[:-2], "--verify=x"]) == 2
+        assert "--verify: expected --folder" in capsys.readouterr().err
     assert texts.write(texts.plan(texts.read(folder)[name], folder)) == name
 
 
