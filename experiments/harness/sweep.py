@@ -59,13 +59,13 @@ def ready(
             `--size` is more than the memory holds.
         StudyError: the folder is of another study.
     """
-    study, mode = plan.study, _mode(plan)
+    study = plan.study
     make, static = maker(plan)
     options: dict[str, Any] = {
         "steps": plan.steps,
         "static": static,
         "settings": plan.recorded(),
-        "mode": mode,
+        "mode": mode(plan),
         "retry": study.retry,
         "workers": workers,
     }
@@ -105,7 +105,7 @@ def _usage() -> Iterator[None]:
         raise
 
 
-def _mode(plan: Plan) -> str:
+def mode(plan: Plan) -> str:
     """How trials run; on a mesh one after the other, each on all of its devices."""
     if plan.study.mesh is None or plan.study.mode in ("scan", "loop", "vmap"):
         return plan.study.mode
