@@ -134,7 +134,7 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
     key = next((tmp_path / "done").iterdir()).stem
     code, out = launch(*common, steps, f"--verify={key[:9]}")
     assert code == 0, out
-    assert f"trial {key}: " in out
+    assert f"trial {key} (a=1 b=" in out
     # Again: nothing is trained. And another grid joins the first.
     code, out = launch(*common, steps, "--balancers=mgda", "--seeds=7")
     assert code == 0, out
