@@ -88,7 +88,7 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
     Local workers, a sweep in its own process and a bare worker share the trials.
     """
     common = (f"--experiment={TINY}", f"--folder={tmp_path}")
-    steps = "--steps=3000"
+    steps = "--steps=8000"
     grid = ("--weights=a=1,b=0.5:1", "--seeds=0:4", steps)
     slowly = ("--mode=loop", "--size=1")
     plan = planned(tmp_path, *grid, *slowly)
@@ -97,16 +97,15 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
     old = hw.sweeps.record(first.weights, 0, {"x": 12.5, "a": 1.0}, settings=settings)
     hw.sweeps.append(tmp_path, old)
     (tmp_path / "run.json").write_text(json.dumps(plan.config()))
-    both = [
-        begin(*common, *grid, *slowly, "--workers=2"),
-        begin(*common, *grid, *slowly, "--sweep", module="experiments.main"),
-    ]
-    until(lambda: list(tmp_path.glob("launches/*.json")))
+    both = [begin(*common, *grid, *slowly, "--workers=2")]
+    until(lambda: list(tmp_path.glob("launches/*.json")))  # its workers begin now, too
+    swept = begin(*common, *grid, *slowly, "--sweep", module="experiments.main")
+    both.append(swept)
     bare = begin(f"--folder={tmp_path}", module="launch.worker")
     for process in both:
         out, _ = process.communicate(timeout=200)
         assert process.returncode == 0, out
-        assert "8 trials, 4 seeds of 3000 steps" in out
+        assert "8 trials, 4 seeds of 8000 steps" in out
         assert "b=0.5" in out  # the table
         assert "standard deviation over 4 seeds" in out
         assert "Traceback" not in out
@@ -125,7 +124,7 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
         same = results[hw.sweeps.identity(one)]
         assert one["metrics"] == pytest.approx(same, rel=1e-6)
     status = hw.sweeps.status(tmp_path)
-    assert len(status["workers"]) == 4
+    assert len(status["workers"]) >= 3  # who finds all done may leave no trace
     assert {one["end"]["code"] for one in status["workers"]} == {0}
     assert len({one["worker"] for one in status["cohorts"]}) > 1  # they did share
     assert {one["epoch"] for one in status["cohorts"]} == {0}  # nobody lost anything

@@ -10,8 +10,10 @@ import pytest
 import headwise as hw
 from experiments.harness import command
 from tests import _pages
+from tests.launch import _tiny
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "launching.md"
+TINY = pathlib.Path(_tiny.__file__)
 TEXT = PAGE.read_text(encoding="utf-8")
 FLAGFILE = re.search(r"`study.flags`:\n\n((?:    .*\n)+)", TEXT)[1]
 
@@ -36,10 +38,14 @@ STEP |= {"SLURM_STEP_NODELIST": "n[1-4]", "SLURM_PROCID": "0", "SLURM_LOCALID": 
 
 @pytest.fixture
 def study(tmp_path, monkeypatch):
-    """A folder with the page's flagfile, and with few steps."""
+    """A folder with the page's flagfile; for digits stands what compiles at once."""
     monkeypatch.chdir(tmp_path)
-    flags = [*(line.strip() for line in FLAGFILE.splitlines()), "--smoke"]
-    pathlib.Path("study.flags").write_text("\n".join(flags))
+    (tmp_path / "digits.py").write_text(
+        TINY.read_text().replace('"a"', '"left"').replace('"b"', '"right"')
+    )
+    assert "--experiment=digits\n" in FLAGFILE
+    flags = FLAGFILE.replace("=digits\n", "=digits.py\n").replace("    ", "")
+    (tmp_path / "study.flags").write_text(flags)
     return tmp_path
 
 
@@ -56,7 +62,8 @@ def test_a_dry_run_of_a_command_of_the_page(by, words, study, capsys, monkeypatc
     manifest = words[0] == "launch.manifest"  # it starts nothing by itself
     assert go([*words, *([] if manifest else ["--dry_run"])]) == 0
     assert capsys.readouterr().out or manifest
-    assert {path.name for path in study.iterdir()} <= {"study.flags", "study.yaml"}
+    left = {path.name for path in study.iterdir()} - {"study.yaml"}  # that it was asked
+    assert left == {"study.flags", "digits.py"}
 
 
 @pytest.mark.slow
