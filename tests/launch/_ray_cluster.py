@@ -15,7 +15,8 @@ NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 def main():
     cluster = Cluster()
     try:
-        cluster.add_node(**NODE, include_dashboard=False)
+        # It says that it has a GPU; JAX finds none.
+        cluster.add_node(**NODE, include_dashboard=False, num_gpus=1)
         second = cluster.add_node(**NODE)
         print("address", cluster.address, flush=True)
         for line in sys.stdin:

@@ -185,15 +185,25 @@ def test_nothing_works_on_after_its_launcher_was_killed(cluster, tmp_path, comma
 def test_what_a_cluster_cannot_do_is_one_line(cluster, tmp_path):
     """Nothing is submitted, and no launch signed."""
     address, folder = f"--address={cluster.address}", tmp_path / "study"
-    code, out = launch(address, f"--folder={folder}", "--gpus=1")
+    code, out = launch(address, f"--folder={folder}", "--gpus=2")
     assert code == 2
-    assert out.splitlines()[-1].startswith("error: one task asks for CPU=1, GPU=1; the")
+    assert out == (
+        "error: one task asks for CPU=1, GPU=2; the node with the most of it has "
+        "CPU=1, GPU=1: no worker would ever run\n"
+    )
     assert not folder.exists()
     code, out = launch(address, f"--folder={folder}", RAY_AUTH_TOKEN="ab" * 32)
     assert code == 2
     assert len(out.splitlines()) == 1
     assert "InvalidAuthToken" in out
     assert not folder.exists()
+    code, out = launch(address, f"--folder={folder}", "--gpus=1", "--working_dir=none")
+    assert code == 2
+    host = os.uname().nodename
+    line = out.splitlines()[-1]
+    assert line.startswith(f"error: node {host} (")
+    assert line.endswith(f"--devices: JAX finds none on {host} (JAX_PLATFORMS=cuda)")
+    assert list((folder / "launches").iterdir()) == []
     held = os.open(tmp_path, os.O_DIRECTORY)  # a name that holds in one process alone
     try:
         mine = begin(
@@ -206,7 +216,7 @@ def test_what_a_cluster_cannot_do_is_one_line(cluster, tmp_path):
         os.close(held)
     assert mine.returncode == 2
     line = out.splitlines()[-1]
-    assert line.startswith(f"error: node {os.uname().nodename} (")
+    assert line.startswith(f"error: node {host} (")
     assert "does not see the launcher's folder" in line
     assert list((folder / "launches").iterdir()) == []
     assert not (folder / "logs").exists()
