@@ -71,6 +71,7 @@ class Cluster:
 
     def __init__(self):
         self.process = begin(module="tests.launch._ray_cluster")
+        self.jobs = self._read("jobs")
         self.address, self.nodes = self._read("address "), 2
 
     def _read(self, start):
@@ -179,6 +180,31 @@ def test_nothing_works_on_after_its_launcher_was_killed(cluster, tmp_path, comma
     one.kill()
     one.communicate()
     until(lambda: workers_of(tmp_path) == [], 20)
+
+
+@pytest.mark.slow
+def test_a_job_that_is_submitted_twice_is_done_once(cluster, tmp_path, commands):
+    if not cluster.jobs:
+        pytest.skip("`ray job submit` wants ray[default], which is not installed")
+    cluster.lose()
+    sent = {"excludes": ["/docs", "/tests"], "env_vars": {"PYTHONPATH": "research"}}
+    submit = [f"--address=http://{cluster.jobs}", f"--working-dir={ROOT}"]
+    study = ["--weights=a=1,b=0.5:1", "--steps=100000", f"--folder={tmp_path}"]
+    job = [sys.executable, "-m", "launch.ray", f"--experiment={TINY}", *study]
+    words = [*submit, f"--runtime-env-json={json.dumps(sent)}", "--", *job]
+    both = [
+        begin("job", "submit", *words, module="ray.scripts.scripts") for _ in range(2)
+    ]
+    commands += both
+    for one in both:
+        out, _ = one.communicate(timeout=100)
+        assert one.returncode == 0, out
+        assert "2/2 trials" in out
+        assert f"everything is in {tmp_path}/" in out
+    assert len(list((tmp_path / "launches").glob("*.json"))) == 2
+    events = [path.read_text() for path in tmp_path.glob("events/*")]
+    assert sum(text.count('"kind": "done"') for text in events) == 2
+    assert not any("duplicate" in text for text in events)
 
 
 @pytest.mark.slow
