@@ -1,8 +1,8 @@
 """A cluster of Ray on this machine, of two nodes: a process that tests talk to.
 
-It prints where its jobs are taken (by `ray[default]` alone) and its address, then answers each line of its standard input: `lose` kills the
-second node, `end` (or the end of the input) ends all. So Ray and its warnings stay out
-of the process of the tests.
+It prints where jobs go (that wants `ray[default]`) and its address, then answers each
+line of its standard input: `lose` kills the second node, `end` (or the end of the
+input) ends all. So Ray and its warnings stay out of the process of the tests.
 """
 
 import importlib.util
