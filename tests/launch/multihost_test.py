@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -53,10 +52,11 @@ def metrics(workdir):
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains(tmp_path, commands):
-    """In spite of a proxy, which the processes would ask for each other."""
-    one = begin(*RUN, f"--workdir={tmp_path / 'one'}", module="experiments.main")
-    both = [*RUN, MESH, "--local=2", f"--workdir={tmp_path / 'two'}"]
+def test_two_processes_train_what_one_trains_also_in_pieces(tmp_path, commands):
+    """A proxy does not hinder them; a signal saves on both, a kill ends both."""
+    flags = [*RUN, "--steps=1500"]
+    one = begin(*flags, f"--workdir={tmp_path / 'one'}", module="experiments.main")
+    both = [*flags, MESH, "--local=2", f"--workdir={tmp_path / 'both'}"]
     two = begin(*both, http_proxy="http://127.0.0.1:9")
     commands += [one, two]
     for process in (one, two):
@@ -65,20 +65,14 @@ def test_two_processes_train_what_one_trains(tmp_path, commands):
     assert "process 0 of 2" in out
     assert "process 1 of 2" in out
     assert out.count("everything is in") == 1  # one process prints
-    assert len(hw.sweeps.read(tmp_path / "two")) == 1
-    expected = pytest.approx(metrics(tmp_path / "one"), rel=1e-5)
-    assert metrics(tmp_path / "two") == expected
-
-
-@pytest.mark.slow
-def test_a_signal_to_one_saves_on_all_and_the_same_command_goes_on(tmp_path, commands):
-    """Then one is killed, and the other says so."""
-    flags = [*RUN, MESH, "--steps=1500"]
-    whole = begin(*flags, "--local=2", f"--workdir={tmp_path / 'a'}")
-    flags.append(f"--workdir={tmp_path / 'b'}")
+    assert len(hw.sweeps.read(tmp_path / "both")) == 1
+    expected = pytest.approx(metrics(tmp_path / "one"), rel=1e-4)
+    assert metrics(tmp_path / "both") == expected
+    flags += [MESH, f"--workdir={tmp_path / 'pieces'}"]
+    told = tmp_path / "pieces/metrics.jsonl"
     hosts = by_hand(*flags)
-    commands += [whole, *hosts]
-    local_test.until((tmp_path / "b/metrics.jsonl").exists)
+    commands += hosts
+    local_test.until(told.exists)
     hosts[1].send_signal(signal.SIGTERM)
     for i, process in enumerate(hosts):
         code, out = end(process)
@@ -86,22 +80,24 @@ def test_a_signal_to_one_saves_on_all_and_the_same_command_goes_on(tmp_path, com
         assert "Traceback" not in out
         assert out.count("the same command goes on") == 1
         assert ("interrupted by SIGTERM" in out) == (i == 1)
-    assert end(whole)[0] == 0
-    again = by_hand(*flags)
-    commands += again
-    assert [end(process)[0] for process in again] == [0, 0]
-    assert metrics(tmp_path / "b") == metrics(tmp_path / "a")
-    endless = by_hand(*RUN, MESH, "--steps=2000000000", f"--workdir={tmp_path / 'c'}")
-    commands += endless
-    local_test.until((tmp_path / "c/run.json").exists)
-    time.sleep(3)
-    endless[1].kill()  # its child ends with it
-    code, out = end(endless[0])
+    before = told.stat().st_size
+    hosts = by_hand(*flags)
+    commands += hosts
+    local_test.until(lambda: told.stat().st_size > before)
+    hosts[1].kill()  # its child ends with it
+    hosts[1].communicate()
+    code, out = end(hosts[0])
     assert code == 75, out
     assert "another process is gone" in out.splitlines()[-1]
     assert "Traceback" not in out
     assert "Check failure" not in out
     local_test.until(lambda: local_test.processes_of(tmp_path) == [], 10)
+    hosts = by_hand(*flags)
+    commands += hosts
+    for process in hosts:
+        code, out = end(process)
+        assert code == 0, out
+    assert metrics(tmp_path / "pieces") == metrics(tmp_path / "both")
 
 
 @pytest.mark.slow
