@@ -38,7 +38,8 @@ DEVICES = 60.0
 """Seconds that a node has to give its devices; others may be using them."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_NUM_REDIS_GET_RETRIES": "3",  # of 20, a second or more each
+    "RAY_NUM_REDIS_GET_RETRIES": "2",  # of 20, at something that is no Ray
+    "RAY_py_gcs_connect_timeout_s": "10",  # of 30, each
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # or it warns of a default to come
 }
 """Said to Ray where the user has said nothing."""

@@ -71,6 +71,7 @@ class Cluster:
 
     def __init__(self):
         self.process = begin(module="tests.launch._ray_cluster")
+        self.jobs = self._read("jobs")
         self.address, self.nodes = self._read("address "), 2
 
     def _read(self, start):
@@ -182,18 +183,53 @@ def test_nothing_works_on_after_its_launcher_was_killed(cluster, tmp_path, comma
 
 
 @pytest.mark.slow
+def test_a_job_that_is_submitted_twice_is_done_once(cluster, tmp_path, commands):
+    if not cluster.jobs:
+        pytest.skip("`ray job submit` wants ray[default], which is not installed")
+    cluster.lose()
+    sent = {"excludes": ["/docs", "/tests"], "env_vars": {"PYTHONPATH": "research"}}
+    submit = [f"--address=http://{cluster.jobs}", f"--working-dir={ROOT}"]
+    study = ["--weights=a=1,b=0.5:1", "--steps=100000", f"--folder={tmp_path}"]
+    job = [sys.executable, "-m", "launch.ray", f"--experiment={TINY}", *study]
+    words = [*submit, f"--runtime-env-json={json.dumps(sent)}", "--", *job]
+    both = [
+        begin("job", "submit", *words, module="ray.scripts.scripts") for _ in range(2)
+    ]
+    commands += both
+    for one in both:
+        out, _ = one.communicate(timeout=100)
+        assert one.returncode == 0, out
+        assert "2/2 trials" in out
+        assert f"everything is in {tmp_path}/" in out
+    assert len(list((tmp_path / "launches").glob("*.json"))) == 2
+    events = [path.read_text() for path in tmp_path.glob("events/*")]
+    assert sum(text.count('"kind": "done"') for text in events) == 2
+    assert not any("duplicate" in text for text in events)
+
+
+@pytest.mark.slow
 def test_what_a_cluster_cannot_do_is_one_line(cluster, tmp_path):
     """Nothing is submitted, and no launch signed."""
     address, folder = f"--address={cluster.address}", tmp_path / "study"
-    code, out = launch(address, f"--folder={folder}", "--gpus=1")
+    code, out = launch(address, f"--folder={folder}", "--gpus=2")
     assert code == 2
-    assert out.splitlines()[-1].startswith("error: one task asks for CPU=1, GPU=1; the")
+    assert out == (
+        "error: one task asks for CPU=1, GPU=2; the node with the most of it has "
+        "CPU=1, GPU=1: no worker would ever run\n"
+    )
     assert not folder.exists()
     code, out = launch(address, f"--folder={folder}", RAY_AUTH_TOKEN="ab" * 32)
     assert code == 2
     assert len(out.splitlines()) == 1
     assert "InvalidAuthToken" in out
     assert not folder.exists()
+    code, out = launch(address, f"--folder={folder}", "--gpus=1", "--working_dir=none")
+    assert code == 2
+    host = os.uname().nodename
+    line = out.splitlines()[-1]
+    assert line.startswith(f"error: node {host} (")
+    assert line.endswith(f"--devices: JAX finds none on {host} (JAX_PLATFORMS=cuda)")
+    assert list((folder / "launches").iterdir()) == []
     held = os.open(tmp_path, os.O_DIRECTORY)  # a name that holds in one process alone
     try:
         mine = begin(
@@ -206,7 +242,7 @@ def test_what_a_cluster_cannot_do_is_one_line(cluster, tmp_path):
         os.close(held)
     assert mine.returncode == 2
     line = out.splitlines()[-1]
-    assert line.startswith(f"error: node {os.uname().nodename} (")
+    assert line.startswith(f"error: node {host} (")
     assert "does not see the launcher's folder" in line
     assert list((folder / "launches").iterdir()) == []
     assert not (folder / "logs").exists()
