@@ -70,7 +70,7 @@ def define(values: flags.FlagValues) -> None:
         "gpus": "of each worker, as 1 or a100:1 (--gres=gpu:...)",
         "prefix": "what the worker's command begins with, as the shell reads it: "
         "apptainer exec --nv image.sif",
-        "python": "of the workers; else this one, or with --prefix `python`",
+        "python": "of the workers; else this one, or `python` within a container",
     }
     for name, meaning in words.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
@@ -117,6 +117,8 @@ def read(given: flags.FlagValues, folder: pathlib.Path) -> Job:
         asked = (("job-name", folder.name), *asked)
     exports = [("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))]
     exports += [("JAX_PLATFORMS", "cuda")] if devices else []
+    if given.cpus is not None:  # srun does not take it over from sbatch
+        exports += [("SRUN_CPUS_PER_TASK", str(given.cpus))]
     return Job(
         workers=text.whole("--workers", given.workers, 1) or 1,
         at_once=text.whole("--at_once", given.at_once, 1),
@@ -126,7 +128,7 @@ def read(given: flags.FlagValues, folder: pathlib.Path) -> Job:
         exports=tuple(exports),
         setup=tuple(given.setup),
         prefix=given.prefix or "",
-        python=given.python or ("python" if given.prefix else sys.executable),
+        python=given.python or slurm_options.python(given.prefix, sys.executable),
     )
 
 
