@@ -151,7 +151,7 @@ def connect(join: Join) -> None:
             cluster_detection_method=join.coordinator and "deactivate",
             initialization_timeout=join.timeout,
         )
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
+    except Exception as error:  # also of a cluster's own package
         port = "; another program may listen at its port: set JAX_COORDINATOR_PORT"
         hint = port if "RPC server" in str(error) and join.coordinator is None else ""
         raise UsageError(
