@@ -15,6 +15,7 @@ is; exit code 75. `python -m launch.status FOLDER` shows a study from elsewhere.
 import contextlib
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -22,11 +23,10 @@ from collections.abc import Sequence
 from absl import flags
 
 import headwise as hw
+from experiments.harness import after
 from experiments.harness import command
 from experiments.harness import outcome
-from experiments.harness import plan as plans
 from experiments.harness import signals
-from experiments.harness import sweep
 from experiments.harness.text import UsageError
 from launch import launches
 from launch import plan as places
@@ -136,6 +136,8 @@ def _rank(code: int) -> int:
 def main(argv: Sequence[str]) -> int:
     """Checks the flags, runs the trials, prints and draws the study."""
     given = command.parse(argv, define, __doc__)
+    if (code := after.asked(given, places.FOLDER)) is not None:
+        return code
     study = places.read(given)
     asked = given.workers
     if given.processes is not None:
@@ -145,8 +147,6 @@ def main(argv: Sequence[str]) -> int:
     env = os.environ
     there = places.gpus(env, gpus_here())
     dealt = places.places(asked, given.devices, cpus_here(), there, env)
-    if study.verify is not None:
-        return 0 if sweep.verify(plans.make(study)) else 1
     several, here = len(dealt), not there
     launch = launches.begin(
         study, "local", dry_run=given.dry_run, workers=several, here=here

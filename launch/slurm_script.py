@@ -64,7 +64,8 @@ warn() {
     warned=1 caught=1
     [ -z "$pid" ] || kill -USR1 "$pid" 2>/dev/null
 }
-trap warn USR1 TERM
+trap warn USR1
+trap 'sleep 1; warn' TERM  # the worker may have it, too: that shall come first
 
 : 2>/dev/null >"$folder/launches/$launch.${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}"
 cd "$code" || end 2
@@ -143,8 +144,12 @@ def script(job: Job, place: Place, words: Sequence[str]) -> str:
         "# Workers of one study: each takes what is left. Again: sbatch this file.",
         *_head(job, place),
         f"fruitless={job.fruitless}",
-        f"worker=({_python(job, ['launch.worker', *words])})",
-        f"progress=({_python(job, [*progress, f'--fruitless={job.fruitless}'])})",
+        "worker=(",
+        f"    {_python(job, ['launch.worker', *words])}",
+        ")",
+        "progress=(",
+        f"    {_python(job, [*progress, f'--fruitless={job.fruitless}'])}",
+        ")",
     ]
     return "\n".join(["#!/bin/bash", *lines, BODY.strip(), ""])
 

@@ -1,8 +1,8 @@
 """A cluster of Ray on this machine, of two nodes: a process that tests talk to.
 
 It prints its address, then answers each line of its standard input: `lose` kills the
-second node, `gain` adds one, `end` (or the end of the input) ends all. So Ray and its
-warnings stay out of the process of the tests.
+second node, `end` (or the end of the input) ends all. So Ray and its warnings stay out
+of the process of the tests.
 """
 
 import sys
@@ -21,8 +21,6 @@ def main():
         for line in sys.stdin:
             if line.strip() == "lose":
                 cluster.remove_node(second, allow_graceful=False)
-            elif line.strip() == "gain":
-                second = cluster.add_node(**NODE)
             else:
                 break
             print("done", line.strip(), flush=True)
