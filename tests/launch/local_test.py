@@ -188,15 +188,17 @@ def test_interrupts_of_real_commands(tmp_path, commands):
         ),
         "study": begin(*flags, *grid, f"--folder={tmp_path / 'study'}", "--workers=2"),
         "killed": begin(*flags, *grid, f"--folder={tmp_path / 'killed'}"),
+        "gone": begin(*flags, *grid, f"--folder={tmp_path / 'gone'}"),
     }
     commands += started.values()
 
     def claims(name):
         return sorted(path.name for path in (tmp_path / name).glob("claims/*"))
 
-    until(lambda: all(map(claims, ("sweep", "study", "killed"))))
+    until(lambda: all(map(claims, ("sweep", "study", "killed", "gone"))))
     until(lambda: (tmp_path / "run/run.json").exists())
     time.sleep(2)
+    (tmp_path / "gone").rename(tmp_path / "elsewhere")  # a disk that goes away
     started["run"].send_signal(signal.SIGTERM)
     started["sweep"].send_signal(signal.SIGTERM)
     started["study"].send_signal(signal.SIGINT)
@@ -210,6 +212,11 @@ def test_interrupts_of_real_commands(tmp_path, commands):
         if name != "run":
             assert "0 of 3 trials are done" in out
     started["killed"].communicate()
+    out, _ = started["gone"].communicate(timeout=60)
+    assert started["gone"].returncode == 1, out
+    assert f"worker 0: exit code 1; {tmp_path / 'gone'}/logs/" in out
+    assert "Traceback" not in out
+    assert not (tmp_path / "gone").exists()  # nothing is made in its place
     until(lambda: processes_of(tmp_path) == [], 10)
     # What was left in order, or by someone who is dead for certain, is free at once.
     again = {
