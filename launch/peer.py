@@ -33,7 +33,7 @@ CONNECTED = "is connected to the others"
 TIMEOUT = 60
 """Seconds to wait for the others, if nothing else is asked for."""
 SAYING = 1.0
-"""Seconds that process 0, without which all end, leaves others to say the same fault."""
+"""Seconds that process 0, without which all end, leaves others to say what it says."""
 _GONE = re.compile(
     "gloo|nccl|coordination service|heartbeat|barrier|connection (reset|closed)"
     "|unavailable|deadline_exceeded",
