@@ -11,6 +11,8 @@ import pytest
 import headwise as hw
 from experiments.harness import command
 from launch import multihost
+from launch import peer
+from launch import training
 from tests.launch import local_test
 
 TINY = local_test.TINY
@@ -141,6 +143,36 @@ def test_hosts_share_a_study(tmp_path, commands):
     assert len(list((tmp_path / "launches").glob("*.json"))) == 2
 
 
+@pytest.mark.parametrize(
+    ("code", "connected", "expected", "said"),
+    [
+        (3, True, 3, None),
+        (-signal.SIGABRT, True, 75, "another process is gone; the same command goes"),
+        (-signal.SIGABRT, False, 2, "error: --timeout: process 1 on"),
+        (-signal.SIGKILL, True, 1, "ended by SIGKILL"),
+        (-signal.SIGUSR1, False, 75, None),
+    ],
+)
+def test_what_an_end_stands_for(code, connected, expected, said):
+    """JAX aborts a process that does not find the others, or loses one."""
+    join = peer.Join("a:1", 2, 1, 60)
+    found, line = training.told(code, connected, join, "process 1")
+    assert found == expected
+    assert line is None if said is None else said in line
+
+
+def test_what_xla_tells_of_itself_is_left_out(tmp_path):
+    log = tmp_path / "out"
+    output = training.Output(log)
+    assert list(output.news()) == []
+    log.write_text(f"[Gloo] Rank 0 is\nprocess 0 of 2 {peer.CONNECTED}: 1\nhal")
+    assert list(output.news()) == [f"process 0 of 2 {peer.CONNECTED}: 1"]
+    assert output.connected
+    page = "F1129 11:29:57.439194    9611 client.h:80] Terminating process\n\n    @ 0x7"
+    log.write_text(f"{log.read_text()}f\nE1129 11:30:23.3 a\nlast\n{page}")
+    assert list(output.news(last=True)) == ["half", "last"]
+
+
 def guarded(*words):
     return command.guarded(multihost.main, ["multihost", *words])
 
@@ -204,7 +236,10 @@ def test_a_dry_run_says_who_would_do_what(capsys, monkeypatch, tmp_path):
     step = {"JOB_ID": "7", "STEP_NODELIST": "n[1-2]", "NTASKS": "2", "PROCID": "1"}
     for name, value in (step | {"LOCALID": "0"}).items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    assert guarded(*RUN, MESH, "--dry_run") == 0
+    flagfile = tmp_path / "run.flags"
+    flagfile.write_text(MESH)  # a mesh in a file is one, too
+    assert guarded(*RUN, f"--flagfile={flagfile}", "--dry_run") == 0
+    flagfile.unlink()
     first, line = capsys.readouterr().out.splitlines()
     assert first == "process 1 of 2, by SLURM; JAX finds the coordinator"
     assert "--coordinator" not in line
