@@ -7,7 +7,7 @@ TESTS = $(BIN)/python -m pytest -n auto --dist=loadfile --no-loadscope-reorder
 # More words for pytest, as `make test MORE=--cov`.
 MORE ?=
 
-.PHONY: demo test test-fast expected lint wheel matrix oldest newest clean
+.PHONY: demo test test-fast engines expected lint wheel matrix oldest newest clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
@@ -17,6 +17,10 @@ test: $(VENV)/dev.installed
 
 test-fast: $(VENV)/dev.installed
 	$(TESTS) -m "not slow" $(MORE)
+
+# What the tests of launchers start beside pip's packages: a SLURM, where it can be had.
+engines:
+	@.ci/engines
 
 # Runs every experiment whole and asserts the numbers that it promises.
 expected: $(VENV)/demo.installed

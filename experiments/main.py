@@ -17,6 +17,7 @@ from absl import flags
 import headwise as hw
 from experiments.harness import after
 from experiments.harness import command
+from experiments.harness import devices
 from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
@@ -40,7 +41,7 @@ def main(argv: Sequence[str]) -> int | None:
     workdir = hw.training.claim_workdir(
         request.workdir, request.config(), told=request.told()
     )
-    with hw.training.hold_workdir(workdir):
+    with hw.training.hold_workdir(workdir), devices.quiet():
         print(find.question(request.task.__doc__))
         done = len(hw.sweeps.read(workdir))
         if done:

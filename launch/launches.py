@@ -13,6 +13,7 @@ import platform
 import secrets
 import shlex
 import sys
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from absl import flags
 from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
+from experiments.harness import signals
 from experiments.harness import sweep
 from experiments.harness import texts
 from experiments.harness.plan import Plan
@@ -117,8 +119,29 @@ def worker(
     return words + (["--stop_on_failure"] if study.stop_on_failure else [])
 
 
+def end(launch: Launch, work: Callable[[], int]) -> int:
+    """Waits for the workers of a launch, and shows what came of them; its exit code.
+
+    Args:
+        launch: of `begin`.
+        work: waits; returns 0, or the exit code that is to be told of the workers'.
+    """
+    plan = launch.plan
+    try:
+        code = work()
+    except KeyboardInterrupt:
+        outcome.show_so_far(plan)
+        raise
+    if code in (2, signals.CODE):
+        outcome.show_so_far(plan)
+        return code
+    code = outcome.finish(plan) or code
+    print(f"everything is in {plan.study.folder}/")
+    return 1 if code else 0
+
+
 def files(launch: Launch) -> dict[pathlib.Path, str]:
-    """The files that `begin` writes for workers, but for the signature: {path: text}."""
+    """What `begin` writes for workers, but for the signature: {path: text}."""
     name, text = texts.draft(launch.plan)
     return {launch.plan.study.folder / texts.FOLDER / f"{name}.json": text}
 
@@ -126,10 +149,10 @@ def files(launch: Launch) -> dict[pathlib.Path, str]:
 def tell(
     commands: Iterable[Sequence[str]], files: Mapping[pathlib.Path, str] | None = None
 ) -> None:
-    """Prints what `--dry_run` promises: each file with its text, each command.
+    r"""Prints what `--dry_run` promises: each file with its text, each command.
 
     Example:
-        >>> tell([["python", "-c", "print(1)"]], {pathlib.Path("a/job.sh"): "date\\n"})
+        >>> tell([["python", "-c", "print(1)"]], {pathlib.Path("a/job.sh"): "date\n"})
         # a/job.sh
         date
         <BLANKLINE>
@@ -159,6 +182,26 @@ def read(folder: pathlib.Path) -> list[dict[str, Any]]:
 def is_there(folder: pathlib.Path, token: str) -> bool:
     """Whether the folder is the one that a launcher signed with this token."""
     return (folder / FOLDER / f"{token}.json").is_file()
+
+
+def first(folder: pathlib.Path) -> bool:
+    """Whether this is the first process to say so since the newest launch.
+
+    Of launchers that end at the same time one shows the table.
+    """
+    newest = max(read(folder), key=lambda one: (str(one.get("time")), one["token"]))
+    try:
+        (folder / FOLDER / f"{newest['token']}.shown").open("x").close()
+    except FileExistsError:
+        return False
+    return True
+
+
+def forget(launch: Launch) -> None:
+    """Takes the signature of a launch that did not come to be out of the folder."""
+    where = launch.plan.study.folder / FOLDER
+    for path in where.glob(f"{launch.token}*"):
+        path.unlink(missing_ok=True)
 
 
 def _sign(plan: Plan, name: str, engine: str) -> str:

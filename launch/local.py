@@ -15,7 +15,6 @@ is; exit code 75. `python -m launch.status FOLDER` shows a study from elsewhere.
 import contextlib
 import os
 import pathlib
-import signal
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -50,16 +49,26 @@ def define(values: flags.FlagValues) -> None:
 
 
 def workers(
-    launch: Launch, dealt: Sequence[places.Place], devices: int | None
+    launch: Launch,
+    dealt: Sequence[places.Place],
+    devices: int | None,
+    total: int | None = None,
 ) -> list[processes.Command]:
-    """The worker of each place. What it prints goes to `logs/`."""
+    """The worker of each place. What it prints goes to `logs/`.
+
+    Args:
+        launch: of `launches.begin`.
+        dealt: a place for each worker.
+        devices: that each must find.
+        total: how many share the study; None: these.
+    """
     folder = launch.plan.study.folder.absolute()
     cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
     found = []
     for i, place in enumerate(dealt):
         log = folder / "logs" / f"{os.uname().nodename}-{os.getpid()}-worker{i}.txt"
         words = launches.worker(
-            launch, workers=len(dealt), devices=devices, cpus=place.cpus
+            launch, workers=total or len(dealt), devices=devices, cpus=place.cpus
         )
         env = {n: x for n, x in cache.items() if n not in os.environ} | place.env
         one = processes.Command(f"worker {i}", "launch.worker", words, log, env)
@@ -70,33 +79,40 @@ def workers(
 def run(
     commands: Sequence[processes.Command],
     meanwhile: Callable[[], None] = lambda: None,
+    grace: float | None = None,
 ) -> list[tuple[str, int, pathlib.Path]]:
     """Starts the workers and waits for them; name, exit code and log of each.
 
-    An interrupt, or an error here, ends all.
+    An interrupt, or an error here, ends all. With `grace` workers are warned of an
+    interrupt (SIGUSR1), and have so many seconds to save.
     """
     logs = {one.name: one.log for one in commands}
     for log in logs.values():
         log.parent.mkdir(exist_ok=True)
-    ends = processes.run(commands, len(commands), os.environ, meanwhile)
+    ask = signal.SIGTERM if grace is None else signals.WARNING
+    count, env = len(commands), os.environ
+    ends = processes.run(commands, count, env, meanwhile, ask=ask, grace=grace)
     with contextlib.closing(ends):
         return [(one, code, logs[one]) for one, code in ends]
 
 
-def work(launch: Launch, commands: Sequence[processes.Command]) -> int:
+def work(
+    launch: Launch, commands: Sequence[processes.Command], grace: float | None = None
+) -> int:
     """Runs the workers until all is done; the worst of their exit codes.
 
-    Workers that are killed are started again, unless it leads to nothing.
+    Workers that are killed are started again, unless it leads to nothing. `grace` is
+    that of `run`.
     """
     tries, codes, plan = TRIES, [0], launch.plan
     left = _left(launch)
     with hw.sweeps.watch(plan.study.folder, trials=len(plan.trials)) as look:
         while tries:
-            ends = run(commands, look)
+            ends = run(commands, look, grace)
             codes = [code for _, code, _ in ends]
             for who, code, log in ends:
                 if code:
-                    print(f"{who}: {_why(log, code)}", file=sys.stderr)
+                    print(f"{who}: {processes.why(log, code)}", file=sys.stderr)
             before, left = left, _left(launch)
             if not left or min(codes) >= 0:
                 break
@@ -116,14 +132,6 @@ def _rank(code: int) -> int:
     return {2: 2, signals.CODE: 1}.get(code, 0)
 
 
-def _why(log: pathlib.Path, code: int) -> str:
-    """How a worker ended: a signal, or the last that it said."""
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name} ({log})"
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit code {code}, no output"
-
-
 def main(argv: Sequence[str]) -> int:
     """Checks the flags, runs the trials, prints and draws the study."""
     given = command.parse(argv, define, __doc__)
@@ -136,29 +144,19 @@ def main(argv: Sequence[str]) -> int:
             raise UsageError("--processes is the former name of --workers: drop it")
         asked = given.processes
     env = os.environ
-    there = places.gpus(env, _gpus())
-    dealt = places.places(asked, given.devices, _cpus(), there, env)
+    there = places.gpus(env, gpus_here())
+    dealt = places.places(asked, given.devices, cpus_here(), there, env)
     several, here = len(dealt), not there
     launch = launches.begin(
         study, "local", dry_run=given.dry_run, workers=several, here=here
     )
-    plan, commands = launch.plan, workers(launch, dealt, given.devices)
+    commands = workers(launch, dealt, given.devices)
     if given.dry_run:
         launches.tell(map(words, commands), launches.files(launch))
         return 0
     count = "1 worker" if several == 1 else f"{several} workers"
     print(f"{count}; python -m launch.status {study.folder}", flush=True)
-    try:
-        code = work(launch, commands)
-    except KeyboardInterrupt:
-        outcome.show_so_far(plan)
-        raise
-    if code in (2, signals.CODE):
-        outcome.show_so_far(plan)
-        return code
-    code = outcome.finish(plan) or code
-    print(f"everything is in {study.folder}/")
-    return 1 if code else 0
+    return launches.end(launch, lambda: work(launch, commands))
 
 
 def words(command: processes.Command) -> list[str]:
@@ -175,13 +173,14 @@ def words(command: processes.Command) -> list[str]:
     return ["env", *env, *python] if env else python
 
 
-def _cpus() -> list[int]:
+def cpus_here() -> list[int]:
+    """The CPUs that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
-def _gpus() -> list[str]:
+def gpus_here() -> list[str]:
     """The GPUs of this machine, without a library that would take hold of them."""
     there = pathlib.Path("/dev").glob("nvidia[0-9]*")
     return sorted((path.name.removeprefix("nvidia") for path in there), key=int)

@@ -37,6 +37,8 @@ class Command(NamedTuple):
     """The file that what it prints goes to, after what is there."""
     env: Mapping[str, str] = types.MappingProxyType({})
     """What its environment has beside the others'."""
+    errors: pathlib.Path | None = None
+    """The file that its errors go to; None: `log`."""
 
 
 def run(
@@ -44,6 +46,9 @@ def run(
     at_once: int,
     env: Mapping[str, str],
     meanwhile: Callable[[], None] = lambda: None,
+    *,
+    ask: int = signal.SIGTERM,
+    grace: float | None = None,
 ) -> Generator[tuple[str, int], None, None]:
     """Runs all; yields name and exit code of each when it ends.
 
@@ -54,6 +59,8 @@ def run(
         at_once: how many run at a time.
         env: their environment.
         meanwhile: called many times a second.
+        ask: the signal that tells a child of an interrupt.
+        grace: seconds that it then has; None: `GRACE`.
     """
     waiting = collections.deque(commands)
     running: dict[str, subprocess.Popen] = {}
@@ -71,32 +78,44 @@ def run(
             if None in codes.values():
                 meanwhile()
                 time.sleep(_PAUSE)
+    except KeyboardInterrupt:
+        _stop(running.values(), ask, GRACE if grace is None else grace)
+        running.clear()
+        raise
     finally:
-        _stop(running.values())
+        _stop(running.values(), signal.SIGTERM, GRACE)
         os.close(held)
         os.close(pipe)
+
+
+def why(log: pathlib.Path, code: int) -> str:
+    """How a process ended: a signal, or the last that it said in its log."""
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name} ({log})"
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {code}, no output"
 
 
 def _start(command: Command, pipe: int, env: Mapping[str, str]) -> subprocess.Popen:
     """A child in a session of its own: the terminal's signals go to the launcher."""
     module = [sys.executable, "-m", "launch.child", str(pipe), command.module]
-    with command.log.open("ab") as log:
+    with command.log.open("ab") as log, (command.errors or command.log).open("ab") as e:
         return subprocess.Popen(
             [*module, *command.argv],
             env={**env, **command.env},
             stdin=subprocess.DEVNULL,
             stdout=log,
-            stderr=log,
+            stderr=e,
             pass_fds=(pipe,),
             start_new_session=True,
         )
 
 
-def _stop(children: Collection[subprocess.Popen]) -> None:
+def _stop(children: Collection[subprocess.Popen], ask: int, grace: float) -> None:
     """Asks the children to end, then ends them, with all that they have begun."""
     try:
-        _signal(children, signal.SIGTERM)
-        end = time.monotonic() + GRACE
+        _signal(children, ask)
+        end = time.monotonic() + grace
         while time.monotonic() < end and any(
             child.poll() is None for child in children
         ):

@@ -4,9 +4,10 @@
 
 A launcher has put the study's text there. Any number of workers, on any number of
 machines that see the folder, share its trials; one more may be started at any time.
-Exit codes: 0 all trials are done; 1 failed; 2 wrong usage, another version of the code,
-another folder, too few devices (one line, nothing written); 75 trials are left, and the
-same command goes on: after an interrupt, or after as many `--cohorts` as were asked for.
+Exit codes: 0 all trials are done; 1 failed; 2 wrong usage, another version of the
+code, another folder, too few devices (one line, nothing written); 75 trials are left,
+and the same command goes on: after an interrupt, or after as many `--cohorts` as were
+asked for.
 """
 
 import json
@@ -123,8 +124,11 @@ def _here(devices: int | None) -> dict[str, object]:
     host = platform.node()
     try:
         found = jax.local_devices()
-    except RuntimeError as error:  # the platform that JAX_PLATFORMS asks for
-        raise UsageError(f"--devices: JAX finds none on {host}: {error}") from None
+    except (RuntimeError, AssertionError):
+        asked = os.environ.get("JAX_PLATFORMS")
+        raise UsageError(
+            f"--devices: JAX finds none on {host} (JAX_PLATFORMS={asked})"
+        ) from None
     backend = jax.default_backend()
     if len(found) < (devices or 1):
         raise UsageError(

@@ -26,9 +26,11 @@ BASE = {
     "_declared",
     "_described",
     "_distance",
+    "_engine",
     "_files",
     "_fingerprint",
     "_frameworks",
+    "_hosts",
     "_interrupts",
     "_linear_map",
     "_means",
@@ -95,7 +97,7 @@ PORCH = {
     "experiments/main.py": {"experiments.harness"},
     "experiments/studies": {"experiments.harness", "experiments.tasks"},
     "experiments/benchmarks": {"experiments.harness", "experiments.tasks"},
-    "launch": {"experiments.harness"},
+    "launch": {"experiments.harness", "experiments.main"},
 }
 
 # Who looks behind the wall, and at what: benchmarks play the tricks of `_xla` off,

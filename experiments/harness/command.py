@@ -1,7 +1,7 @@
 """A command line: its own flags and no others, errors as one line, exit codes.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage (one line, nothing written), 75 interrupted
-(SIGINT, SIGTERM, SIGHUP; the same command goes on with what is kept).
+(SIGINT, SIGTERM, SIGHUP, SIGUSR1; the same command goes on with what is kept).
 """
 
 import contextlib
@@ -69,6 +69,19 @@ def asks(argv: Sequence[str], name: str) -> bool:
     except flags.Error as error:
         raise UsageError(str(error)) from None
     return bool(values[name].value)
+
+
+def gives(argv: Sequence[str], name: str) -> bool:
+    """Whether a command line, or a flagfile that it names, has a flag.
+
+    Raises:
+        UsageError: a flagfile that cannot be read.
+    """
+    values = flags.FlagValues()
+    flags.DEFINE_bool(name, False, "", flag_values=values)  # as in `--noNAME`
+    words = _from_files(values, list(argv[1:]))
+    given = {w.lstrip("-").partition("=")[0] for w in words if w.startswith("-")}
+    return bool(given & {name, f"no{name}"})
 
 
 def _check(values: flags.FlagValues, word: str) -> None:

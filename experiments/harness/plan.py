@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import time
 from collections.abc import Iterable
 from collections.abc import Mapping
 from types import ModuleType
@@ -18,6 +19,9 @@ from experiments.harness.spec import Spec
 from experiments.harness.study import Study
 from experiments.harness.text import STATIC
 from experiments.harness.text import UsageError
+
+AT_ONCE = 5.0
+"""Seconds to wait for another command that makes the same folder."""
 
 
 class Plan(NamedTuple):
@@ -89,13 +93,18 @@ class Plan(NamedTuple):
             version = self.request(self.trials[0]).config()["version"]
             del config["launched"]
             config |= settings | {"sweep": True, "version": version}
-        try:
-            return hw.training.claim_workdir(folder, config, told=self.told())
-        except hw.training.WorkdirError:
-            if before or not (folder / "run.json").exists():
-                raise
-            # Another command made it at the same time: is it the same study?
-            return hw.training.claim_workdir(folder, config, told=self.told())
+        end = time.monotonic() + AT_ONCE
+        while True:
+            try:
+                return hw.training.claim_workdir(folder, config, told=self.told())
+            except hw.training.WorkdirError as error:
+                # Another command makes it at the same time: is it the same study?
+                made = (folder / "run.json").exists()
+                making = "is in use" in str(error) and time.monotonic() < end
+                if before or not (made or making):
+                    raise
+                before = before or made
+            time.sleep(0.05)
 
 
 def make(study: Study) -> Plan:

@@ -1,19 +1,21 @@
 """An interrupt as one line and one exit code, whatever the process is doing.
 
-SIGINT (Ctrl-C), SIGTERM (a scheduler), SIGHUP (a closed terminal) and SIGUSR1 (a
-scheduler's warning) raise `KeyboardInterrupt` once, so that files are closed and
-children stopped; a second one ends the process at once, but for a warning: engines send
-it twice, by two ways, and to a launcher as to its workers. Python raises between its own instructions only: a process
-that is inside a compiled program for longer is ended from a thread. While `fit` holds
-the signals it first ends its step and saves, for which it has longer; after a warning as
-long as the scheduler lets it.
+SIGINT (Ctrl-C), SIGTERM (a scheduler), SIGHUP (a closed terminal) and SIGUSR1 (what a
+scheduler sends ahead) raise `KeyboardInterrupt` once, so that files are closed and
+children stopped; a second one ends the process at once, but for SIGUSR1, which engines
+send by several ways. Python raises between its own instructions only: a process that is
+inside a compiled program for longer is ended from a thread. While `fit` holds the
+signals it first ends its step and saves, for which it has longer; after SIGUSR1 as long
+as the scheduler lets it.
 """
 
+import math
 import os
 import select
 import signal
 import sys
 import threading
+import time
 from typing import Any
 
 CODE = 75
@@ -48,18 +50,22 @@ def catch() -> None:
     threading.Thread(target=_insist, args=arguments, daemon=True).start()
 
 
+SAID = "interrupted by "
+"""How what is said of an interrupt begins."""
+
+
 def line(interrupt: KeyboardInterrupt) -> str:
     """What is said of an interrupt."""
-    return f"interrupted by {str(interrupt) or 'SIGINT'}: the same command goes on"
+    return f"{SAID}{str(interrupt) or 'SIGINT'}: the same command goes on"
 
 
 def _insist(reader: int, raised: threading.Event, ours: Any) -> None:
     """Ends a process that does not come to raising in time, or is asked twice."""
-    number = _next(reader)
+    number = _next(reader) or 0
     held = signal.getsignal(number) is not ours
-    while held and number == WARNING:
-        number = _next(reader)
-    select.select([reader], [], [], SAVING if held else PATIENCE)
+    if held and number == WARNING:
+        number = _next(reader, WARNING) or 0
+    _next(reader, WARNING, SAVING if held else PATIENCE)
     if not raised.is_set():
         interrupt = KeyboardInterrupt(signal.Signals(number).name)
         cursor = "\033[?25h" if sys.stderr.isatty() else ""  # a bar hid it
@@ -67,9 +73,13 @@ def _insist(reader: int, raised: threading.Event, ours: Any) -> None:
         os._exit(CODE)
 
 
-def _next(reader: int) -> int:
-    """Waits for one of our signals; others have handlers, too."""
-    number = 0
-    while number not in SIGNALS:
+def _next(reader: int, but: int = 0, seconds: float = math.inf) -> int | None:
+    """Waits for one of our signals (others have handlers, too), but for this one."""
+    end = time.monotonic() + seconds
+    while True:
+        left = None if seconds == math.inf else max(end - time.monotonic(), 0.0)
+        if not select.select([reader], [], [], left)[0]:
+            return None
         (number,) = os.read(reader, 1)
-    return number
+        if number in SIGNALS and number != but:
+            return number

@@ -12,6 +12,7 @@ import jax
 
 from headwise import _described
 from headwise import _files
+from headwise import _hosts
 from headwise import _whole
 from headwise.typing import PyTree
 
@@ -57,11 +58,15 @@ def open_checkpointer(
     try:
         return opened()
     except Exception:  # it reads what is kept beside every checkpoint
-        for path in [path for path in folder.iterdir() if path.name.isdigit()]:
-            look = _whole.look(path, functools.partial(ocp.metadata, path))
-            if (reason := look.damage) is not None:
-                _LOG.warning("%s: is damaged (%s), moved aside", path, reason)
-                path.rename(_whole.aside(path))
+
+        def put_aside() -> None:
+            for path in [path for path in folder.iterdir() if path.name.isdigit()]:
+                look = _whole.look(path, functools.partial(ocp.metadata, path))
+                if (reason := look.damage) is not None:
+                    _LOG.warning("%s: is damaged (%s), moved aside", path, reason)
+                    path.rename(_whole.aside(path))
+
+        _hosts.of_first(put_aside)
     with _files.writing(folder):
         return opened()
 

@@ -17,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from headwise import _engine
 from headwise import _version
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -31,9 +32,11 @@ def made_with(*, device: bool = True) -> dict[str, Any]:
 
     Returns:
         {"versions" {package: version, None where not installed}, "revision", "device",
-        "platform", "host", "time"}: `revision` is the git commit of Headwise's own
-        code, with a "+" if files of it were changed since, None outside a checkout;
-        `device` is {"backend", "kind", "count"} or None; `time` is UTC in ISO 8601.
+        "platform", "host", "engine", "time"}: `revision` is the git commit of
+        Headwise's own code, with a "+" if files of it were changed since, None outside
+        a checkout; `device` is {"backend", "kind", "count"} or None; `engine` is what
+        SLURM, Ray or Kubernetes say of this process, {variable: text}, or None; `time`
+        is UTC in ISO 8601.
 
     Example:
         >>> made = hw.sweeps.made_with()
@@ -48,6 +51,7 @@ def made_with(*, device: bool = True) -> dict[str, Any]:
         "device": _device() if device else None,
         "platform": of_process["platform"],
         "host": of_process["host"],
+        "engine": _engine.engine(os.environ),
         "time": now.isoformat(timespec="seconds"),
     }
 

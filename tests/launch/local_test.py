@@ -15,10 +15,9 @@ import headwise as hw
 from experiments.harness import command
 from experiments.harness import outcome
 from experiments.harness import plan as plans
-from experiments.harness import texts
+from experiments.harness import sweep
 from launch import local
 from launch import plan as places
-from launch import worker
 
 ROOT = pathlib.Path(local.__file__).parents[1]
 TINY = ROOT / "tests/launch/_tiny.py"
@@ -83,45 +82,61 @@ def by_hand(record):
 
 
 @pytest.mark.slow
-def test_an_older_study_goes_on_by_two_commands_at_once(tmp_path):
-    """What the launcher of processes left counts; another grid joins it."""
+def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
+    """What the launcher of processes left counts; another grid joins it.
+
+    Local workers, a sweep in its own process and a bare worker share the trials.
+    """
     common = (f"--experiment={TINY}", f"--folder={tmp_path}")
-    grid = ("--weights=a=1,b=0.5:1", "--seeds=0,1")
-    plan = planned(tmp_path, *grid)
+    steps = "--steps=3000"
+    grid = ("--weights=a=1,b=0.5:1", "--seeds=0:4", steps)
+    slowly = ("--mode=loop", "--size=1")
+    plan = planned(tmp_path, *grid, *slowly)
     first = plan.trials[0]
     settings = plan.recorded() | first.varied
     old = hw.sweeps.record(first.weights, 0, {"x": 12.5, "a": 1.0}, settings=settings)
     hw.sweeps.append(tmp_path, old)
     (tmp_path / "run.json").write_text(json.dumps(plan.config()))
     both = [
-        begin(*common, *grid, "--workers=2"),
-        begin(*common, *grid, "--sweep", module="experiments.main"),
+        begin(*common, *grid, *slowly, "--workers=2"),
+        begin(*common, *grid, *slowly, "--sweep", module="experiments.main"),
     ]
+    until(lambda: list(tmp_path.glob("launches/*.json")))
+    bare = begin(f"--folder={tmp_path}", module="launch.worker")
     for process in both:
-        out, _ = process.communicate(timeout=100)
+        out, _ = process.communicate(timeout=200)
         assert process.returncode == 0, out
-        assert "4 trials, 2 seeds of 30 steps" in out
+        assert "8 trials, 4 seeds of 3000 steps" in out
         assert "b=0.5" in out  # the table
-        assert "standard deviation over 2 seeds" in out
+        assert "standard deviation over 4 seeds" in out
         assert "Traceback" not in out
+    out, _ = bare.communicate(timeout=100)
+    assert bare.returncode == 0, out
     records = hw.sweeps.read(tmp_path)
-    assert len(records) == 4
+    assert len(records) == 8
     assert outcome.undone(plan, records) == []
     new = [record for record in records if record["metrics"]["x"] != 12.5]
-    assert len(new) == len(list((tmp_path / "done").iterdir())) == 3
+    assert len(new) == len(list((tmp_path / "done").iterdir())) == 7
     for record in new:
         np.testing.assert_allclose(record["metrics"]["x"], by_hand(record), rtol=1e-5)
+    alone = sweep.train(planned(tmp_path / "alone", *grid), progress=False)
+    results = {hw.sweeps.identity(one): one["metrics"] for one in alone}
+    for one in new:
+        same = results[hw.sweeps.identity(one)]
+        assert one["metrics"] == pytest.approx(same, rel=1e-6)
+    status = hw.sweeps.status(tmp_path)
+    assert len(status["workers"]) == 4
+    assert {one["end"]["code"] for one in status["workers"]} == {0}
+    assert len({one["worker"] for one in status["cohorts"]}) > 1  # they did share
+    assert {one["epoch"] for one in status["cohorts"]} == {0}  # nobody lost anything
     for file in ("table.txt", "front.png", "weights.png", "best/heads.png"):
         assert (tmp_path / file).stat().st_size > 100, file
-    status = hw.sweeps.status(tmp_path)
-    assert status["done"] >= 3
-    assert {one["end"]["code"] for one in status["workers"]} == {0}
     key = next((tmp_path / "done").iterdir()).stem
-    code, out = launch(*common, f"--verify={key[:9]}")
+    code, out = launch(*common, steps, f"--verify={key[:9]}")
     assert code == 0, out
     assert f"trial {key}: " in out
     # Again: nothing is trained. And another grid joins the first.
-    code, out = launch(*common, "--balancers=mgda", "--seeds=7")
+    code, out = launch(*common, steps, "--balancers=mgda", "--seeds=7")
     assert code == 0, out
     again = hw.sweeps.read(tmp_path)
     assert [record for record in again if record in records] == records
@@ -160,7 +175,7 @@ def test_a_trial_that_diverges_is_a_result_and_settings_that_cannot_be_are_not(
 @pytest.mark.slow
 def test_interrupts_of_real_commands(tmp_path, commands):
     """A run in Python, a sweep inside a compiled program, a study of workers."""
-    long = "--steps=2000000000"
+    long = "--steps=300000000"
     grid = ["--weights=a=1,b=0.1:1:2", "--size=2"]
     flags = [f"--experiment={TINY}", long]
     started = {
@@ -258,44 +273,6 @@ def test_wrong_flags_are_one_line_and_leave_nothing(arguments, text, tmp_path, c
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert not folder.exists()
-
-
-def files(folder):
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
-def test_a_worker_of_another_version_refuses(tmp_path, capsys):
-    plan = planned(tmp_path, "--weights=a=1,b=1")
-    plan.claim()
-    name = texts.write(plan)
-    assert texts.write(plan) == name
-    path = tmp_path / f"flags/{name}.json"
-    text = json.loads(path.read_text())
-    text["code"] |= {"headwise": "0.0.1", "the sources of headwise": "1234"}
-    path.write_text(json.dumps(text))
-    before = files(tmp_path)
-    for words in ([], [f"--study={name}"]):
-        argv = ["worker", f"--folder={tmp_path}", *words]
-        assert command.guarded(worker.main, argv) == 2
-        error = capsys.readouterr().err
-        assert error.count("\n") == 1
-        assert f"headwise was 0.0.1, is {hw.__version__}; the sources" in error
-    assert files(tmp_path) == before
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ([], "--folder: expected the folder of a study, got none"),
-        (["--folder=/no/such"], "--folder: /no/such holds no launched study"),
-        (["--folder=/no/such", "--study=ab"], "is no text of a study"),
-        (["--folder=/no/such", "--cpus=x"], "--cpus: expected CPUs of this machine"),
-        (["--folder=/no/such", "--workers=0"], "--workers: expected 1 or more"),
-    ],
-)
-def test_workers_without_work(words, said, capsys):
-    assert command.guarded(worker.main, ["worker", *words]) == 2
-    assert said in capsys.readouterr().err
 
 
 def test_the_former_name_says_the_new_one(tmp_path):

@@ -78,17 +78,14 @@ def test_default_folder_is_named_after_the_file():
     words = ["local", "--experiment=a/mine.py", "--simplex=2"]
     study = plan.read(command.parse(words, local.define, ""))
     assert str(study.folder) == "studies/mine_launched"
-    study = study._replace(retry=True)
-    words = ["--folder=studies/mine_launched", "--study=ab12", "--workers=2"]
-    place = plan.Place((0, 1), {})
-    assert plan.worker(study, "ab12", place, 2) == [*words, "--cpus=0,1", "--retry"]
 
 
 def test_a_launcher_has_the_flags_of_a_study_and_its_own():
     values, study = flags.FlagValues(), flags.FlagValues()
     local.define(values)
     plan.define(study)
-    assert set(values) - set(study) == {"devices", "processes", "workers"}
+    own = {"devices", "dry_run", "processes", "workers"}
+    assert set(values) - set(study) == own
     assert set(study) == {
         "balancers",
         "design",

@@ -1,5 +1,6 @@
 """How a study stands, from elsewhere: read by two looks, without writing."""
 
+import json
 import os
 import pathlib
 import time
@@ -32,8 +33,26 @@ def test_no_study_is_one_line_and_nothing_is_made(tmp_path, capsys):
     assert (code, err) == (2, "error: expected flags only, got 'more'\n")
 
 
-def test_a_study_on_its_way(tmp_path, capsys):
+def test_a_study_that_was_launched_and_waits_for_its_turn(tmp_path, capsys):
+    """As in the queue of a cluster."""
+    (tmp_path / "launches").mkdir()
+    (tmp_path / "launches/ab.sh").touch()  # what else a launcher keeps there
+    (tmp_path / "launches/cd.json").touch()  # torn
+    said = {"user": "eve", "host": "login", "engine": "slurm", "command": "python x"}
+    for i in range(10):
+        text = json.dumps(said | {"time": f"2026-01-0{i}"})
+        (tmp_path / f"launches/{i}.json").write_text(text)
+    code, out, err = look(capsys, tmp_path)
+    assert (code, err) == (75, "")
+    lines = out.splitlines()
+    assert lines[:3] == ["no worker has begun", "launched:", "  2 before"]
+    assert lines[-1] == "  2026-01-09 eve on login: slurm, python x"
+    assert len(lines) == 3 + status.SHOWN
+
+
+def test_a_study_on_its_way(tmp_path, capsys, monkeypatch):
     """A worker that beats is heard; one that ended or broke is told as such."""
+    monkeypatch.setenv("SLURM_JOB_ID", "47")
     rows = [{"weights": {"a": 1.0}, "seed": s, "varied": {}} for s in range(3)]
     with _store.open(tmp_path, {"steps": 9}, worker="w1", stale=3.0) as store:
         code, out, _ = look(capsys, tmp_path, "--wait=0")
@@ -58,6 +77,7 @@ def test_a_study_on_its_way(tmp_path, capsys):
         assert lines[0] == "1 of 3 trials are done, 1 of them without a result"
         assert "3 trials, 1 cohort, scanned (told so)" in lines
         (worker,) = [line for line in lines if line.strip().startswith("w1 ")]
+        assert "w1 (SLURM job 47, " in worker
         assert f"process {os.getpid()}): heard 0 s ago" in worker
         assert "running cohort 0, step 3 of 9, 3 trials" in worker
         assert "  0: 3 trials, 1 done, scan, claimed by w1" in lines

@@ -165,3 +165,15 @@ def test_what_froze_is_told_with_its_step_and_head():
     assert "1 of 8 trials are done, 25 of them without a result" in text
     assert text.count("ab12 a=0.1 seed=3: step 17: head a: not finite") == 20
     assert "  and 5 more" in text
+
+
+def test_who_works_comes_before_the_many_that_an_engine_has_ended():
+    whole, worker = study()
+    ended = worker | {"end": {"code": 75, "why": "SIGUSR1"}}
+    job = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "2"}
+    whole["workers"] = [*[ended] * 30, worker | {"engine": job, "heard": 1.0}]
+    lines = hw.sweeps.describe(whole).splitlines()
+    first = lines[lines.index("workers:") + 1]
+    assert "(SLURM job 7, restart 2, " in first
+    assert "heard 1 s ago" in first
+    assert "  and 11 more" in lines

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from headwise import _engine
 
 MADE = {"versions": {}, "revision": None}
 AWKWARD = 0.1 + 0.2  # 0.30000000000000004: shorter texts are other numbers
@@ -111,7 +112,9 @@ def test_identity_is_of_weights_seed_and_settings_at_full_precision():
     assert hw.sweeps.identity(older) == hw.sweeps.identity(record())
 
 
-def test_made_with_says_what_ran():
+def test_made_with_says_what_ran(monkeypatch):
+    for name in _engine.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     made = hw.sweeps.made_with()
     assert made["versions"]["jax"] == jax.__version__
     assert made["versions"]["python"] == ".".join(map(str, sys.version_info[:3]))
@@ -122,8 +125,13 @@ def test_made_with_says_what_ran():
     }
     assert made["time"].endswith("+00:00")
     assert made["host"] == os.uname().nodename
+    assert made["engine"] is None
     assert json.loads(json.dumps(made)) == made
     assert hw.sweeps.made_with(device=False)["device"] is None
+    job = {"SLURM_JOB_ID": "7", "SLURM_RESTART_COUNT": "1"}
+    for name, value in job.items():
+        monkeypatch.setenv(name, value)
+    assert hw.sweeps.made_with()["engine"] == job
 
 
 def test_older_records_are_completed(tmp_path):

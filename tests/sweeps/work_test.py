@@ -94,8 +94,18 @@ def test_a_study_that_was_killed_comes_to_the_same_bits(
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.fixture
+def warned():
+    """SIGUSR1 means something to this program."""
+    before = signal.signal(signal.SIGUSR1, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+@pytest.mark.usefixtures("warned")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_waits_for_a_checkpoint(number, whole, tmp_path, monkeypatch):
+    """And SIGUSR1, which engines send by several ways, is no second signal."""
     _, records = whole
     calls = []
 
@@ -104,6 +114,7 @@ def test_a_signal_waits_for_a_checkpoint(number, whole, tmp_path, monkeypatch):
         calls.append(int(self._now.ran))
         if len(calls) == 3:
             os.kill(os.getpid(), number)
+            os.kill(os.getpid(), signal.SIGUSR1)
 
     with monkeypatch.context() as patch:
         patch.setattr(_running.Course, "settle", settle)
@@ -125,6 +136,26 @@ def test_more_seeds_run_only_what_is_new(whole, tmp_path):
     assert [r["seed"] for r in both] == [0, 1] * 3
     assert _studies.results(both) == _studies.results(records)
     assert len(list((tmp_path / "done").iterdir())) == 6
+
+
+def test_a_worker_ends_after_as_many_cohorts_as_it_was_asked_for(whole, tmp_path):
+    """Three of two trials each, as tasks of an engine: each a call of its own."""
+    _, records = whole
+    for number in (2, 4, 6):
+        some = run((0, 1), folder=tmp_path, cohorts=1)
+        assert len(some) == len(hw.sweeps.read(tmp_path)) == number
+        end = max(hw.sweeps.status(tmp_path)["workers"], key=lambda one: one["since"])
+        left = f"as asked; {6 - number} trials are left"
+        assert end["end"]["why"] == (left if number < 6 else "all trials are done")
+        assert end["end"]["code"] == (75 if number < 6 else 0)
+    assert _studies.results(some) == _studies.results(records)
+    assert run((0, 1), folder=tmp_path, cohorts=1) == some
+    with pytest.raises(ValueError, match="cohorts: expected a positive int, got 0"):
+        run((0, 1), folder=tmp_path, cohorts=0)
+    train = functools.partial(
+        hw.sweeps.run, lambda w, s: {"m": w["a"]}, _studies.DESIGN, progress=False
+    )
+    assert [record["weights"]["b"] for record in train(cohorts=2)] == [0.5, 1.0]
 
 
 def test_rows_that_are_the_same_are_one_trial():

@@ -11,7 +11,6 @@ from typing import Any
 from typing import TypeVar
 
 from headwise import _checks
-from headwise import _interrupts
 from headwise.training import _bilevel
 from headwise.training import _course
 from headwise.training import _default
@@ -25,6 +24,7 @@ from headwise.training import _resume
 from headwise.training import _state
 from headwise.training import _steps
 from headwise.training import _stop
+from headwise.training import _together
 
 _LOG = logging.getLogger("headwise")
 
@@ -73,8 +73,7 @@ def fit(
     program than before: another learning rate, optimiser or loss.
 
     Args:
-        step: of `make_step` or `make_bilevel_step`. If it is not jitted, it is, and its
-            state donated.
+        step: of `make_step` or `make_bilevel_step`; jitted, its state donated, if not.
         state: the first state (`init_state`, `init_bilevel_state`), of arrays and
             numbers; replaced by the newest checkpoint.
         batches: `batches(t)` -> the batch of step t (best: resumes exactly, no
@@ -200,14 +199,13 @@ def fit(
     for line in _default.overruled(step, state):
         _LOG.warning("weights of the step -> of the state, which act: %s", line)
     with contextlib.ExitStack() as opened:
+        together = opened.enter_context(_together.Together(state, workdir))
+        course.shared = together.shared
         kept = _kept.Kept(opened, workdir, settings)
         done, position = _resume.start(kept.checkpoints, given, steps)
         traced = _profile.steps_of(profile, done, steps, log_every)
         periods = periods._replace(marks=traced)
-        interrupts = opened.enter_context(_interrupts.Interrupts(bool(kept)))
-        run = _steps.Steps(
-            step, report, periods, check, chunk, lambda: interrupts.noted
-        )
+        run = _steps.Steps(step, report, periods, check, chunk, together.hurry)
         unused = run.read(batches, done, given, position, bool(kept))
         opened.callback(unused)
         if kept and done < steps:
@@ -215,16 +213,18 @@ def fit(
         state, window, records = kept.go_on(state, done)
         if done == steps and kept and validate is not None:
             _history.validate_end(course, state, records, kept)
-        folder = kept.path if kept else None
-        ended = course.start(opened, folder, done, records, state)
+        ended = course.start(opened, kept.folder("."), done, records, state)
+        progress = progress and together.speaks
         show = opened.enter_context(_progress.progress(label, done, steps, progress))
         history = _history.History(records, window, done, kept, show)
-        trace = opened.enter_context(_profile.Trace(kept.folder("profile"), *traced))
+        trace = _profile.Trace(kept.folder("profile"), *traced, on=together.speaks)
+        opened.enter_context(trace)
         while done < steps and not ended:
             trace.at(done)
             start = done
             unasked = checkpoint_every is None and kept.may_save()
             state, done, told = run.run(state, start, unasked or course.acts)
+            together.agree()
             history.add(start, told)
             for due in periods.stops(start, done):
                 record = history.close(due)
@@ -242,9 +242,9 @@ def fit(
                 if saves:
                     course.write(done)
                     kept.save(done, state, run.at, history.window, history.last)
-            if interrupts.noted:
+            if together.noted:
                 course.write(done)
                 kept.save(done, state, run.at, history.window, history.last)
-                kept.stopped(done, interrupts.noted)
-                interrupts.act()
+                kept.stopped(done, together.noted)
+                together.act()
     return course.answer(state, history.records)

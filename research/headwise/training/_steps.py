@@ -107,6 +107,8 @@ class Steps:
             found = _traceable.trace(batches, first, steps, self._room)
             if isinstance(found, _batch_programs.Traced):
                 self._feed = _feed.Made(found)
+                if found.room == 1:
+                    self._room = 1
             else:
                 _LOG.info("batches: called for every step: %s", found.why)
                 self._feed = self._host(found.given, found.still)

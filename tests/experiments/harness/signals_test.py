@@ -33,7 +33,24 @@ except KeyboardInterrupt as error:
     print(signals.line(error), flush=True)
     time.sleep(60)
 """
+# As while `fit` saves: a handler of its own, which raises when it is done.
+SAVES = """
+import signal
+number = signal.Signals[sys.argv[1]]
+ours, asked = signal.getsignal(number), []
+for each in (number, signal.SIGUSR1):
+    signal.signal(each, lambda number, frame: print("asked", flush=True))
+print("on", flush=True)
+time.sleep(3 * signals.PATIENCE)
+print("saved", flush=True)
+try:
+    ours(number, None)
+except KeyboardInterrupt as error:
+    print(signals.line(error))
+    sys.exit(signals.CODE)
+"""
 TWICE = [signal.SIGTERM, signal.SIGTERM]
+WARNED = [signal.SIGUSR1, signal.SIGUSR1]
 
 
 @pytest.mark.parametrize(
@@ -41,12 +58,16 @@ TWICE = [signal.SIGTERM, signal.SIGTERM]
     [
         (COMPILED, [signal.SIGTERM], 75, "interrupted by SIGTERM: the same command"),
         (COMPILED, [signal.SIGINT], 75, "interrupted by SIGINT: the same command"),
+        (COMPILED, [signal.SIGUSR1], 75, "interrupted by SIGUSR1: the same command"),
         (STUCK, TWICE, -signal.SIGTERM, "interrupted by SIGTERM: the same command"),
+        # What comes by two ways is one, and waits for what is saved.
+        (SAVES, WARNED, 75, "saved\ninterrupted by SIGUSR1: the same command"),
+        (SAVES, [signal.SIGTERM, signal.SIGUSR1], 75, "saved\ninterrupted by SIGTERM"),
     ],
 )
 def test_it_ends_whatever_it_does(code, numbers, ends, said, commands):
     process = subprocess.Popen(
-        [sys.executable, "-c", BEFORE + code],
+        [sys.executable, "-c", BEFORE + code, signal.Signals(numbers[0]).name],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

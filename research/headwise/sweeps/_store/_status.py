@@ -34,11 +34,12 @@ def status(
         these are not finite,
         "cohorts": [{"number", "keys", "done", "state": "done", "open" (nobody's),
         "left" or "claimed", "worker", "epoch", and "mode", "size" where known}],
-        "workers": [{"worker", "host", "pid", "since", "device", "versions", "count",
-        "says": {claim: {"word", and how far it is}}, "alive": True, False or, if that
-        cannot be known from here, None, "heard": seconds since its count was seen to
-        move, None while it was not, "stands": (when its count was first seen as it is),
-        "end": its last event of that kind, or None}],
+        "workers": [{"worker", "host", "pid", "since", "device", "versions", "engine"
+        (as of `made_with`), "count", "says": {claim: {"word", and how far it is}},
+        "alive": True, False or, if that cannot be known from here, None, "heard":
+        seconds since its count was seen to move, None while it was not, "stands":
+        (when its count was first seen as it is), "end": its last event of that kind,
+        or None}],
         "frozen": [trials that broke: {"trial", and what is known of them}], "plan":
         the last event of that kind, or None, "unread": what could not be read, in
         words}.

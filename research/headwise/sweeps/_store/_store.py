@@ -42,6 +42,7 @@ from headwise.sweeps._store import _study
 from headwise.typing import PyTree
 
 _LOG = logging.getLogger("headwise")
+_WHO = ("device", "versions", "revision", "engine")
 _FOLDERS = ("cohorts", "claims", "beats", "events", "curves", "ckpt", "done", "asks")
 
 
@@ -98,7 +99,7 @@ class Store:
             _study.begin(folder, text, self._take)
         made = _provenance.made_with()
         who = {"worker": worker} | _processes.me() | {"since": made["time"]}
-        who |= {name: made[name] for name in ("device", "versions", "revision")}
+        who |= {name: made[name] for name in _WHO}
         self._beats = _beats.Beats(folder / f"beats/{worker}.json", stale / 30, who)
         self._claims = _claims.Claims(
             folder / "claims",

@@ -95,12 +95,13 @@ def run(
             own; the same call goes on. None: when all trials are done.
 
     Returns:
-        `Record`s in the order of the design, seeds innermost (with `cohorts`: those
-        that there are); rows that are the same trial share one. A trial that becomes non-finite is frozen before that step
-        (`stopped`) and harms no other; it, one whose metrics are not finite, that
-        raises `FloatingPointError` (as `hw.training.fit` does) or runs out of memory
-        (`out_of_memory`) has `finite` False. The others go on. Other errors end the
-        run: the trial is not done, and what is done is kept.
+        `Record`s in the order of the design, seeds innermost; rows that are the same
+        trial share one; with `cohorts` those that there are. A trial that becomes
+        non-finite is frozen before that step (`stopped`) and harms no other; it, one
+        whose metrics are not finite, that raises `FloatingPointError` (as
+        `hw.training.fit` does) or runs out of memory (`out_of_memory`) has `finite`
+        False. The others go on. Other errors end the run: the trial is not done, and
+        what is done is kept.
 
     Raises:
         ValueError: seeds that are no distinct int32 of 0 or more, a design whose heads

@@ -105,7 +105,7 @@ def run(
 def _told(store: Any, wanted: _wanted.Wanted) -> Iterator[None]:
     """Writes down who works on a study, and how that ends."""
     made = _provenance.made_with()
-    here = {name: made[name] for name in ("host", "device", "versions")}
+    here = {name: made[name] for name in ("host", "device", "versions", "engine")}
     store.event("start", pid=os.getpid(), trials=len(wanted.trials), **here)
     try:
         yield

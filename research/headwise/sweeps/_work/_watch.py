@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwise import _checks
+from headwise import _engine
 from headwise.sweeps._store import _read
 from headwise.sweeps._store import _status
 from headwise.sweeps._store import _study
@@ -89,9 +90,14 @@ def snapshot(status: Mapping[str, Any]) -> _live.Snapshot:
     )
 
 
+def _over(worker: Mapping[str, Any]) -> bool:
+    """Whether a worker has ended: such come last, as an engine makes many of them."""
+    return worker["end"] is not None or worker["alive"] is False
+
+
 def _works(worker: Mapping[str, Any]) -> bool:
     """Whether a worker counts as one that works: not ended, not gone."""
-    if worker["end"] is not None or worker["alive"] is False:
+    if _over(worker):
         return False
     return bool(worker["alive"]) or worker["heard"] is not None
 
@@ -141,7 +147,7 @@ def describe(status: Mapping[str, Any]) -> str:
     if plan := status.get("plan"):
         lines += str(plan.get("words", "")).splitlines()
     sections = {
-        "workers": [_worker(one) for one in status["workers"]],
+        "workers": [_worker(one) for one in sorted(status["workers"], key=_over)],
         "cohorts that are not done": [
             _cohort(one) for one in status["cohorts"] if one["state"] != "done"
         ],
@@ -170,6 +176,8 @@ def _worker(worker: Mapping[str, Any]) -> str:
         heard = "not heard since this look began"
     doing = [_says(name, says) for name, says in worker.get("says", {}).items()]
     where = f"{worker.get('host')}, process {worker.get('pid')}"
+    if engine := worker.get("engine"):
+        where = f"{_engine.words(engine)}, {where}"
     told = "; ".join(doing) if end is None else ""
     return f"{worker['worker']} ({where}): {heard}{', ' if told else ''}{told}"
 

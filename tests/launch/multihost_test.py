@@ -1,0 +1,217 @@
+"""Several processes as several hosts: one training, and a study that they share."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+import headwise as hw
+from experiments.harness import command
+from launch import multihost
+from tests.launch import local_test
+
+TINY = local_test.TINY
+# One device a process.
+ENVIRONMENT = local_test.ENVIRONMENT | {"XLA_FLAGS": ""}
+LINE = local_test.ROOT / "tests/launch/_line.py"
+RUN = [f"--experiment={LINE}", "--balancer=mgda"]
+MESH = "--mesh=data:2"
+
+
+def begin(*words, module="launch.multihost", **env):
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *words],
+        cwd=local_test.ROOT,
+        env=ENVIRONMENT | env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def end(process):
+    out, _ = process.communicate(timeout=100)
+    return process.returncode, out
+
+
+def by_hand(*words, **env):
+    """The command of each of two hosts."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        where = f"--coordinator=127.0.0.1:{one.getsockname()[1]}"
+    common = [*words, where, "--processes=2"]
+    return [begin(*common, f"--process={i}", **env) for i in range(2)]
+
+
+def metrics(workdir):
+    return json.loads((workdir / "result.json").read_text())
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(tmp_path, commands):
+    """In spite of a proxy, which the processes would ask for each other."""
+    one = begin(*RUN, f"--workdir={tmp_path / 'one'}", module="experiments.main")
+    both = [*RUN, MESH, "--local=2", f"--workdir={tmp_path / 'two'}"]
+    two = begin(*both, http_proxy="http://127.0.0.1:9")
+    commands += [one, two]
+    for process in (one, two):
+        code, out = end(process)
+        assert code == 0, out
+    assert "process 0 of 2" in out
+    assert "process 1 of 2" in out
+    assert out.count("everything is in") == 1  # one process prints
+    assert len(hw.sweeps.read(tmp_path / "two")) == 1
+    expected = pytest.approx(metrics(tmp_path / "one"), rel=1e-5)
+    assert metrics(tmp_path / "two") == expected
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_saves_on_all_and_the_same_command_goes_on(tmp_path, commands):
+    """Then one is killed, and the other says so."""
+    flags = [*RUN, MESH, "--steps=1500"]
+    whole = begin(*flags, "--local=2", f"--workdir={tmp_path / 'a'}")
+    flags.append(f"--workdir={tmp_path / 'b'}")
+    hosts = by_hand(*flags)
+    commands += [whole, *hosts]
+    local_test.until((tmp_path / "b/metrics.jsonl").exists)
+    hosts[1].send_signal(signal.SIGTERM)
+    for i, process in enumerate(hosts):
+        code, out = end(process)
+        assert code == 75, out
+        assert "Traceback" not in out
+        assert out.count("the same command goes on") == 1
+        assert ("interrupted by SIGTERM" in out) == (i == 1)
+    assert end(whole)[0] == 0
+    again = by_hand(*flags)
+    commands += again
+    assert [end(process)[0] for process in again] == [0, 0]
+    assert metrics(tmp_path / "b") == metrics(tmp_path / "a")
+    endless = by_hand(*RUN, MESH, "--steps=2000000000", f"--workdir={tmp_path / 'c'}")
+    commands += endless
+    local_test.until((tmp_path / "c/run.json").exists)
+    time.sleep(3)
+    endless[1].kill()  # its child ends with it
+    code, out = end(endless[0])
+    assert code == 75, out
+    assert "another process is gone" in out.splitlines()[-1]
+    assert "Traceback" not in out
+    assert "Check failure" not in out
+    local_test.until(lambda: local_test.processes_of(tmp_path) == [], 10)
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_come_are_one_line(tmp_path, commands):
+    flags = [f"--experiment={TINY}", MESH, "--timeout=2", f"--workdir={tmp_path / 'a'}"]
+    nobody = "--coordinator=127.0.0.1:9"
+    waits = by_hand(*flags)
+    waits[1].kill()
+    waits[1].communicate()
+    first = begin(*flags, nobody, "--processes=2", "--process=1")
+    commands += [*waits, first]
+    code, out = end(first)
+    assert (code, out.count("\n")) == (2, 1), out
+    assert "did not reach 127.0.0.1:9 within 2 s (" in out
+    code, out = end(waits[0])
+    assert (code, out.count("\n")) == (2, 1), out
+    assert "error: --timeout: process 0 on" in out
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.slow
+def test_hosts_share_a_study(tmp_path, commands):
+    """Each trial once; whoever ends first shows the table."""
+    grid = ["--weights=a=1,b=0.1:0.3:1", "--seeds=0:4", "--size=2"]
+    flags = [f"--experiment={TINY}", *grid, f"--folder={tmp_path}", "--workers=2"]
+    hosts = [begin(*flags), begin(*flags)]
+    commands += hosts
+    said = []
+    for process in hosts:
+        code, out = end(process)
+        assert code == 0, out
+        assert "1 of 2 workers" in out
+        said.append(out)
+    assert sum("standard deviation over 4 seeds" in out for out in said) == 1
+    records = hw.sweeps.read(tmp_path)
+    assert len(records) == len(list((tmp_path / "done").iterdir())) == 12
+    for record in records:
+        x = local_test.by_hand(record)
+        assert record["metrics"]["x"] == pytest.approx(x, rel=1e-5)
+    assert len(list((tmp_path / "flags").iterdir())) == 1
+    assert len(list((tmp_path / "launches").glob("*.json"))) == 2
+
+
+def guarded(*words):
+    return command.guarded(multihost.main, ["multihost", *words])
+
+
+JOIN = ["--coordinator=a:1", "--processes=2", "--process=1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([MESH], "--mesh: expected processes that SLURM, Open MPI"),
+        ([MESH, *JOIN[:1]], "--coordinator: expected --processes and --process, too"),
+        ([MESH, *JOIN[1:]], "--processes and --process: expected --coordinator, too"),
+        ([MESH, *JOIN, "--process=2"], "--process: expected 0 to 1, as there are 2"),
+        ([MESH, *JOIN, "--coordinator=a"], "--coordinator: expected HOST:PORT, got a"),
+        ([MESH, *JOIN, "--local=2"], "--local: starts all processes: drop --coord"),
+        ([MESH, *JOIN, "--devices=2"], "--devices: goes with --local"),
+        ([MESH, *JOIN, "--timeout=0"], "--timeout: expected 1 or more, got 0"),
+        ([MESH, "--local=0"], "--local: expected 1 or more, got 0"),
+        ([MESH, "--local=2", "--seeds=0:2"], "--seeds is of a study: its trials go to"),
+        ([MESH, "--local=2", "--balancers=mgda"], "--balancers is of a study"),
+        ([MESH, "--local=2", "--sweep"], "--sweep is of a study"),
+        (["--mesh=2", "--local=2"], "--mesh: expected NAME:VALUE"),
+        (["--one_training", "--local=2"], "--one_training: expected --mesh, as data:4"),
+        (JOIN, "--coordinator: goes with --mesh; workers need no others"),
+        (["--timeout=3"], "--timeout: goes with --mesh"),
+        (["--workers=0"], "--workers: expected 1 or more, got 0"),
+        (["--seeds=a"], "--seeds: expected numbers, got a"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_leave_nothing(
+    words, said, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert guarded("--experiment=seed_network", *words) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("words", [[MESH], []])
+def test_a_bare_python_in_a_job_of_several_nodes(words, capsys, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+    assert guarded("--experiment=seed_network", *words) == 2
+    assert "start it by srun" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_who_would_do_what(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert guarded(*RUN, MESH, "--local=2", "--devices=2", "--dry_run") == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert first.startswith("2 processes on this machine, which meet at 127.0.0.1:")
+    assert ["--process=0" in lines[0], "--process=1" in lines[1]] == [True, True]
+    for line in lines:
+        assert "--xla_force_host_platform_device_count=2" in line
+        assert "NPROC=8" in line  # two devices of a CPU wait for each other else
+        assert line.endswith("_line.py --balancer=mgda --mesh=data:2")
+    step = {"JOB_ID": "7", "STEP_NODELIST": "n[1-2]", "NTASKS": "2", "PROCID": "1"}
+    for name, value in (step | {"LOCALID": "0"}).items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    assert guarded(*RUN, MESH, "--dry_run") == 0
+    first, line = capsys.readouterr().out.splitlines()
+    assert first == "process 1 of 2, by SLURM; JAX finds the coordinator"
+    assert "--coordinator" not in line
+    assert guarded(*RUN[:1], "--simplex=2", "--dry_run") == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("--workers=2")
+    assert [*tmp_path.iterdir()] == []
