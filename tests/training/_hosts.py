@@ -96,13 +96,14 @@ def train(folder):
     return found
 
 
-def keeps(folder):
-    """Checkpoints and the best; two steps more than there are."""
+def keeps(folder, steps=None):
+    """Checkpoints and the best; two steps more than there are, four at first."""
     more = {"validate": lambda params, rest: values_fn(params, DATA)}
     more |= {"validate_every": 2, "best": ("validation/a", "min")}
-    steps, folder = 4, folder / "kept"
-    if folder.exists():
-        steps = T.read_metrics(folder)[-1]["step"] + 2
+    if folder is not None:
+        folder, steps = folder / "kept", 4
+        if folder.exists():
+            steps = T.read_metrics(folder)[-1]["step"] + 2
     state, history, best = fit("gradients", folder, steps, **more)
     return told(state), history, [best.step, told(best)]
 
