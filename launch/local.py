@@ -15,6 +15,7 @@ is; exit code 75. `python -m launch.status FOLDER` shows a study from elsewhere.
 import contextlib
 import os
 import pathlib
+import signal
 import sys
 from collections.abc import Callable
 from collections.abc import Sequence

@@ -177,8 +177,8 @@ def _pods(
     count: int,
 ) -> Pods:
     """What both have in common."""
-    for number in ("max_restarts", "chunk_seconds", "checkpoint_seconds"):
-        text.whole(f"--{number}", given[number].value, 0)
+    for limit in ("max_restarts", "chunk_seconds", "checkpoint_seconds"):
+        text.whole(f"--{limit}", given[limit].value, 0)
     experiment = pathlib.Path(given.experiment).stem
     name = given.name or re.sub(r"[^a-z0-9]+", "-", experiment.lower()).strip("-")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", name):
@@ -190,7 +190,7 @@ def _pods(
         name=name,
         image=_needed(given, "image"),
         command=["python", "-m", "launch.multihost", *words],
-        number=number,
+        number=count,
         together=False,
         claim=_needed(given, "claim"),
         mount=_mount(given, folder, flag),

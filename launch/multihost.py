@@ -25,7 +25,6 @@ import jax
 from absl import flags
 
 from experiments.harness import command
-from experiments.harness import outcome
 from experiments.harness import request as requests
 from experiments.harness import study as studies
 from experiments.harness import text
@@ -34,7 +33,6 @@ from launch import launches
 from launch import local
 from launch import peer
 from launch import plan as places
-from launch import processes
 from launch import sites
 from launch import training
 
@@ -164,27 +162,13 @@ def share(argv: Sequence[str]) -> int:
     if given.dry_run:
         launches.tell(map(local.words, here), launches.files(launch))
         return 0
-    return share_out(launch, here, total)
-
-
-def share_out(
-    launch: launches.Launch, here: Sequence[processes.Command], total: int
-) -> int:
-    """Runs the workers of this host; whoever finds nothing left first tells the end."""
-    folder = launch.plan.study.folder
-    print(f"{len(here)} of {total} workers; python -m launch.status {folder}")
+    print(f"{len(here)} of {total} workers; python -m launch.status {study.folder}")
     sys.stdout.flush()
-    try:
-        code = local.work(launch, here, grace=math.inf)  # the engine sets an end
-    except KeyboardInterrupt:
-        outcome.show_so_far(launch.plan)
-        raise
-    if code:
-        return code
-    if launches.first(folder):
-        code = outcome.finish(launch.plan)
-    print(f"everything is in {folder}/")
-    return code
+
+    def work() -> int:
+        return local.work(launch, here, grace=math.inf)  # the engine sets an end
+
+    return launches.end(launch, work, alone=False)
 
 
 if __name__ == "__main__":

@@ -32,8 +32,11 @@ CONNECTED = "is connected to the others"
 """What a process says once all are there."""
 TIMEOUT = 60
 """Seconds to wait for the others, if nothing else is asked for."""
+SAYING = 1.0
+"""Seconds that process 0, without which all end, leaves others to say what it says."""
 _GONE = re.compile(
-    r"gloo|nccl|coordination service|heartbeat|connection (reset|closed)|unavailable",
+    "gloo|nccl|coordination service|heartbeat|barrier|connection (reset|closed)"
+    "|unavailable|deadline_exceeded",
     re.IGNORECASE,
 )
 
@@ -151,7 +154,7 @@ def connect(join: Join) -> None:
             cluster_detection_method=join.coordinator and "deactivate",
             initialization_timeout=join.timeout,
         )
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
+    except Exception as error:  # also of a cluster's own package
         port = "; another program may listen at its port: set JAX_COORDINATOR_PORT"
         hint = port if "RPC server" in str(error) and join.coordinator is None else ""
         raise UsageError(
@@ -219,8 +222,11 @@ if __name__ == "__main__":
     signals.catch()
     try:
         code = command.guarded(main, sys.argv)
-        if code in (0, signals.CODE) and jax.distributed.is_initialized():
-            jax.distributed.shutdown()  # when all are so far
+        if jax.distributed.is_initialized():
+            if code in (0, signals.CODE):
+                jax.distributed.shutdown()  # when all are so far
+            elif jax.process_index() == 0:
+                time.sleep(SAYING)
     except SystemExit:
         raise
     except BaseException:

@@ -92,7 +92,10 @@ def why(log: pathlib.Path, code: int) -> str:
     """How a process ended: a signal, or the last that it said in its log."""
     if code < 0:
         return f"ended by {signal.Signals(-code).name} ({log})"
-    lines = log.read_text(errors="replace").strip().splitlines()
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError as error:
+        return f"exit code {code}; {log}: {error.strerror}"
     return lines[-1] if lines else f"exit code {code}, no output"
 
 

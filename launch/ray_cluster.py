@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import sys
+import time
 import warnings
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -21,44 +22,27 @@ from typing import NamedTuple
 
 from experiments.harness import signals
 from experiments.harness.text import UsageError
+from launch import ray_options
 from launch import ray_task
 from launch.processes import GRACE
+from launch.ray_options import Need
 from launch.ray_task import Ended
 
 TIMEOUT = 5.0
 """Seconds in which the address must answer."""
 PATIENCE = 300.0
 """Seconds that a node has to start a process, import JAX and look into the folder."""
+PERIOD = 0.2
+"""Seconds between two looks."""
 DEVICES = 60.0
 """Seconds that a node has to give its devices; others may be using them."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_NUM_REDIS_GET_RETRIES": "3",  # of 20, a second or more each
+    "RAY_NUM_REDIS_GET_RETRIES": "2",  # of 20, at something that is no Ray
+    "RAY_py_gcs_connect_timeout_s": "10",  # of 30, each
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # or it warns of a default to come
 }
 """Said to Ray where the user has said nothing."""
-
-
-class Need(NamedTuple):
-    """What one task asks of its node."""
-
-    cpus: float = 1.0
-    gpus: float = 0.0
-    memory: int = 0
-    """Bytes."""
-    others: tuple[tuple[str, float], ...] = ()
-    """Resources by name."""
-
-    def totals(self) -> dict[str, float]:
-        """By the names that nodes have them under."""
-        named = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
-        return {name: x for name, x in (named | dict(self.others)).items() if x}
-
-    def options(self) -> dict[str, Any]:
-        """As options of a task."""
-        found: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
-        found |= {"memory": self.memory} if self.memory else {}
-        return found | ({"resources": dict(self.others)} if self.others else {})
 
 
 class Node(NamedTuple):
@@ -67,19 +51,6 @@ class Node(NamedTuple):
     id: str
     name: str
     has: Mapping[str, float]
-
-
-def room(need: Need, has: Mapping[str, float]) -> int:
-    """How many tasks a node holds at a time.
-
-    Example:
-        >>> room(Need(cpus=4, gpus=0.5), {"CPU": 16.0, "GPU": 1.0})
-        2
-        >>> room(Need(cpus=4, gpus=1), {"CPU": 64.0})
-        0
-    """
-    asked = need.totals().items()
-    return min((int(has.get(name, 0) / x + 1e-6) for name, x in asked), default=1)
 
 
 def lacks(need: Need, nodes: Sequence[Node]) -> str:
@@ -100,26 +71,6 @@ def lacks(need: Need, nodes: Sequence[Node]) -> str:
     return f"one task asks for {wanted}; the node with the most of it has {has or '0'}"
 
 
-def host_and_port(address: str) -> tuple[str, int] | None:
-    """Where an address is, if it says so.
-
-    Raises:
-        UsageError: it is no address.
-
-    Example:
-        >>> host_and_port("ray://head:10001"), host_and_port("auto")
-        (('head', 10001), None)
-    """
-    if address == "auto":
-        return None
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdecimal() or "/" in host:
-        raise UsageError(
-            f"--address: expected auto, HOST:PORT or ray://HOST:PORT, got {address}"
-        )
-    return host.strip("[]"), int(port)
-
-
 def connect(address: str, environment: Mapping[str, Any]) -> None:
     """Joins the cluster at an address, as a driver.
 
@@ -133,12 +84,14 @@ def connect(address: str, environment: Mapping[str, Any]) -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    place = host_and_port(address)
+    place = ray_options.host_and_port(address)
     before = {number: signal.getsignal(number) for number in signals.SIGNALS}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ray = imported()
         logging.getLogger("ray").setLevel(logging.CRITICAL)
+        # As Ray's debugger does: of a node that is lost it prints pages.
+        ray._private.worker._worker_logs_enabled = False
         if place is not None:
             _reach(address, *place)
         try:
@@ -243,6 +196,22 @@ def submit(
     return task.remote(list(words), log, dict(env))
 
 
+def wait(refs: Sequence[Any], seconds: float = 0.0) -> list[Any]:
+    """Waits until all tasks are over; those that are, if it takes longer.
+
+    Not within `ray.wait`, which tells any signal as a Ctrl-C.
+    """
+    import ray
+
+    last = time.monotonic() + seconds
+    while refs:
+        over, rest = ray.wait(list(refs), num_returns=len(refs), timeout=0)
+        if not rest or time.monotonic() >= last:
+            return over
+        time.sleep(PERIOD)
+    return []
+
+
 def end(ref: Any) -> Ended:
     """How a task that is over ended; what Ray says of it, if it did not come back."""
     import ray
@@ -250,18 +219,23 @@ def end(ref: Any) -> Ended:
     try:
         return Ended(*ray.get(ref))
     except ray.exceptions.RayError as error:
-        return Ended(ray_task.LOST, _line(error), "a node of Ray")
+        return Ended(ray_task.LOST, _line(error), "")
 
 
 def cancel(refs: Sequence[Any]) -> None:
-    """Asks the workers of tasks to save and end, and waits for them."""
+    """Asks the workers of tasks to save and end, and waits for them.
+
+    A task that is over is left alone: if its end is on the way, Ray 2.60 ends the
+    driver's process (`Check failed: ... Tried to complete task that was not pending`).
+    """
     import ray
 
-    for ref in refs:
+    over = wait(refs)
+    running = [ref for ref in refs if ref not in over]
+    for ref in running:
         with contextlib.suppress(ray.exceptions.RayError):
             ray.cancel(ref, force=False)
-    if refs:
-        ray.wait(list(refs), num_returns=len(refs), timeout=GRACE + TIMEOUT)
+    wait(running, GRACE + TIMEOUT)
 
 
 def check(
@@ -283,17 +257,12 @@ def check(
             raise UsageError(f"node {node.name}: {ended.line.removeprefix('error: ')}")
     if not need.gpus:
         return
-    words = [*words, f"--devices={devices(need)}"]
+    words = [*words, f"--devices={ray_options.devices(need)}"]
     for node, ended in _ask(words, env, need.options(), there, DEVICES):
         if ended is None:
             print(f"node {node.name} is busy: its devices are looked at by its workers")
         elif ended.code:
             raise UsageError(f"node {node.name}: {ended.line.removeprefix('error: ')}")
-
-
-def devices(need: Need) -> int | None:
-    """How many devices a worker must find; None: those that there are."""
-    return max(int(need.gpus), 1) if need.gpus else None
 
 
 def _ask(
@@ -304,7 +273,6 @@ def _ask(
     seconds: float,
 ) -> Iterator[tuple[Node, Ended | None]]:
     """What `launch.worker --check` says on each node; None: not in time."""
-    import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     asked = {}
@@ -314,7 +282,7 @@ def _ask(
         log = pathlib.Path(os.devnull, "none")  # kept by no one
         asked[submit([*words, "--check"], log, env, more)] = node
     try:
-        done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=seconds)
+        done = wait(list(asked), seconds)
         for ref, node in asked.items():
             yield node, end(ref) if ref in done else None
     finally:
@@ -323,7 +291,7 @@ def _ask(
 
 def _line(error: BaseException) -> str:
     """What an error of Ray says, without its pages."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and str(error.__cause__):
         error = error.__cause__
     said = re.sub("\x1b\\[[0-9;]*m", "", str(error))  # colours
     if "failed to import" in said:
@@ -331,5 +299,8 @@ def _line(error: BaseException) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     if not lines:
         return type(error).__name__
-    traced = any("Traceback" in line or line.startswith("File ") for line in lines)
-    return lines[-1] if traced else " ".join(lines[:3])
+    if any("Traceback" in line or line.startswith("File ") for line in lines):
+        return lines[-1]
+    if ". " in lines[0]:  # then causes that there may be, and how Ray is asked
+        return ". ".join(lines[0].split(". ")[:2])
+    return " ".join(lines)[:500]

@@ -17,6 +17,7 @@ with --wait those of launch.local.
 """
 
 import pathlib
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +27,6 @@ from absl import flags
 import headwise as hw
 from experiments.harness import command
 from experiments.harness import outcome
-from experiments.harness import signals
 from experiments.harness import text
 from experiments.harness.text import UsageError
 from launch import launches
@@ -41,6 +41,8 @@ from launch.slurm_script import Place
 
 CODE = pathlib.Path(__file__).resolve().parents[1]
 """The checkout, where workers start."""
+PROBE = "{}-check.sh"
+"""The script that looks whether workers can work there, of a launch's token."""
 PERIOD = 5.0
 """Seconds between two questions for what is left, to the store and to SLURM."""
 
@@ -68,7 +70,7 @@ def define(values: flags.FlagValues) -> None:
         "gpus": "of each worker, as 1 or a100:1 (--gres=gpu:...)",
         "prefix": "what the worker's command begins with, as the shell reads it: "
         "apptainer exec --nv image.sif",
-        "python": "of the workers; else this one, or with --prefix `python`",
+        "python": "of the workers; else this one, or `python` within a container",
     }
     for name, meaning in words.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
@@ -93,7 +95,6 @@ def read(given: flags.FlagValues, folder: pathlib.Path) -> Job:
     """
     devices = slurm_options.devices(given.gpus)
     named = {
-        "job-name": None if "job-name=" in ",".join(given.sbatch) else folder.name,
         "partition": given.partition,
         "account": given.account,
         "qos": given.qos,
@@ -111,18 +112,23 @@ def read(given: flags.FlagValues, folder: pathlib.Path) -> Job:
             f"--time: expected more than the {notice} s by which workers are warned "
             f"before (--notice), got {given.time}"
         )
+    asked = slurm_options.read(named, given.sbatch)
+    if "job-name" not in dict(asked):
+        asked = (("job-name", folder.name), *asked)
     exports = [("JAX_COMPILATION_CACHE_DIR", str(folder / "cache"))]
     exports += [("JAX_PLATFORMS", "cuda")] if devices else []
+    if given.cpus is not None:  # srun does not take it over from sbatch
+        exports += [("SRUN_CPUS_PER_TASK", str(given.cpus))]
     return Job(
         workers=text.whole("--workers", given.workers, 1) or 1,
         at_once=text.whole("--at_once", given.at_once, 1),
         notice=notice,
         fruitless=text.whole("--max_fruitless", given.max_fruitless, 1) or 1,
-        asked=slurm_options.read(named, given.sbatch),
+        asked=asked,
         exports=tuple(exports),
         setup=tuple(given.setup),
         prefix=given.prefix or "",
-        python=given.python or ("python" if given.prefix else sys.executable),
+        python=given.python or slurm_options.python(given.prefix, sys.executable),
     )
 
 
@@ -132,47 +138,64 @@ def main(argv: Sequence[str]) -> int:
     study = places.read(given)
     folder = study.folder.absolute()
     job = read(given, folder)
-    slurm_script.log_path(folder, "")  # a name that SLURM cannot read is said first
-    wanted = job.workers
+    slurm_script.script(job, Place(folder, CODE, "", ""), [])  # whether it can be said
     if not given.dry_run:
         slurm_queue.need("sbatch")
+    wanted = job.workers
     if given.top_up:
         job = job._replace(workers=missing(wanted, folder, given.dry_run))
-    devices = slurm_options.devices(given.gpus)
     if job.workers < 1:
-        print(f"{wanted} workers are in the queue: nothing is submitted")
+        print(f"{wanted - job.workers} workers are there: nothing is submitted")
         return 0
-    launch = launches.begin(study, "slurm", dry_run=given.dry_run)
-    place = Place(folder, CODE, _path(), launch.token)
-    words = launches.worker(launch, workers=wanted, devices=devices)
-    script = folder / launches.FOLDER / f"{launch.token}.sh"
-    probe = script.with_name(f"{launch.token}-check.sh")
-    files = {probe: slurm_script.probe(job, place, words)} if given.check else {}
-    files[script] = slurm_script.script(job, place, words)
+    launch = launches.begin(study, "slurm", dry_run=given.dry_run, workers=wanted)
+    files = scripts(launch, job, given)
     if given.dry_run:
-        waits = [["sbatch", "--parsable", "--wait", str(probe)]] * given.check
-        commands = [*waits, ["sbatch", "--parsable", str(script)]]
-        launches.tell(commands, launches.files(launch) | files)
+        launches.tell(map(_command, files), launches.files(launch) | files)
         return 0
     if _over(launch):
-        print("nothing is submitted")
         launches.forget(launch)
+        print("nothing is submitted")
         return launches.end(launch, lambda: 0) if given.wait else 0
     try:
         (folder / slurm_script.LOGS).mkdir(exist_ok=True)
-        for path, words_of in files.items():
-            path.write_text(words_of, encoding="utf-8")
-        if given.check:
-            print(_told(slurm_queue.check(probe, folder)))
-        number = slurm_queue.submit(script)
+        for path, script in files.items():
+            path.write_text(script, encoding="utf-8")
+        *probe, last = files
+        for path in probe:
+            print(_told(slurm_queue.check(_command(path), folder)), flush=True)
+        number = slurm_queue.submit(_command(last))
     except BaseException:
         launches.forget(launch)
         raise
     slurm_queue.keep(folder, launch.token, number)
-    _say(job, number, script, given.notice is None)
+    _say(job, number, last, given.notice is None)
     if not given.wait:
         return 0
     return launches.end(launch, lambda: wait(launch, number))
+
+
+def scripts(
+    launch: Launch, job: Job, given: flags.FlagValues
+) -> dict[pathlib.Path, str]:
+    """The scripts of a launch as they are submitted, in order: {path: text}."""
+    folder = launch.plan.study.folder.absolute()
+    place = Place(folder, CODE, _path(), launch.token)
+    devices = slurm_options.devices(given.gpus)
+    workers = text.whole("--workers", given.workers, 1) or 1
+    words = launches.worker(launch, workers=workers, devices=devices)
+    where = folder / launches.FOLDER
+    script = {where / f"{launch.token}.sh": slurm_script.script(job, place, words)}
+    if not given.check:
+        return script
+    return {
+        where / PROBE.format(launch.token): slurm_script.probe(job, place, words)
+    } | script
+
+
+def _command(script: pathlib.Path) -> list[str]:
+    """What submits a script; a probe is waited for."""
+    waits = ["--wait"] if script.name.endswith(PROBE.format("")) else []
+    return ["sbatch", "--parsable", *waits, str(script)]
 
 
 def missing(wanted: int, folder: pathlib.Path, dry_run: bool) -> int:
@@ -191,9 +214,13 @@ def missing(wanted: int, folder: pathlib.Path, dry_run: bool) -> int:
 
 
 def wait(launch: Launch, number: str) -> int:
-    """Shows the study until it is done, or until no worker of it is left in SLURM."""
+    """Shows the study until it is done, or until no worker of it is left in SLURM.
+
+    Returns:
+        0 if all is done; else how the workers of this launch ended.
+    """
     plan, asked = launch.plan, -PERIOD
-    folder = plan.study.folder
+    folder = plan.study.folder.absolute()
     try:
         with hw.sweeps.watch(folder, trials=len(plan.trials)) as look:
             while True:
@@ -205,20 +232,14 @@ def wait(launch: Launch, number: str) -> int:
                     asked = time.monotonic()
                 time.sleep(0.2)
     except KeyboardInterrupt:
-        print(f"its workers go on: scancel {number} ends them", flush=True)
+        print(f"the workers go on: scancel {number} ends them", flush=True)
         raise
-    ends = slurm_queue.ends(folder, [number])
-    for line in slurm_queue.tell(ends):
-        print(line, file=sys.stderr)
-    worst = max([end.code for end in ends], key=_rank, default=signals.CODE)
     if _over(launch):
         return 0
-    return signals.CODE if worst > 128 else worst
-
-
-def _rank(code: int) -> int:
-    """Which of several ends is told: wrong usage, another failure, an interrupt."""
-    return {0: 0, 2: 3, signals.CODE: 1}.get(code, 2 if code < 128 else 1)
+    found = slurm_queue.ends(folder, [number])
+    for line in slurm_queue.tell(found):
+        print(line, file=sys.stderr)
+    return slurm_queue.worst(found)
 
 
 def _over(launch: Launch) -> bool:
@@ -232,10 +253,13 @@ def _say(job: Job, number: str, script: pathlib.Path, chosen: bool) -> None:
     """What was submitted, and how it is looked at, ended and done again."""
     folder = script.parents[1]
     several = "1 worker" if job.workers == 1 else f"{job.workers} workers"
-    print(f"job {number}: {several}; python -m launch.status {folder}")
+    print(
+        f"job {number}: {several}; python -m launch.status {shlex.quote(str(folder))}"
+    )
     why = slurm_notice.told(*slurm_notice.measured(folder)) if chosen else "--notice"
     print(f"each is warned {job.notice} s before its time ends ({why})")
-    print(f"scancel {number} ends them; sbatch {script} adds as many", flush=True)
+    again = shlex.join(["sbatch", str(script)])
+    print(f"scancel {number} ends them; {again} adds as many", flush=True)
 
 
 def _told(found: dict) -> str:

@@ -23,6 +23,11 @@ OWN = {
     "parsable": "this launcher reads it",
 }
 
+CONTAINERS = re.compile(
+    r"apptainer|singularity|docker|podman|enroot|shifter|ch-run|--container"
+)
+"""What a prefix has that runs its command in another system of files."""
+
 
 def read(
     named: Mapping[str, str | int | None], more: Sequence[str]
@@ -86,6 +91,22 @@ def devices(gpus: str | None) -> int | None:
     if not count.isdecimal() or int(count) < 1:
         raise UsageError(f"--gpus: expected a number as 1, or a100:1; got {gpus!r}")
     return int(count)
+
+
+def python(prefix: str | None, here: str) -> str:
+    """What the workers' interpreter is called: in a container it is not this one.
+
+    Args:
+        prefix: of the command.
+        here: this interpreter.
+
+    Example:
+        >>> python("srun --cpu-bind=none", "/env/bin/python")
+        '/env/bin/python'
+        >>> python("apptainer exec --nv image.sif", "/env/bin/python")
+        'python'
+    """
+    return "python" if CONTAINERS.search(prefix or "") else here
 
 
 def seconds(time: str | None) -> int | None:

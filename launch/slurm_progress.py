@@ -43,8 +43,9 @@ def main(argv: Sequence[str]) -> int:
     row = fruitless(list(runs(folder)), saved(folder), given.job, start)
     if row < given.fruitless:
         return 0
+    starts = "start" if row == 1 else f"{row} starts"
     print(
-        f"the last {row} starts of job {given.job} got no trial further: it is given up"
+        f"the last {starts} of job {given.job} got no trial further: it is given up"
         " (its log says how they ended; launch.slurm --top_up, or sbatch, tries again)",
         file=sys.stderr,
     )

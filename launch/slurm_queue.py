@@ -6,6 +6,7 @@ makes it, and the script itself where it is submitted by hand. Nothing here need
 
 import contextlib
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -46,13 +47,13 @@ def need(name: str) -> None:
         )
 
 
-def submit(script: pathlib.Path) -> str:
-    """Submits a script; the id of its job.
+def submit(command: Sequence[str]) -> str:
+    """Runs `sbatch --parsable SCRIPT`; the id of the job.
 
     Raises:
         UsageError: SLURM refuses it; its words.
     """
-    done = _run(["sbatch", "--parsable", str(script)])
+    done = _run(command)
     return _id(done.stdout, done.stderr)
 
 
@@ -88,20 +89,22 @@ def cancel(job: str) -> None:
         _run(["scancel", job])
 
 
-def check(script: pathlib.Path, folder: pathlib.Path) -> dict[str, Any]:
-    """Submits a probe and waits for its end; what it said of where it ran.
+def check(command: Sequence[str], folder: pathlib.Path) -> dict[str, Any]:
+    """Runs `sbatch --parsable --wait PROBE`; what the probe said of where it ran.
 
     Raises:
         UsageError: SLURM refuses it, or a worker could not work there.
     """
-    command = ["sbatch", "--parsable", "--wait", str(script)]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as child:
+    with subprocess.Popen(
+        command, env=_env(), stdout=pipe, stderr=pipe, text=True
+    ) as child:
         assert child.stdout is not None
         first = child.stdout.readline()
         job = first.partition(";")[0].strip()
         try:
-            print(f"job {job} looks whether workers can work there", flush=True)
+            if job:
+                print(f"job {job} looks whether workers can work there", flush=True)
             _, errors = child.communicate()
         except BaseException:
             child.kill()
@@ -131,6 +134,22 @@ def ends(folder: pathlib.Path, ids: Iterable[str]) -> list[End]:
             said = [line for line in lines if not _SAID.match(line)] or [str(path)]
             found.append(End(path.stem.removeprefix("slurm-"), code, said[-1]))
     return found
+
+
+def worst(found: Sequence[End]) -> int:
+    """Which of several ends is told: wrong usage, another failure, an interrupt.
+
+    Example:
+        >>> worst([End("7_0", 0, ""), End("7_1", 137, "")]), worst([])
+        (75, 75)
+    """
+    kills = (end.code == signals.CODE or end.code > 128 for end in found)
+    codes = [
+        signals.CODE if kill else end.code
+        for kill, end in zip(kills, found, strict=True)
+    ]
+    rank = {0: 0, signals.CODE: 1, 2: 3}
+    return max(codes, key=lambda code: rank.get(code, 2), default=signals.CODE)
 
 
 def tell(found: Sequence[End]) -> list[str]:
@@ -174,4 +193,12 @@ def _lines(path: pathlib.Path) -> list[str]:
 
 def _run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
     need(command[0])
-    return subprocess.run(command, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, env=_env(), capture_output=True, text=True, check=False
+    )
+
+
+def _env() -> dict[str, str]:
+    """The environment, without what a new job would take for its own."""
+    other = ("SLURM_RESTART_COUNT", "SLURM_MEM_PER_", "SLURM_ARRAY_")
+    return {n: x for n, x in os.environ.items() if not n.startswith(other)}

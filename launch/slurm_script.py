@@ -58,13 +58,17 @@ again=${SLURM_RESTART_COUNT:-0}
 say() { echo "slurm $id, start $((again + 1)): $*"; }
 end() { say "exit code $1"; exit "$1"; }
 
-# SLURM warns this shell alone. To be warned twice does a worker no harm.
+# SLURM warns this shell alone. To be warned twice does a worker no harm, and one that
+# is just about to begin may miss the first.
 pid= warned= caught=
 warn() {
     warned=1 caught=1
-    [ -z "$pid" ] || kill -USR1 "$pid" 2>/dev/null
+    [ -n "$pid" ] || return
+    kill -USR1 "$pid" 2>/dev/null
+    { sleep 2; kill -USR1 "$pid"; } >/dev/null 2>&1 &
 }
-trap warn USR1 TERM
+trap warn USR1
+trap 'sleep 1; warn' TERM  # the worker may have it, too: that shall come first
 
 : 2>/dev/null >"$folder/launches/$launch.${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}"
 cd "$code" || end 2
@@ -72,15 +76,18 @@ prepare
 if [ "$again" -ge "$fruitless" ]; then
     "${progress[@]}" --job="$id" --start="$again" || end "$?"
 fi
-"${worker[@]}" &
-pid=$!
-[ -z "$warned" ] || kill -USR1 "$pid" 2>/dev/null
-while :; do
-    caught=
-    wait "$pid"
-    code=$?
-    [ -n "$caught" ] || break  # else the wait was cut short by a warning
-done
+code=75
+if [ -z "$warned" ]; then
+    "${worker[@]}" &
+    pid=$!
+    [ -z "$warned" ] || warn
+    while :; do
+        caught=
+        wait "$pid"
+        code=$?
+        [ -n "$caught" ] || break  # else the wait was cut short by a warning
+    done
+fi
 
 # Again after an interrupt (75) or a kill; all else is an end.
 [ "$code" -eq 75 ] || { [ "$code" -gt 128 ] && [ "$code" -lt 193 ]; } || end "$code"
@@ -143,8 +150,12 @@ def script(job: Job, place: Place, words: Sequence[str]) -> str:
         "# Workers of one study: each takes what is left. Again: sbatch this file.",
         *_head(job, place),
         f"fruitless={job.fruitless}",
-        f"worker=({_python(job, ['launch.worker', *words])})",
-        f"progress=({_python(job, [*progress, f'--fruitless={job.fruitless}'])})",
+        "worker=(",
+        f"    {_python(job, ['launch.worker', *words])}",
+        ")",
+        "progress=(",
+        f"    {_python(job, [*progress, f'--fruitless={job.fruitless}'])}",
+        ")",
     ]
     return "\n".join(["#!/bin/bash", *lines, BODY.strip(), ""])
 

@@ -143,10 +143,10 @@ def train(
                 for who, code in ends:
                     look(last=True)
                     codes[who], text = told(code, outs[who].connected, joins[0], who)
-                    if text:
-                        print(text, file=sys.stderr, flush=True)
                     if codes[who] not in (0, signals.CODE):
                         deadline = time.monotonic() + PATIENCE
+                    if text and (codes[who] != signals.CODE or deadline == math.inf):
+                        print(text, file=sys.stderr, flush=True)
         except TimeoutError:
             pass
         except KeyboardInterrupt:

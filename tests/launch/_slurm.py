@@ -122,7 +122,10 @@ class Cluster:
         found = []
         for path in pathlib.Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
-                if f"SLURM_CONF={self.conf}".encode() in (path / "environ").read_bytes():
+                if (
+                    f"SLURM_CONF={self.conf}".encode()
+                    in (path / "environ").read_bytes()
+                ):
                     found.append(int(path.name))
         return [pid for pid in found if pid not in daemons]
 

@@ -1,4 +1,4 @@
-"""What each of several processes runs: `python -m tests.training._hosts SCENE FOLDER`.
+"""What each of several processes does: `python -m tests.training._hosts FOLDER SCENE ...`.
 
 With one process it is the reference. What a process has to say it prints as JSON.
 """
@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import experiments.harness.command
+import experiments.main
 import headwise as hw
 
 B, T = hw.balancers, hw.training
@@ -37,8 +39,10 @@ def values_fn(params, batch):
 
 
 def make_mesh():
+    """All devices of all processes; one device alone."""
+    devices = jax.devices()[: None if share()[1] > 1 else 1]
     auto = (jax.sharding.AxisType.Auto,)
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=auto)
+    return jax.make_mesh((len(devices),), ("data",), axis_types=auto, devices=devices)
 
 
 def share():
@@ -92,24 +96,28 @@ def train(folder):
     return found
 
 
-def keeps(folder):
-    """Checkpoints, the best, a metric of time; goes on from what is there."""
+def keeps(folder, steps=None):
+    """Checkpoints and the best; two steps more than there are, four at first."""
     more = {"validate": lambda params, rest: values_fn(params, DATA)}
     more |= {"validate_every": 2, "best": ("validation/a", "min")}
-    more |= {"stop": T.out_of_time(1000)}
-    state, history, best = fit("gradients", folder, **more, steps=int(sys.argv[3]))
+    if folder is not None:
+        folder, steps = folder / "kept", 4
+        if folder.exists():
+            steps = T.read_metrics(folder)[-1]["step"] + 2
+    state, history, best = fit("gradients", folder, steps, **more)
     return told(state), history, [best.step, told(best)]
 
 
 def signalled(folder):
     """The second process, or the one that is there, gets a signal in a step."""
-    if (folder / "checkpoints").exists():
+    folder = folder / "signalled"
+    if folder.exists():
         state, history = fit(workdir=folder, steps=12)
         return told(state), history
     mesh, own = make_mesh(), iter(stream())
 
     def batches(t):
-        if t == 5 and share()[0] == share()[1] - 1:
+        if t == 6 and share()[0] == share()[1] - 1:
             os.kill(os.getpid(), signal.SIGTERM)
         return T.shard_batch(next(own), mesh)
 
@@ -137,6 +145,10 @@ def refused(folder):
     attempt(lambda: fit(workdir=folder / "mine", settings={"seed": 1}))
     mesh = make_mesh()
     attempt(lambda: T.shard_batch({"x": DATA["x"][: 3 - share()[0]]}, mesh))
+    for wrong in (0, 3):  # one process cannot read its part of this batch
+        attempt(lambda: fit(batches=lambda t: T.shard_batch(readable(t, wrong), mesh)))
+    _, history = fit(stop=lambda history: ["here", "there"][share()[0]], steps=50)
+    found.append(history[-1]["stopped"])
     attempt(lambda: hw.data.stream(DATA, batch_size=7, seed=0, share=(0, 2)))
     metrics = folder / "full/metrics.jsonl"
 
@@ -149,20 +161,39 @@ def refused(folder):
     return found
 
 
+def readable(t, wrong):
+    if t == wrong and share()[0] == 1:
+        raise ValueError(f"file {t} is damaged")
+    return {"x": DATA["x"][:4]}
+
+
 def local():
     """A state on this process's device alone."""
     state = T.init_state(NAMES, PARAMS, optax.sgd(0.1))
     return T.make_step(values_fn, optax.sgd(0.1)), state, lambda t: DATA, 3
 
 
-def main(scene, folder):
+def command(folder):
+    """An experiment, twice: the second time there is nothing left to do."""
+    mesh = f"--mesh=data:{jax.device_count()}"
+    words = ["main", "--experiment=seed_network", "--smoke", "--balancer=mgda"]
+    codes = [
+        experiments.harness.command.guarded(
+            experiments.main.main, [*words, *more, f"--workdir={folder / 'command'}"]
+        )
+        for more in ([mesh], [mesh], [])
+    ]
+    return codes, json.loads((folder / "command/result.json").read_text())
+
+
+def main(folder, *scenes):
     if "RANK" in os.environ:
         jax.config.update("jax_enable_preemption_service", False)
         address = f"127.0.0.1:{os.environ['PORT']}"
         jax.distributed.initialize(address, 2, int(os.environ["RANK"]))
-    found = globals()[scene](pathlib.Path(folder))
+    found = {scene: globals()[scene](pathlib.Path(folder)) for scene in scenes}
     print(f"\nFOUND {json.dumps(found)}", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:3])
+    main(*sys.argv[1:])
