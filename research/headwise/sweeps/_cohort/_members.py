@@ -1,9 +1,4 @@
-"""The members of a cohort: their states, who goes on, and a hash of what they are.
-
-A member that breaks (an element of its state that was finite is not any more, or its
-report says so) stays what it was before that step. What a state holds of infinities and
-NaN from the start (the best so far, say) breaks nothing.
-"""
+"""The members of a cohort: their states, who goes on, and a hash of what they are."""
 
 from typing import Any
 from typing import NamedTuple
@@ -13,8 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from headwise.sweeps._cohort import _program
-from headwise.sweeps._cohort import _told
 from headwise.typing import Array
 
 
@@ -46,48 +39,6 @@ def first(state: Any) -> Members:
         cause=none,
         digest=jnp.zeros((), jnp.uint32),
     )
-
-
-def stepped(
-    parts: _program.Parts, arrays: dict[str, list[Array]], member: Members, until: Array
-) -> tuple[Members, Array, dict[str, Array]]:
-    """One member after a step, whether it did it, and what it told (packed)."""
-    state, told = _program.called(parts.step, arrays["step"], member.state, member.t)
-    lost = _lost(member.state, state)
-    whole = told.fine & ~jnp.any(lost)
-    active = member.alive & (member.t < until)
-    done, broke = active & whole, active & ~whole
-    after = Members(
-        state=jax.tree.map(lambda a, b: jnp.where(done, a, b), state, member.state),
-        t=member.t + done.astype(jnp.int32),
-        alive=member.alive & ~broke,
-        stopped=jnp.where(broke, member.t, member.stopped),
-        cause=jnp.where(broke, _cause(told, lost), member.cause),
-        digest=member.digest,
-    )
-    return after, done, told.packed
-
-
-def _lost(old: Any, new: Any) -> Array:
-    """For each array of a state whether in it an element was finite and is not now."""
-    found = [
-        jnp.any(jnp.isfinite(a) & ~jnp.isfinite(b))
-        if jnp.issubdtype(a.dtype, jnp.inexact)
-        else jnp.zeros((), bool)
-        for a, b in zip(jax.tree.leaves(old), jax.tree.leaves(new), strict=True)
-    ]
-    return jnp.stack(found) if found else jnp.zeros((0,), bool)
-
-
-def _cause(told: _told.Told, lost: Array) -> Array:
-    """Heads first, those with a weight before the others; then the state's arrays."""
-    cause = jnp.full((), -1, jnp.int32)
-    bad = told.bad & ~told.fine
-    for which, sign, start in ((lost, -1, -2), (bad, 1, 0), (bad & told.counts, 1, 0)):
-        if which.size:
-            number = start + sign * jnp.argmax(which).astype(jnp.int32)
-            cause = jnp.where(jnp.any(which), number, cause)
-    return cause
 
 
 def take(members: Members, indices: Any) -> Members:

@@ -8,8 +8,8 @@ threads    scans (loops, where a step is slow in compiled loops) side by side
 shard      the members split over devices, those of a device as by vmap
 =========  =====================================================================
 
-How many steps a chunk has, until which step members go and when they report are
-arguments of the compiled program: they change no bit and compile nothing anew. In
+How many steps a chunk has, who goes them and when they report are arguments of the
+compiled program: they change no bit and compile nothing anew. In
 scan, loop and threads the program knows one member, so that company changes no bit
 either; in vmap and shard it changes roundings, as another size of cohort does.
 """
@@ -59,7 +59,8 @@ class Cohort(NamedTuple):
     compiled: Callable[..., dict[str, jax.stages.Compiled]]
     """`compiled(*names)` -> programs by name, compiled if they were not (every one, if
     none is named): `start`, `advance`, `finish`; of one member in scan, loop and
-    threads, in loops also `begin`, and `advance` is one step."""
+    threads, in loops also `begin` and `end`, and `advance` is
+    one step."""
 
 
 def cohort(
@@ -122,18 +123,23 @@ def cohort(
     ) -> tuple[_members.Members, _reports.Reports]:
         members = ways.ready(members)
         ends = np.broadcast_to(np.asarray(last if until is None else until), (size,))
-        ends = np.minimum(ends, last).astype(np.int32)
-        ends = np.concatenate([ends, np.zeros(ways.places - size, np.int32)])
+        ends = np.concatenate([np.minimum(ends, last), np.zeros(ways.places - size)])
         pieces = []
         while number > 0:
-            part = min(number, most)
+            alive, t = jax.device_get((members.alive, members.t))
+            left = np.where(alive, ends - t, 0)
+            if not (left > 0).any():
+                break
+            # All that go steps go equally many, so that none waits beside the others.
+            part = int(min(number, most, left[left > 0].min()))
             limits = _reports.Limits(
-                np.int32(part), ends, np.int32(often), np.int32(last - 1)
+                np.int32(part), left > 0, np.int32(often), np.int32(last - 1)
             )
             members, rows = ways.advance(members, limits)
             pieces.append(rows)
             number -= part
-        return members, _reports.fetched(parts.report, pieces, size)
+        rows = _reports.joined(parts.report, pieces, (ways.places,))
+        return members, _reports.told(parts.report, rows, size)
 
     def finish(members: _members.Members) -> Mapping[str, Any]:
         found = ways.finish(ways.ready(members))

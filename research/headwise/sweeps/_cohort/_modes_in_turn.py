@@ -17,6 +17,7 @@ import numpy as np
 from jax import lax
 
 from headwise import _xla
+from headwise.sweeps._cohort import _chunk
 from headwise.sweeps._cohort import _members
 from headwise.sweeps._cohort import _program
 from headwise.sweeps._cohort import _reports
@@ -26,7 +27,7 @@ from headwise.typing import Array
 
 class _Carry(NamedTuple):
     i: Array
-    member: _members.Members
+    way: _chunk.Way
     rows: _reports.Rows
 
 
@@ -59,26 +60,29 @@ def ways(
         members: _members.Members, limits: _reports.Limits
     ) -> tuple[_members.Members, _reports.Rows]:
         run, box = compiler["advance"], _Box(members)
-        alive, t = map(np.asarray, (members.alive, members.t))
-        left = np.where(alive, np.minimum(limits.until - t, limits.number), 0)
-        goes_on = np.flatnonzero(left > 0)
-        found: dict[int, _reports.Rows] = {}
+        none = _reports.joined(parts.report, [], ())
+        found = [none] * size
 
-        def one(k: int) -> None:
-            member = box.take(k)
-            mine = jax.device_put(limits._replace(until=limits.until[k]))
+        def piece(member: _members.Members, number: int, active: Any) -> Any:
+            mine = limits._replace(number=np.int32(number), active=active)
+            mine = jax.device_put(mine)
             if looped:
                 carry = compiler["begin"](member)
-                for _ in range(left[k]):
+                for _ in range(number):
                     carry = run(parts.arrays, carry, mine)
-                _, member, rows = carry
+                member, rows, broke = compiler["end"](member, carry, mine)
             else:
-                member, rows = run(parts.arrays, member, mine)
-            box.put(k, member, size)
-            found[k] = jax.device_get(rows)
+                member, rows, broke = run(parts.arrays, member, mine)
+            return member, _reports.fetched(rows), np.asarray(broke)
 
-        in_turn(one, goes_on)
-        return box.members, _side_by_side(found, parts.report, room, size)
+        def one(k: int) -> None:
+            number, active = int(limits.number), np.asarray(limits.active[k])
+            member, pieces = _chunk.through(piece, box.take(k), number, active)
+            box.put(k, member, size)
+            found[k] = _reports.joined(parts.report, pieces, ())
+
+        in_turn(one, np.flatnonzero(limits.active))
+        return box.members, _reports.side_by_side(found)
 
     def finish(members: _members.Members) -> Any:
         if parts.evaluate is None:
@@ -110,39 +114,48 @@ def _programs(
 
     def begin(member: _members.Members) -> _Carry:
         rows = _reports.empty(parts.report, room, ())
-        return _Carry(jnp.int32(0), member, rows)
+        return _Carry(jnp.int32(0), _chunk.begun(parts, member), rows)
 
     def step(arrays: dict, carry: _Carry, limits: _reports.Limits) -> _Carry:
-        i, member, rows = carry
-        after, done, packed = _members.stepped(parts, arrays, member, limits.until)
-        rows = _reports.written(rows, i, limits, member.t, done, packed)
+        i, way, rows = carry
+        after, packed = _chunk.stepped(parts, arrays, way, i)
+        rows = _reports.written(rows, i, limits, way.t, packed)
         return _Carry(i + 1, after, rows)
+
+    def end(
+        member: _members.Members, carry: _Carry, limits: _reports.Limits
+    ) -> tuple[_members.Members, _reports.Rows, Array]:
+        member, whole, broke = _chunk.ended(member, carry.way, limits)
+        return member, _reports.of_whole(carry.rows, whole), broke
 
     def advance(
         arrays: dict, member: _members.Members, limits: _reports.Limits
-    ) -> tuple[_members.Members, _reports.Rows]:
+    ) -> tuple[_members.Members, _reports.Rows, Array]:
         def goes_on(carry: _Carry) -> Array:
-            active = carry.member.alive & (carry.member.t < limits.until)
-            return (carry.i < limits.number) & active
+            more = carry.i < limits.number
+            return more & _chunk.goes_on(member, carry.way, limits)
 
         carry = lax.while_loop(
             goes_on, lambda carry: step(arrays, carry, limits), begin(member)
         )
-        return carry.member, carry.rows
+        return end(member, carry, limits)
 
     def finish(arrays: dict, state: Any) -> Any:
         assert parts.evaluate is not None
         return _program.called(parts.evaluate, arrays["evaluate"], state)
 
     member = jax.eval_shape(_members.first, parts.state)
-    number = jax.ShapeDtypeStruct((), jnp.int32)
-    limits = _reports.Limits(*[number] * 4)
+    types = jnp.int32, jnp.bool_, jnp.int32, jnp.int32
+    limits = _reports.Limits(*(jax.ShapeDtypeStruct((), kind) for kind in types))
     arrays = jax.tree.map(_ways.like, parts.arrays)
     compiler.add("start", jax.jit(start), arrays, trial)
     if mode == "loop":
         carry = jax.eval_shape(begin, member)
-        compiler.add("begin", jax.jit(begin, donate_argnums=0), member)
+        # Steps are given the carry for good, and the member stays beside it.
+        begin_apart = jax.jit(lambda member: jax.tree.map(jnp.copy, begin(member)))
+        compiler.add("begin", begin_apart, member)
         compiler.add("advance", jax.jit(step, donate_argnums=1), arrays, carry, limits)
+        compiler.add("end", jax.jit(end, donate_argnums=0), member, carry, limits)
     else:
         run = jax.jit(advance, donate_argnums=1)
         compiler.add("advance", run, arrays, member, limits)
@@ -191,15 +204,6 @@ def _in_turn(threads: int, one: Callable[[int], None], which: Any) -> None:
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
         for _ in pool.map(one, map(int, which)):
             pass  # an error of one is raised here
-
-
-def _side_by_side(
-    found: dict[int, _reports.Rows], report: Any, room: int, size: int
-) -> _reports.Rows:
-    """The rows of single members, with an axis of members; empty for those without."""
-    none = _reports.none(report, room)
-    rows = [found.get(k, none) for k in range(size)]
-    return jax.tree.map(lambda *parts: np.stack(parts, axis=1), *rows)
 
 
 def cores() -> int:

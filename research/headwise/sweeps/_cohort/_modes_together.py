@@ -11,6 +11,7 @@ from jax import lax
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from headwise.sweeps._cohort import _chunk
 from headwise.sweeps._cohort import _members
 from headwise.sweeps._cohort import _modes_in_turn
 from headwise.sweeps._cohort import _program
@@ -36,23 +37,26 @@ def ways(
 
     def advance(
         arrays: dict, members: _members.Members, limits: _reports.Limits
-    ) -> tuple[_members.Members, _reports.Rows]:
-        one = functools.partial(_members.stepped, parts, arrays)
+    ) -> tuple[_members.Members, _reports.Rows, Array]:
+        begin = functools.partial(_chunk.begun, parts)
+        step = functools.partial(_chunk.stepped, parts, arrays)
+        each = _reports.Limits(None, 0, None, None)
 
         def goes_on(carry: tuple) -> Array:
-            i, members, _ = carry
-            active = members.alive & (members.t < limits.until)
-            return (i < limits.number) & jnp.any(active)
+            i, way, _ = carry
+            return (i < limits.number) & _chunk.goes_on(members, way, limits)
 
         def body(carry: tuple) -> tuple:
-            i, members, rows = carry
-            after, done, packed = jax.vmap(one)(members, limits.until)
-            rows = _reports.written(rows, i, limits, members.t, done, packed)
-            return i + 1, after, rows
+            i, way, rows = carry
+            after, packed = jax.vmap(step, (0, None))(way, i)
+            return i + 1, after, _reports.written(rows, i, limits, way.t, packed)
 
         rows = _reports.empty(parts.report, room, members.t.shape)
-        carry = lax.while_loop(goes_on, body, (jnp.int32(0), members, rows))
-        return carry[1:]
+        first = jnp.int32(0), jax.vmap(begin)(members), rows
+        _, way, rows = lax.while_loop(goes_on, body, first)
+        end = jax.vmap(_chunk.ended, (0, 0, each))
+        members, whole, broke = end(members, way, limits)
+        return members, _reports.of_whole(rows, whole), broke
 
     def finish(arrays: dict, state: Any) -> Any:
         assert parts.evaluate is not None
@@ -75,7 +79,7 @@ def ways(
         advance = split(
             advance,
             in_specs=(P(), P(_AXIS), limits),
-            out_specs=(P(_AXIS), P(None, _AXIS)),
+            out_specs=(P(_AXIS), P(None, _AXIS), P(_AXIS)),
         )
         finish = split(finish, in_specs=(P(), P(_AXIS)), out_specs=P(_AXIS))
 
@@ -83,10 +87,9 @@ def ways(
     many = functools.partial(_many, places)
     trials = placed(many(trial))
     members = placed(many(jax.eval_shape(_members.first, parts.state)))
-    of_limits = _reports.Limits(
-        *(jax.ShapeDtypeStruct(s, jnp.int32) for s in ((), (places,), (), ()))
-    )
-    of_limits = of_limits._replace(until=placed(of_limits.until))
+    number = jax.ShapeDtypeStruct((), jnp.int32)
+    active = placed(jax.ShapeDtypeStruct((places,), jnp.bool_))
+    of_limits = _reports.Limits(number, active, number, number)
     of_arrays = jax.tree.map(_ways.like, arrays)
     compiler.add("start", jax.jit(start), of_arrays, trials)
     compiler.add(
@@ -105,6 +108,20 @@ def ways(
     def ready(members: _members.Members) -> _members.Members:
         return _ways.on_device(_members.padded(members, places), sharding)
 
+    def run_advance(
+        members: _members.Members, limits: _reports.Limits
+    ) -> tuple[_members.Members, _reports.Rows]:
+        run = compiler["advance"]
+
+        def piece(members: _members.Members, number: int, active: np.ndarray) -> Any:
+            mine = limits._replace(number=np.int32(number), active=active)
+            members, rows, broke = run(arrays, ready(members), mine)
+            return members, _reports.fetched(rows), np.asarray(broke)
+
+        number = int(limits.number)
+        members, found = _chunk.through(piece, members, number, limits.active)
+        return members, _reports.joined(parts.report, found, (places,))
+
     def run_finish(members: _members.Members) -> Any:
         if parts.evaluate is None:
             return _modes_in_turn.evaluated(parts.call_evaluate, members)
@@ -116,7 +133,7 @@ def ways(
         at_once=1,
         start=run_start,
         ready=ready,
-        advance=lambda members, limits: compiler["advance"](arrays, members, limits),
+        advance=run_advance,
         finish=run_finish,
         compiled=compiler.compiled,
     )

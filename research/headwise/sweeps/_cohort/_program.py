@@ -17,6 +17,7 @@ from headwise import _program
 from headwise import _records
 from headwise import _scalars
 from headwise import _traced
+from headwise.sweeps._cohort import _staying
 from headwise.sweeps._cohort import _told
 from headwise.typing import Array
 
@@ -47,6 +48,9 @@ class Parts(NamedTuple):
     """Those that a report has values of, in the order of `_told.Told.bad`."""
     leaves: tuple[str, ...]
     """The paths of the state's arrays."""
+    passing: tuple[int, ...]
+    """Numbers of those in which what a step breaks may be finite again after another,
+    so that each step is looked at (`_staying`)."""
     arrays: dict[str, list[Array]]
     """What each function closes over: given to its programs, not written into them."""
     programs: dict[Any, Any]
@@ -139,6 +143,7 @@ def _parts(program: _program.Program, trial: Any) -> Parts:
         )
     functions = {"init": init, "step": stepped, "evaluate": evaluated}
     paths, _ = jax.tree_util.tree_flatten_with_path(state)
+    stays = _staying.staying(stepped.program, len(paths))
     return Parts(
         init=init,
         step=stepped,
@@ -148,6 +153,7 @@ def _parts(program: _program.Program, trial: Any) -> Parts:
         report=report[0],
         heads=_told.heads(report[0]),
         leaves=tuple(jax.tree_util.keystr(path) or "array" for path, _ in paths),
+        passing=tuple(n for n, for_good in enumerate(stays) if not for_good),
         arrays={n: _constants(f) for n, f in functions.items() if f is not None},
         programs={},
     )

@@ -1,5 +1,6 @@
 """What members report, thinned: rows on the device, fetched once a chunk."""
 
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -28,9 +29,9 @@ class Limits(NamedTuple):
     """How far a chunk goes, and which steps report: arguments of its program."""
 
     number: Any
-    """int32 []: steps, at most."""
-    until: Any
-    """int32 [K] or []: a member does the steps before this one."""
+    """int32 []: steps."""
+    active: Any
+    """bool [K] or []: who goes them, if alive."""
     every: Any
     """int32 []: the last of so many steps reports."""
     last: Any
@@ -59,23 +60,14 @@ def empty(report: Any, room: int, lead: tuple[int, ...]) -> Rows:
     )
 
 
-def none(report: Any, room: int) -> Rows:
-    """Of one member, on the host."""
-    widths = _packing.widths(jax.tree.leaves(report))
-    t = np.full(room + 1, -1, np.int32)
-    return Rows(t, {n: np.zeros((room + 1, w), n) for n, w in widths.items()})
-
-
-def written(
-    rows: Rows, i: Array, limits: Limits, t: Array, done: Array, packed: dict
-) -> Rows:
+def written(rows: Rows, i: Array, limits: Limits, t: Array, packed: dict) -> Rows:
     """With the reports of the i-th step of a chunk, where due.
 
     Members at different steps are due in different steps of a chunk, but in `every`
     consecutive ones each is due once, so these share a row.
     """
-    last = done & (t == limits.last)
-    regular = done & ((t + 1) % limits.every == 0) & ~last
+    last = t == limits.last
+    regular = ((t + 1) % limits.every == 0) & ~last
     row, end = i // limits.every, len(rows.t) - 1
     if not t.ndim:
         rows = _write(rows, jnp.where(last, end, row), regular | last, t, packed)
@@ -94,16 +86,44 @@ def _write(rows: Rows, row: Array, due: Array, t: Array, packed: dict) -> Rows:
     return jax.tree.map(write, rows, Rows(t, packed))
 
 
-def fetched(report: Any, pieces: list[Rows], members: int) -> Reports:
-    """The rows of a chunk's pieces that have something in them, of so many members."""
-    host = []
-    for rows in jax.device_get(pieces):
-        used = np.any(rows.t[:, :members] >= 0, axis=1)
-        host.append(jax.tree.map(lambda x: x[used, :members], rows))  # noqa: B023
+def of_whole(rows: Rows, whole: Array) -> Rows:
+    """Those of members that went through the chunk; those of others tell nothing."""
+    return rows._replace(t=jnp.where(whole, rows.t, -1))
+
+
+def fetched(rows: Rows) -> Rows:
+    """On the host, those that have something in them."""
+    rows = jax.device_get(rows)
+    used = rows.t.reshape(len(rows.t), -1).max(axis=1, initial=-1) >= 0
+    return jax.tree.map(lambda x: x[used], rows)
+
+
+def joined(report: Any, pieces: Sequence[Rows], lead: tuple[int, ...]) -> Rows:
+    """The rows of pieces, one after the other, of members of so many axes."""
+    widths = _packing.widths(jax.tree.leaves(report))
+    none = {n: np.zeros((0, *lead, w), n) for n, w in widths.items()}
+    rows = [Rows(np.zeros((0, *lead), np.int32), none), *pieces]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+
+
+def side_by_side(members: Sequence[Rows]) -> Rows:
+    """The rows of single members with an axis of members, the shorter ones filled up."""
+    longest = max(len(rows.t) for rows in members)
+
+    def stacked(*columns: np.ndarray) -> np.ndarray:
+        shape = longest, len(columns), *columns[0].shape[1:]
+        many = np.zeros(shape, columns[0].dtype)
+        for k, x in enumerate(columns):
+            many[: len(x), k] = x
+        return many
+
+    after = [rows._replace(t=rows.t + 1) for rows in members]  # 0: of no step
+    rows = jax.tree.map(stacked, *after)
+    return rows._replace(t=rows.t - 1)
+
+
+def told(report: Any, rows: Rows, members: int) -> Reports:
+    """What so many members told, of all of their rows."""
     leaves, structure = jax.tree.flatten(report)
-    if not host:
-        widths = _packing.widths(leaves)
-        none = {n: np.zeros((0, members, w), n) for n, w in widths.items()}
-        host = [Rows(np.zeros((0, members), np.int32), none)]
-    t, packed = jax.tree.map(lambda *parts: np.concatenate(parts), *host)
+    t, packed = jax.tree.map(lambda x: x[:, :members], rows)
     return Reports(t, jax.tree.unflatten(structure, _packing.unpacked(leaves, packed)))

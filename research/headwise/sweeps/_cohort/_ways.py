@@ -30,6 +30,8 @@ class Ways(NamedTuple):
     advance: Callable[
         [_members.Members, _reports.Limits], tuple[_members.Members, _reports.Rows]
     ]
+    """Of who is active, each all of the steps, or up to the one that breaks it; the
+    rows are on the host."""
     finish: Callable[[_members.Members], Any]
     compiled: Callable[..., dict[str, jax.stages.Compiled]]
 
