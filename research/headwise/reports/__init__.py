@@ -8,6 +8,7 @@ from headwise.reports._pictures import weights_picture
 from headwise.reports._summary import summary
 from headwise.reports._tables import sweep_table
 from headwise.reports._verdict import verdict
+from headwise.reports._write import write_report
 
 __all__ = (
     "Comparison",
@@ -18,4 +19,5 @@ __all__ = (
     "sweep_table",
     "verdict",
     "weights_picture",
+    "write_report",
 )

@@ -1,0 +1,132 @@
+"""What a report says in words: what was run, what it shows, what to try next."""
+
+import collections
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headwise.reports import _summary
+from headwise.reports import _verdict
+from headwise.reports._page._contents import Contents
+
+_EDGE = 1e-9
+
+
+def what(contents: Contents) -> list[str]:
+    """What was run: trials, weightings, seeds, settings that all share."""
+    records = contents.records
+    if not records:
+        return []
+    rows = _summary.summary(records)
+    seeds = len({record["seed"] for record in records})
+    lines = [
+        f"{_count(len(records), 'trial')}: {_count(len(rows), 'weighting')} or "
+        f"settings, {_count(seeds, 'seed')}."
+    ]
+    same = {
+        name: value
+        for name, value in records[0]["settings"].items()
+        if all(r["settings"].get(name) == value for r in records)
+    }
+    if same:
+        lines.append("In all: " + ", ".join(f"{n} = {x}" for n, x in same.items()) + ".")
+    return lines
+
+
+def verdict(contents: Contents) -> list[str]:
+    """A line a metric; what nobody said of the metrics."""
+    records, higher = contents.records, contents.higher
+    lines = []
+    if records and higher:
+        lines = _verdict.verdict(records, higher).splitlines()
+    if contents.guessed:
+        more = [n for n in contents.guessed if higher[n]]
+        less = [n for n in contents.guessed if not higher[n]]
+        parts = [f"more of {', '.join(more)}"] * bool(more)
+        parts += [f"less of {', '.join(less)}"] * bool(less)
+        lines.append(
+            f"Nobody said which way is better; taken by their names: {', '.join(parts)} "
+            "(--higher= and --lower= say it)."
+        )
+    return lines
+
+
+def broken(contents: Contents) -> list[str]:
+    """Trials without a result, by how they ended."""
+    ends = collections.Counter(
+        str(record["error"] or "not finite").split(" at step")[0]
+        for record in contents.records
+        if not record["finite"] and (record["error"] or record["stopped"] is None)
+    )
+    return [f"{_count(n, 'trial')}: {text}" for text, n in ends.most_common(8)]
+
+
+def advice(contents: Contents) -> list[str]:
+    """What the records suggest to try: beyond the design's edges; where trials broke."""
+    records, higher = contents.records, contents.higher
+    if not records:
+        return []
+    rows = [row for row in _summary.summary(records) if row["weights"]]
+    heads = sorted({name for row in rows for name in row["weights"]})
+    lines = []
+    for name, more in higher.items():
+        with_it = [row for row in rows if name in row["mean"]]
+        if len(with_it) < 3:
+            continue
+        best = (max if more else min)(with_it, key=lambda row: row["mean"][name])
+        for head in heads:
+            levels = sorted({row["weights"].get(head, np.nan) for row in with_it})
+            if len(levels) < 3:
+                continue
+            at = best["weights"].get(head)
+            side = {levels[0]: "smaller", levels[-1]: "larger"}.get(at)
+            if side:
+                lines.append(
+                    f"The best mean {name} is at the {side[:-2]}est weight of {head} "
+                    f"that was tried ({at:g}): try {side} ones."
+                )
+    diverged = [row for row in rows if row["diverged"]]
+    if diverged and len(diverged) < len(rows):
+        lines.append(
+            f"{_count(len(diverged), 'weighting')} of {len(rows)} had trials that "
+            "diverged; leave them out or lower the learning rate there."
+        )
+    return lines
+
+
+def machine(contents: Contents) -> list[str]:
+    """What it was made with: versions, devices, hosts, time."""
+    made = [record["made_with"] or {} for record in contents.records]
+    lines = []
+    for title, key in (("Versions", "versions"), ("Device", "device")):
+        kinds = collections.Counter(_pairs(one.get(key)) for one in made)
+        kinds.pop("", None)
+        lines += [f"{title}: {text} ({_count(n, 'trial')})" for text, n in kinds.items()]
+    for title, key in (("Revision", "revision"), ("Host", "host")):
+        values = sorted({str(one[key]) for one in made if one.get(key)})
+        lines += [f"{title}: {', '.join(values[:8])}"] * bool(values)
+    seconds = [r["seconds"] for r in contents.records if r["seconds"] is not None]
+    if seconds:
+        lines.append(
+            f"Time: {sum(seconds):.3g} s of trials, {np.median(seconds):.3g} s a trial "
+            "(median)"
+        )
+    modes = collections.Counter(r["mode"] for r in contents.records if r["mode"])
+    if modes:
+        each = ", ".join(f"{mode} ({_count(n, 'trial')})" for mode, n in modes.items())
+        lines.append(f"How they ran: {each}")
+    plan = (contents.status or {}).get("plan")
+    if isinstance(plan, Mapping) and plan.get("words"):
+        lines.append(f"The plan: {plan['words']}")
+    return lines
+
+
+def _pairs(values: Any) -> str:
+    if not isinstance(values, Mapping):
+        return ""
+    return ", ".join(f"{name} {value}" for name, value in values.items())
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'s' * (number != 1)}"

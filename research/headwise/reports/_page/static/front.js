@@ -1,0 +1,92 @@
+// Any two metrics against each other: trials, means over the seeds, what nothing beats.
+const logarithmic = (c) => c.values.every((v) => v === null || v > 0) && ratio(c.values) > 30;
+function ratio(values) {
+  const known = values.filter((v) => v !== null);
+  return Math.max(...known.slice(0, 1), ...known.reduce((a, v) => [Math.max(a[0], v)], [-Infinity]))
+    / known.reduce((a, v) => Math.min(a, v), Infinity);
+}
+
+function undominated(xs, ys, moreX, moreY) {
+  // Indices on the front of two metrics, from left to right.
+  const order = [...xs.keys()].filter((i) => xs[i] !== null && ys[i] !== null && xs[i] !== undefined);
+  const x = (i) => (moreX ? -xs[i] : xs[i]), y = (i) => (moreY ? -ys[i] : ys[i]);
+  order.sort((a, b) => x(a) - x(b) || y(a) - y(b));
+  const found = [];
+  let best = Infinity, at = NaN;
+  for (const i of order) {
+    if (y(i) < best) { found.push(i); best = y(i); at = x(i); } else if (y(i) === best && x(i) === at) found.push(i);
+  }
+  return found.sort((a, b) => xs[a] - xs[b]);
+}
+
+function frontChart() {
+  const pick = (id) => column.get(element(id).value);
+  const [x, y] = [pick("front-x"), pick("front-y")];
+  const colour = column.get(element("front-colour").value);
+  const traces = [];
+  const seeds = element("front-seeds").checked, means = element("front-means").checked && rows.mean[x.name] && rows.mean[y.name];
+  const kept = state.kept && { selectedpoints: [...state.kept] };
+  const names = trials.n > 0 ? [...Array(trials.n).keys()].map((i) => plain(nameOf(i)) + (trials.state[i] ? `<br>${plain(trials.state[i])}` : "")) : [];
+  const shade = colour && numeric(colour)
+    ? { color: colour.values.map((v) => v === null ? NaN : logarithmic(colour) ? Math.log10(v) : v), colorscale: "Viridis", showscale: true,
+      colorbar: { title: { text: plain(logarithmic(colour) ? `log10 ${colour.name}` : colour.name), side: "right" }, thickness: 12 } }
+    : { color: colour ? codes(colour.values).map(colourOf) : okabeIto[0] };
+  traces.push({
+    type: trials.n > 2000 ? "scattergl" : "scatter", mode: "markers", name: "trials", x: x.values, y: y.values, text: names,
+    hovertemplate: `%{text}<br>${plain(x.name)} %{x:.4g}<br>${plain(y.name)} %{y:.4g}<extra></extra>`, visible: seeds,
+    marker: { size: means ? 6 : 8, opacity: means ? 0.55 : 0.85, ...shade }, unselected: { marker: { opacity: 0.06 } }, ...(kept ?? { selectedpoints: null }),
+  });
+  const mx = rows.mean[x.name] ?? [], my = rows.mean[y.name] ?? [];
+  const line = undominated(mx, my, x.more, y.more);
+  traces.push({
+    type: "scatter", mode: "lines", name: "front of the means", x: line.map((i) => mx[i]), y: line.map((i) => my[i]),
+    line: { color: css("--faint"), width: 2, shape: "linear" }, hoverinfo: "skip", visible: means ? true : false,
+  });
+  traces.push({
+    type: trials.n > 2000 ? "scattergl" : "scatter", mode: "markers", name: "means (filled: front of all metrics)", x: mx, y: my, visible: means ? true : false,
+    text: rows.labels.map((label, i) => `${plain(label)}<br>mean of ${rows.count[i]}${rows.diverged[i] ? `, ${rows.diverged[i]} diverged` : ""}`),
+    hovertemplate: `%{text}<br>${plain(x.name)} %{x:.4g}<br>${plain(y.name)} %{y:.4g}<extra></extra>`,
+    marker: { size: 12, symbol: rows.front.map((on) => (on ? "circle" : "circle-open")), color: css("--ink"), line: { width: 2, color: css("--ink") } },
+  });
+  traces.push({
+    type: "scatter", mode: "markers", name: "marked", showlegend: false, hoverinfo: "skip",
+    x: state.marked === null ? [] : [x.values[state.marked]], y: state.marked === null ? [] : [y.values[state.marked]],
+    marker: { size: 20, symbol: "circle-open", color: css("--mark"), line: { width: 4, color: css("--mark") } },
+  });
+  const better = (c) => `${c.name} (${c.more ? "more" : "less"} is better)`;
+  element("front-note").textContent = line.length ? `On the front of these two: ${line.map((i) => rows.labels[i]).slice(0, 12).join("; ")}${line.length > 12 ? "; …" : ""}.` : "";
+  element("front-chart").setAttribute("aria-label", `Scatter of ${trials.n} trials: ${better(x)} across, ${better(y)} up. ${element("front-note").textContent}`);
+  draw("front-chart", traces, { xaxis: axis(better(x)), yaxis: axis(better(y)), hovermode: "closest", dragmode: "zoom" });
+}
+
+function codes(values) {
+  const known = [...new Set(values)];
+  return values.map((v) => known.indexOf(v));
+}
+
+function startFront() {
+  const known = metrics.filter((c) => c.values.some((v) => v !== null));
+  if (!known.length) return;
+  const options = known.map((c) => [`metric ${c.name}`, c.name]);
+  const [x, y] = data.front ?? [];
+  fill(element("front-x"), options, `metric ${x ?? known[0].name}`);
+  fill(element("front-y"), options, `metric ${y ?? (known[1] ?? known[0]).name}`);
+  fill(element("front-colour"), [["", "one"], ...[...weights, ...settings, column.get("seed seed"), ...known].map((c) => [`${c.kind} ${c.name}`, c.name])]);
+  for (const id of ["front-x", "front-y", "front-colour", "front-means", "front-seeds"]) element(id).addEventListener("change", frontChart);
+  show("front-chart", "front", frontChart);
+  const chart = element("front-chart");
+  chart.on("plotly_click", ({ points }) => {
+    const point = points.find((p) => p.data.name === "trials");
+    if (point) return mark(point.pointNumber, "front");
+    const mean = points.find((p) => p.data.name?.startsWith("means"));
+    if (mean) mark(rows.of.indexOf(mean.pointNumber), "front");
+  });
+  chart.on("plotly_selected", (event) => {
+    if (event) keep(new Set(event.points.filter((p) => p.data.name === "trials").map((p) => p.pointNumber)), "front");
+  });
+  listeners.mark.push((trial) => {
+    const [x, y] = ["front-x", "front-y"].map((id) => column.get(element(id).value).values[trial]);
+    Plotly.restyle(chart, { x: [trial === null ? [] : [x]], y: [trial === null ? [] : [y]] }, [3]);
+  });
+  listeners.keep.push((kept) => Plotly.restyle(chart, { selectedpoints: [kept ? [...kept] : null] }, [0]));
+}
