@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from headwise.reports._page import _assets
@@ -29,22 +30,27 @@ _SCRIPTS = (
 
 def page(contents: Contents) -> str:
     """The report of a study or a run as HTML."""
-    scripts = [_assets.plotly()]
-    table_script, table_style = _assets.tables()
-    modules = [table_script, "\n".join(map(_assets.own, _SCRIPTS))]
     data = json.dumps(_data(contents), separators=(",", ":"), allow_nan=False)
-    fields = {
+    title = html.escape(_title(contents))
+    data = data.replace("<", "\\u003c")
+    return _file({"title": title, "words": _said(contents), "data": data})
+
+
+def _file(fields: Mapping[str, str]) -> str:
+    """Title, words and data in the page, with all that draws them."""
+    script, style = _assets.tables()
+    scripts = [_assets.plotly()]
+    modules = [script, "\n".join(map(_assets.own, _SCRIPTS))]
+    whole = {
+        **fields,
         "policy": _policy([*scripts, *modules]),
-        "title": html.escape(_title(contents)),
-        "style": table_style + _assets.own("page.css"),
-        "words": _said(contents),
-        "data": data.replace("<", "\\u003c"),
+        "style": style + _assets.own("page.css"),
         "scripts": "".join(f"<script>{text}</script>" for text in scripts)
         + "".join(f'<script type="module">{text}</script>' for text in modules),
     }
-    parts = _assets.own("page.html").split("@@")
     # Names of fields stand between the marks: every second part.
-    return "".join(fields[p] if i % 2 else p for i, p in enumerate(parts))
+    parts = _assets.own("page.html").split("@@")
+    return "".join(whole[p] if i % 2 else p for i, p in enumerate(parts))
 
 
 def _policy(scripts: Iterable[str]) -> str:

@@ -1,7 +1,6 @@
 // What all charts share: colours, type, how they are drawn again.
 const okabeIto = ["#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#F0E442"];
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const still = matchMedia("(prefers-reduced-motion: reduce)");
 const drawn = new Map(); // id of a chart: what draws it
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -30,10 +29,34 @@ function draw(id, traces, layout = {}, config = {}) {
   });
 }
 
-function show(id, section, make) {
+// A chart is drawn when it comes near the window, `once` after its first time.
+const waiting = new Map();
+const near = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) if (isIntersecting) waiting.get(target.id)?.();
+}, { rootMargin: "400px" });
+
+function show(id, section, make, once = () => {}) {
   element(section).hidden = false;
-  drawn.set(id, make);
-  make();
+  waiting.set(id, () => {
+    waiting.delete(id);
+    near.unobserve(element(id));
+    make();
+    once(element(id));
+    drawn.set(id, make);
+  });
+  near.observe(element(id));
 }
 
+const redraw = (id) => drawn.get(id)?.();
 dark.addEventListener("change", () => drawn.forEach((make) => make()));
+addEventListener("beforeprint", () => [...waiting.values()].forEach((make) => make()));
+
+// Of very many trials a part is drawn where each is a line or stands in many panels.
+const MANY = 2000;
+const part = trials.n <= MANY ? [...Array(trials.n).keys()] : partOf();
+function partOf() {
+  const chosen = new Set([...Array(trials.n).keys()].filter((i) => rows.front[rows.of[i]]).slice(0, MANY / 4));
+  for (let i = 0; chosen.size < MANY; i++) chosen.add(Math.floor((i * trials.n) / MANY));
+  return [...chosen].sort((a, b) => a - b);
+}
+const partSaid = trials.n > MANY ? ` ${part.length.toLocaleString("en")} of ${trials.n.toLocaleString("en")} trials are drawn here (the front's and others at equal distances); ranges apply to all.` : "";

@@ -9,12 +9,11 @@ function startCurves() {
   if (!whats.length) return;
   fill(element("curves-what"), whats.map((what) => [what, curveWords[what]]));
   fill(element("curves-head"), heads(whats[0]).map((head) => [head, head]));
-  for (const id of ["curves-what", "curves-head", "curves-log"]) element(id).addEventListener("change", curvesChart);
+  for (const id of ["curves-what", "curves-head", "curves-log"]) element(id).addEventListener("change", () => redraw("curves-chart"));
   element("curves-note").textContent = data.curves.said;
-  show("curves-chart", "curves", curvesChart);
-  element("curves-chart").on("plotly_click", ({ points }) => mark(points[0].data.trial ?? points[0].fullData._input.trial, "curves"));
-  listeners.mark.push(curvesChart);
-  listeners.keep.push(curvesChart);
+  show("curves-chart", "curves", curvesChart, (chart) => chart.on("plotly_click", ({ points }) => mark(points[0].data.meta, "curves")));
+  listeners.mark.push(() => redraw("curves-chart"));
+  listeners.keep.push(() => redraw("curves-chart"));
 }
 
 function curvesChart() {
@@ -25,7 +24,7 @@ function curvesChart() {
     const curve = data.curves.trials[i], marked = i === state.marked;
     const away = state.kept && !state.kept.has(i);
     return {
-      type: "scatter", mode: "lines", x: curve.t, y: curve[what][head], trial: i, name: plain(nameOf(i)), connectgaps: false,
+      type: "scatter", mode: "lines", x: curve.t, y: curve[what][head], meta: i, name: plain(nameOf(i)), connectgaps: false,
       line: { color: marked ? css("--mark") : colourOf(rows.of[i]), width: marked ? 4 : 1.3 }, opacity: marked ? 1 : away ? 0.05 : state.marked === null ? 0.7 : 0.35,
       showlegend: false, hovertemplate: `${plain(nameOf(i))}<br>step %{x}: %{y:.4g}<extra></extra>`,
     };

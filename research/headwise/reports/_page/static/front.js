@@ -1,9 +1,8 @@
 // Any two metrics against each other: trials, means over the seeds, what nothing beats.
-const logarithmic = (c) => c.values.every((v) => v === null || v > 0) && ratio(c.values) > 30;
-function ratio(values) {
-  const known = values.filter((v) => v !== null);
-  return Math.max(...known.slice(0, 1), ...known.reduce((a, v) => [Math.max(a[0], v)], [-Infinity]))
-    / known.reduce((a, v) => Math.min(a, v), Infinity);
+function logarithmic(c) {
+  const known = c.values.filter((v) => v !== null);
+  const [low, high] = known.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
+  return low > 0 && high / low > 30;
 }
 
 function undominated(xs, ys, moreX, moreY) {
@@ -72,9 +71,19 @@ function startFront() {
   fill(element("front-x"), options, `metric ${x ?? known[0].name}`);
   fill(element("front-y"), options, `metric ${y ?? (known[1] ?? known[0]).name}`);
   fill(element("front-colour"), [["", "one"], ...[...weights, ...settings, column.get("seed seed"), ...known].map((c) => [`${c.kind} ${c.name}`, c.name])]);
-  for (const id of ["front-x", "front-y", "front-colour", "front-means", "front-seeds"]) element(id).addEventListener("change", frontChart);
-  show("front-chart", "front", frontChart);
-  const chart = element("front-chart");
+  for (const id of ["front-x", "front-y", "front-colour", "front-means", "front-seeds"]) element(id).addEventListener("change", () => redraw("front-chart"));
+  show("front-chart", "front", frontChart, frontEvents);
+  listeners.mark.push((trial) => {
+    if (!drawn.has("front-chart")) return;
+    const at = ["front-x", "front-y"].map((id) => (trial === null ? [] : [column.get(element(id).value).values[trial]]));
+    Plotly.restyle("front-chart", { x: [at[0]], y: [at[1]] }, [3]);
+  });
+  listeners.keep.push((kept) => {
+    if (drawn.has("front-chart")) Plotly.restyle("front-chart", { selectedpoints: [kept ? [...kept] : null] }, [0]);
+  });
+}
+
+function frontEvents(chart) {
   chart.on("plotly_click", ({ points }) => {
     const point = points.find((p) => p.data.name === "trials");
     if (point) return mark(point.pointNumber, "front");
@@ -84,9 +93,4 @@ function startFront() {
   chart.on("plotly_selected", (event) => {
     if (event) keep(new Set(event.points.filter((p) => p.data.name === "trials").map((p) => p.pointNumber)), "front");
   });
-  listeners.mark.push((trial) => {
-    const [x, y] = ["front-x", "front-y"].map((id) => column.get(element(id).value).values[trial]);
-    Plotly.restyle(chart, { x: [trial === null ? [] : [x]], y: [trial === null ? [] : [y]] }, [3]);
-  });
-  listeners.keep.push((kept) => Plotly.restyle(chart, { selectedpoints: [kept ? [...kept] : null] }, [0]));
 }

@@ -9,6 +9,7 @@ function startHeads() {
   element("heads-what").addEventListener("change", headsMap);
   element("heads-step").addEventListener("input", headsMap);
   show("heads-map", "heads", newRun);
+  element("heads-map").hidden = false;
 }
 
 const runShown = () => data.runs[Number(element("heads-run").value)];

@@ -5,21 +5,22 @@ function startParallel() {
   const shown = [...weights, ...settings, ...metrics.filter((c) => c.shown)].filter((c) => c.values.some((v) => v !== null)).slice(0, 14);
   if (shown.length < 2 || trials.n < 2) return;
   axes = shown.map(axisOf);
-  show("parallel-chart", "parallel", parallelChart);
-  const chart = element("parallel-chart");
-  chart.on("plotly_restyle", ([change]) => {
+  element("parallel-note").textContent = partSaid;
+  show("parallel-chart", "parallel", parallelChart, (chart) => chart.on("plotly_restyle", ([change]) => {
     if (Object.keys(change).some((name) => name.includes("constraintrange"))) readRanges(chart);
-  });
+  }));
   element("brush-clear").addEventListener("click", () => {
     for (const one of axes) delete one.dimension.constraintrange;
-    parallelChart();
+    redraw("parallel-chart");
     keep(null, "clear");
   });
   listeners.keep.push((kept) => {
     element("brush-clear").hidden = !kept;
     element("brush-said").textContent = kept ? `${kept.size} of ${trials.n} trials kept` : "";
   });
-  listeners.mark.push(() => Plotly.restyle(chart, { "line.color": [lineColours()] }, [0]));
+  listeners.mark.push(() => {
+    if (drawn.has("parallel-chart")) Plotly.restyle("parallel-chart", { "line.color": [lineColours()] }, [0]);
+  });
 }
 
 function axisOf(c) {
@@ -48,9 +49,7 @@ function axisOf(c) {
 function lineColours() {
   const last = axes[axes.length - 1].dimension;
   const [low, high] = last.range;
-  const values = last.values.map((v) => 0.9 * (v - low) / (high - low));
-  if (state.marked !== null) values[state.marked] = 1;
-  return values;
+  return part.map((i) => (i === state.marked ? 1 : 0.9 * (last.values[i] - low) / (high - low)));
 }
 
 function parallelChart() {
@@ -58,7 +57,7 @@ function parallelChart() {
   const chart = element("parallel-chart");
   chart.setAttribute("aria-label", `Parallel coordinates of ${trials.n} trials over ${axes.map((a) => a.c.name).join(", ")}. The table below holds the same numbers.`);
   draw("parallel-chart", [{
-    type: "parcoords", dimensions: axes.map((a) => a.dimension), labelangle: axes.length > 7 ? -20 : 0,
+    type: "parcoords", dimensions: axes.map(({ dimension }) => ({ ...dimension, values: part.map((i) => dimension.values[i]) })), labelangle: axes.length > 7 ? -20 : 0,
     line: { color: lineColours(), cmin: 0, cmax: 1, colorscale: [...blues, [0.95, css("--mark")], [1, css("--mark")]] },
     unselected: { line: { color: css("--line"), opacity: 0.25 } }, labelfont: { size: 13 }, tickfont: { size: 11 },
   }], { margin: { l: 60, r: 50, t: axes.length > 7 ? 80 : 50, b: 24 } });

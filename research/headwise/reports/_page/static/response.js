@@ -3,13 +3,18 @@ function startResponse() {
   const known = metrics.filter((c) => c.values.some((v) => v !== null));
   if (!weights.length || !known.length) return;
   fill(element("response-metric"), known.map((c) => [`metric ${c.name}`, c.name]));
-  element("response-metric").addEventListener("change", responseChart);
-  show("response-chart", "response", responseChart);
-  element("response-chart").on("plotly_click", ({ points }) => {
-    const point = points.find((p) => p.data.mode === "markers");
-    if (point) mark(point.pointNumber, "response");
+  element("response-metric").addEventListener("change", () => redraw("response-chart"));
+  element("response-note").textContent = partSaid;
+  show("response-chart", "response", responseChart, (chart) => chart.on("plotly_click", ({ points }) => {
+    const point = points.find((p) => p.data.name === "trials");
+    if (point) mark(part[point.pointNumber], "response");
+  }));
+  listeners.mark.push((trial) => {
+    if (!drawn.has("response-chart")) return;
+    const metric = column.get(element("response-metric").value), shown = weights.slice(0, 12);
+    const at = (c) => (trial === null ? [] : [c.values[trial]]);
+    Plotly.restyle("response-chart", { x: shown.map(at), y: shown.map(() => at(metric)) }, shown.map((_, i) => 3 * i + 2));
   });
-  listeners.mark.push(responseChart);
 }
 
 function responseChart() {
@@ -20,8 +25,8 @@ function responseChart() {
   shown.forEach((c, i) => {
     const at = i ? i + 1 : "";
     traces.push({
-      type: trials.n > 2000 ? "scattergl" : "scatter", mode: "markers", x: c.values, y: metric.values, xaxis: `x${at}`, yaxis: `y${at}`,
-      marker: { color: okabeIto[0], size: 6, opacity: 0.5 }, text: trials.n <= 2000 ? rows.of.map((_, t) => plain(nameOf(t))) : undefined,
+      type: "scatter", mode: "markers", name: "trials", x: part.map((t) => c.values[t]), y: part.map((t) => metric.values[t]), xaxis: `x${at}`, yaxis: `y${at}`,
+      marker: { color: okabeIto[0], size: 6, opacity: 0.5 }, text: part.map((t) => plain(nameOf(t))),
       hovertemplate: `%{text}<br>${plain(c.name)} %{x}<br>${plain(metric.name)} %{y:.4g}<extra></extra>`,
     });
     const levels = [...new Set(c.values.filter((v) => v !== null))].sort((a, b) => a - b);
@@ -29,10 +34,9 @@ function responseChart() {
     const medians = few ? levels.map((level) => median(metric.values.filter((v, t) => v !== null && c.values[t] === level))) : [];
     traces.push({ type: "scatter", mode: "lines+markers", x: few ? levels : [], y: medians, xaxis: `x${at}`, yaxis: `y${at}`, hoverinfo: "skip",
       line: { color: css("--ink"), width: 2 }, marker: { size: 8, symbol: "diamond", color: css("--ink") } });
-    if (state.marked !== null) {
-      traces.push({ type: "scatter", mode: "markers", x: [c.values[state.marked]], y: [metric.values[state.marked]], xaxis: `x${at}`, yaxis: `y${at}`,
-        hoverinfo: "skip", marker: { size: 16, symbol: "circle-open", color: css("--mark"), line: { width: 3, color: css("--mark") } } });
-    }
+    const marked = (column) => (state.marked === null ? [] : [column.values[state.marked]]);
+    traces.push({ type: "scatter", mode: "markers", name: "marked", x: marked(c), y: marked(metric), xaxis: `x${at}`, yaxis: `y${at}`,
+      hoverinfo: "skip", marker: { size: 16, symbol: "circle-open", color: css("--mark"), line: { width: 3, color: css("--mark") } } });
     layout[`xaxis${at}`] = axis(`weight of ${c.name}`, { type: logarithmic(c) ? "log" : "linear" });
     layout[`yaxis${at}`] = axis(i % across ? "" : metric.name);
   });

@@ -3,6 +3,9 @@ let table = null;
 
 function startTable() {
   if (!trials.n) return;
+  const shade = () => document.documentElement.classList.toggle("dark", dark.matches); // DataTables' word for it
+  dark.addEventListener("change", shade);
+  shade();
   element("trials").hidden = false;
   const shown = trials.columns.filter((c) => c.kind !== "setting" || varies(c));
   const columns = shown.map((c) => ({
