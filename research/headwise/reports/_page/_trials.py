@@ -124,10 +124,14 @@ def _command(contents: Contents, record: _records.Record) -> str:
     `command` of `report.json` is a text with the fields {weights}, {seed}, {set} (the
     settings that it does not name itself) and {NAME} of each setting.
     """
-    template = contents.about.get("command")
+    about = contents.about
+    template = about.get("command")
+    if not record["weights"]:
+        template = about.get("command_of_balancers", template)
     if isinstance(template, str):
         settings = record["settings"]
-        others = {n: x for n, x in settings.items() if f"{{{n}}}" not in template}
+        names = about.get("set") or [n for n in settings if f"{{{n}}}" not in template]
+        others = {name: settings[name] for name in names if name in settings}
         fields = {
             **settings,
             "weights": _pairs(record["weights"]),
