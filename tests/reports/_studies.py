@@ -19,7 +19,9 @@ def study(folder, trials=12, heads=HEADS, seeds=3, broken=True):
     rng = np.random.default_rng(0)
     records = []
     for i in range(trials):
-        weights = {h: float(10 ** ((i // seeds) % 4 - 2 + j)) for j, h in enumerate(heads)}
+        row = i // seeds
+        scale = 10.0 ** (row % 4 - 2) * (1 + row / 1000)
+        weights = {head: scale * (1 + j) for j, head in enumerate(heads)}
         metrics = {"dice": float(rng.uniform()), "mse": float(rng.uniform())}
         end = {}
         if broken and i == trials - 1:
@@ -49,7 +51,9 @@ def program():
 
     def step(state, t):
         values = {n: (state["x"] - c) ** 2 for n, c in centres.items()}
-        slope = sum(2 * state["weights"][n] * (state["x"] - c) for n, c in centres.items())
+        slope = sum(
+            2 * state["weights"][n] * (state["x"] - c) for n, c in centres.items()
+        )
         report = {"values": values, "weights": state["weights"]}
         return state | {"x": state["x"] - 0.05 * slope}, report
 
@@ -70,7 +74,9 @@ def trained():
 
     def values_fn(params, batch):
         hidden = params["trunk"] * batch[0]
-        return {n: jnp.mean((hidden * params[n] - c) ** 2) for n, c in (("a", 1), ("b", -1))}
+        return {
+            n: jnp.mean((hidden * params[n] - c) ** 2) for n, c in (("a", 1), ("b", -1))
+        }
 
     params = {name: jnp.ones(2) for name in ("trunk", "a", "b")}
     optimizer, balancer = optax.sgd(0.01), hw.balancers.equal()

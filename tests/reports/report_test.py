@@ -97,7 +97,11 @@ def test_a_command_runs_each_trial_again(tmp_path):
     weights = ",".join(f"{n}={x}" for n, x in records[4]["weights"].items())
     assert command == f"python train.py --weights={weights} --seed=1 --set=lr=0.1"
     assert "Which way?" in got.words
-    shown = {c["name"]: c["shown"] for c in data["trials"]["columns"] if c["kind"] == "metric"}
+    shown = {
+        c["name"]: c["shown"]
+        for c in data["trials"]["columns"]
+        if c["kind"] == "metric"
+    }
     assert shown == {"dice": True, "mse": False}
 
 
@@ -120,7 +124,9 @@ def test_curves_and_heads_of_a_real_study_and_run(tmp_path):
     for m, module in enumerate(run["modules"]):
         for h, head in enumerate(run["movers"]):
             entry = last["contributions"][module][head]
-            np.testing.assert_allclose(moments["norm"][-1][m][h], entry["norm"], rtol=1e-3)
+            np.testing.assert_allclose(
+                moments["norm"][-1][m][h], entry["norm"], rtol=1e-3
+            )
     trunk = run["modules"].index("trunk")
     assert moments["pairs"] == ["a | b"]
     assert moments["cosine"][0][-1][trunk] < 0  # they pull apart

@@ -53,7 +53,9 @@ def write_report(
     """
     path = pathlib.Path(folder)
     if not path.is_dir():
-        raise FileNotFoundError(f"folder: expected that of a study or a run, got {path}")
+        raise FileNotFoundError(
+            f"folder: expected that of a study or a run, got {path}"
+        )
     for name, more in (higher or {}).items():
         _checks.boolean(f"higher[{name!r}]", more)
     target = path / "report.html" if output is None else pathlib.Path(output)

@@ -15,7 +15,17 @@ from headwise.reports import _given
 
 _RUNS = 12
 """The most single runs that are shown of one folder."""
-LESS = ("loss", "error", "mse", "mae", "rmse", "nll", "perplexity", "distance", "regret")
+LESS = (
+    "loss",
+    "error",
+    "mse",
+    "mae",
+    "rmse",
+    "nll",
+    "perplexity",
+    "distance",
+    "regret",
+)
 """What a metric's name holds if less of it is better, where nobody says so."""
 
 
@@ -45,7 +55,9 @@ class Contents(NamedTuple):
     """What could not be read, a line each."""
 
 
-def read(folder: str | os.PathLike, higher: Mapping[str, bool] | None = None) -> Contents:
+def read(
+    folder: str | os.PathLike, higher: Mapping[str, bool] | None = None
+) -> Contents:
     """Reads a study's folder or a run's; what cannot be read is told, never raised.
 
     Args:
@@ -77,7 +89,9 @@ def read(folder: str | os.PathLike, higher: Mapping[str, bool] | None = None) ->
     shown = [name for name in said if name in names] or list(names)
     if higher:
         shown = [name for name in higher if name in names] or shown
-    problems += [f"metric {n}: no trial has it" for n in said if n not in names and records]
+    problems += [
+        f"metric {n}: no trial has it" for n in said if n not in names and records
+    ]
     ways = {name: bool(said.get(name, _more(name))) for name in shown}
     guessed = [name for name in shown if name not in said]
     problems = list(dict.fromkeys(problems))

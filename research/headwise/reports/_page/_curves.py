@@ -77,7 +77,9 @@ def _chosen(contents: Contents, rows: Mapping[str, Any]) -> list[int]:
         known = [i for i, x in enumerate(column) if isinstance(x, float)]
         known.sort(key=lambda i: column[i])
         first += known[:1] + known[-1:]
-    first += [i for i, record in enumerate(records) if not record["finite"]][: MOST // 4]
+    first += [i for i, record in enumerate(records) if not record["finite"]][
+        : MOST // 4
+    ]
     kept: Sequence[int] = list(dict.fromkeys(first))[: MOST // 2]
     spread = np.linspace(0, len(records) - 1, MOST - len(kept)).astype(int).tolist()
     return sorted({*kept, *spread})

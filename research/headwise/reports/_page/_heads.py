@@ -27,7 +27,9 @@ def run(one: Run) -> dict[str, Any]:
         for quantity in _curves.QUANTITIES
         for head in heads
     }
-    others = {name: [r.get(name) for r in history] for name in ("conflicts", "grad_norm")}
+    others = {
+        name: [r.get(name) for r in history] for name in ("conflicts", "grad_norm")
+    }
     arrays = {name: _array(values) for name, values in (series | others).items()}
     t = np.array([record.get("step", i) for i, record in enumerate(history)])
     kept = _thin.rows(np.stack([*arrays.values()], 1), _curves.ROWS)
@@ -51,9 +53,13 @@ def _moments(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     known = [record for record in history if record.get("contributions")]
     if not known:
         return {"modules": [], "movers": [], "moments": None}
-    places = np.unique(np.linspace(0, len(known) - 1, min(len(known), _STEPS)).astype(int))
+    places = np.unique(
+        np.linspace(0, len(known) - 1, min(len(known), _STEPS)).astype(int)
+    )
     known = [known[i] for i in places]
-    modules = list(dict.fromkeys(m for record in known for m in record["contributions"]))
+    modules = list(
+        dict.fromkeys(m for record in known for m in record["contributions"])
+    )
     first = known[-1]["contributions"][modules[0]]
     heads = sorted(name for name, entry in first.items() if "norm" in entry)
     shape = len(known), len(modules), len(heads)

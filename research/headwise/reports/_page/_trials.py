@@ -26,7 +26,9 @@ def table(contents: Contents) -> dict[str, Any]:
     records = contents.records
     heads = sorted({name for r in records for name in r["weights"]})
     settings = sorted({name for r in records for name in r["settings"]})
-    columns = [_column(n, "weight", [r["weights"].get(n) for r in records]) for n in heads]
+    columns = [
+        _column(n, "weight", [r["weights"].get(n) for r in records]) for n in heads
+    ]
     columns += [
         _column(name, "setting", [r["settings"].get(name) for r in records])
         for name in settings
@@ -82,7 +84,9 @@ def rows(contents: Contents) -> dict[str, Any]:
 
 def _metrics(contents: Contents, flat: Sequence[Mapping[str, float]]) -> list[str]:
     """Those with a direction first, then all others."""
-    return list(dict.fromkeys([*contents.higher, *(name for row in flat for name in row)]))
+    return list(
+        dict.fromkeys([*contents.higher, *(name for row in flat for name in row)])
+    )
 
 
 def _column(name: str, kind: str, values: Sequence[Any]) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def _number(value: Any) -> float | int | None:
 
 
 def _state(record: _records.Record) -> str:
-    """"" of a whole trial; else how it ended."""
+    """ "" of a whole trial; else how it ended."""
     if record["error"]:
         at = "" if record["stopped"] is None else f"step {record['stopped']}: "
         return f"{at}{record['error']}"
@@ -144,7 +148,9 @@ def _command(contents: Contents, record: _records.Record) -> str:
             words = []
         if words:
             return " ".join(word for word in words if not word.endswith("="))
-    trial = f"hw.sweeps.Trial({record['weights']}, {record['seed']}, {record['settings']})"
+    trial = (
+        f"hw.sweeps.Trial({record['weights']}, {record['seed']}, {record['settings']})"
+    )
     return f"hw.sweeps.run(program, [{trial}], steps=...)"
 
 

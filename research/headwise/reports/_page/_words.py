@@ -30,7 +30,9 @@ def what(contents: Contents) -> list[str]:
         if all(r["settings"].get(name) == value for r in records)
     }
     if same:
-        lines.append("In all: " + ", ".join(f"{n} = {x}" for n, x in same.items()) + ".")
+        lines.append(
+            "In all: " + ", ".join(f"{n} = {x}" for n, x in same.items()) + "."
+        )
     return lines
 
 
@@ -102,7 +104,9 @@ def machine(contents: Contents) -> list[str]:
     for title, key in (("Versions", "versions"), ("Device", "device")):
         kinds = collections.Counter(_pairs(one.get(key)) for one in made)
         kinds.pop("", None)
-        lines += [f"{title}: {text} ({_count(n, 'trial')})" for text, n in kinds.items()]
+        lines += [
+            f"{title}: {text} ({_count(n, 'trial')})" for text, n in kinds.items()
+        ]
     for title, key in (("Revision", "revision"), ("Host", "host")):
         values = sorted({str(one[key]) for one in made if one.get(key)})
         lines += [f"{title}: {', '.join(values[:8])}"] * bool(values)

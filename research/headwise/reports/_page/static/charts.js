@@ -55,8 +55,9 @@ addEventListener("beforeprint", () => [...waiting.values()].forEach((make) => ma
 const MANY = 2000;
 const part = trials.n <= MANY ? [...Array(trials.n).keys()] : partOf();
 function partOf() {
-  const chosen = new Set([...Array(trials.n).keys()].filter((i) => rows.front[rows.of[i]]).slice(0, MANY / 4));
-  for (let i = 0; chosen.size < MANY; i++) chosen.add(Math.floor((i * trials.n) / MANY));
+  const all = [...Array(trials.n).keys()], first = all.filter((i) => rows.front[rows.of[i]]).slice(0, MANY / 4);
+  const chosen = new Set(first), others = all.filter((i) => !chosen.has(i)), left = MANY - chosen.size;
+  for (let i = 0; i < left; i++) chosen.add(others[Math.floor((i * others.length) / left)]);
   return [...chosen].sort((a, b) => a - b);
 }
 const partSaid = trials.n > MANY ? ` ${part.length.toLocaleString("en")} of ${trials.n.toLocaleString("en")} trials are drawn here (the front's and others at equal distances); ranges apply to all.` : "";

@@ -2,7 +2,7 @@
 function logarithmic(c) {
   const known = c.values.filter((v) => v !== null);
   const [low, high] = known.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [Infinity, -Infinity]);
-  return low > 0 && high / low > 30;
+  return low > 0 && high / low >= 10;
 }
 
 function undominated(xs, ys, moreX, moreY) {
