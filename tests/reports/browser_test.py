@@ -53,7 +53,8 @@ def test_a_click_on_the_front_marks_the_trial_everywhere(chromium, trained):
         page.locator("#front-means").uncheck()
         place = page.evaluate(
             """() => {
-              const chart = document.getElementById("front-chart"), layout = chart._fullLayout;
+              const chart = document.getElementById("front-chart");
+              const layout = chart._fullLayout;
               const box = chart.querySelector(".nsewdrag").getBoundingClientRect();
               const { x, y } = chart.data[0];
               return [box.x + layout.xaxis.d2p(x[2]), box.y + layout.yaxis.d2p(y[2])];

@@ -1,6 +1,7 @@
 """A study or a run as one HTML file: `python -m headwise.reports STUDY`.
 
-Also `headwise-report STUDY`. Exit codes: 0 done, 1 it could not be written, 2 wrong usage.
+Also `headwise-report STUDY`. Exit codes: 0 done, 1 it could not be written, 2 wrong
+usage.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""What a report is drawn with: plotly and DataTables, from the wheels that carry them."""
+"""What draws a report: plotly and DataTables, from the wheels that carry them."""
 
 import importlib.resources
 import re

@@ -1,4 +1,4 @@
-"""What a report is made of: all that a folder has to tell, and what could not be read."""
+"""What a report is made of: what a folder tells, and what could not be read of it."""
 
 import json
 import os
@@ -36,6 +36,8 @@ class Run(NamedTuple):
     settings: dict[str, Any]
     history: list[dict[str, Any]]
     """Records of `hw.training.fit`."""
+    routing: str
+    """Which loss moves which module, as text, where the run kept it."""
 
 
 class Contents(NamedTuple):
@@ -140,7 +142,8 @@ def _runs(path: pathlib.Path, problems: list[str]) -> list[Run]:
         if not history:
             problems.append(f"{file}: holds no record")
             continue
-        found.append(Run(file.parent.name, _settings(file.parent), history))
+        routing = _text(file.parent / "routing.txt")
+        found.append(Run(file.parent.name, _settings(file.parent), history, routing))
     return found
 
 
@@ -150,6 +153,13 @@ def _settings(folder: pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return text if isinstance(text, dict) else {}
+
+
+def _text(path: pathlib.Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
 
 
 def _line(error: Any) -> str:

@@ -15,7 +15,7 @@ _STEPS = 120
 
 
 def run(one: Run) -> dict[str, Any]:
-    """{"name", "heads", "t", "values", "weights", "conflicts", "modules", "moments"}.
+    """{"name", "heads", "t", "values", "weights", "modules", "routing", "moments", ...}.
 
     `moments` are those at which contributions were taken: {"t": [T], "norm" and
     "share": [T][modules][heads], "cosine": {"a|b": [T][modules]}}.
@@ -40,7 +40,7 @@ def run(one: Run) -> dict[str, Any]:
         told[quantity][head] = plain[name]
     return {
         "name": one.name,
-        "settings": one.settings,
+        "routing": one.routing.split("\n\n")[0],
         "heads": heads,
         "t": t[kept].tolist(),
         **told,

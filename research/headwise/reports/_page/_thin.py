@@ -1,5 +1,7 @@
 """Fewer rows of a curve, with its extremes."""
 
+import itertools
+
 import numpy as np
 
 
@@ -25,7 +27,7 @@ def rows(values: np.ndarray, most: int) -> np.ndarray:
     stretches = max(most // (2 * max(series, 1)), 1)
     edges = np.linspace(0, count, stretches + 1).astype(int)
     kept = {0, count - 1}
-    for first, last in zip(edges[:-1], edges[1:], strict=True):
+    for first, last in itertools.pairwise(edges):
         part = values[first:last]
         low = np.where(np.isnan(part), np.inf, part).argmin(axis=0)
         high = np.where(np.isnan(part), -np.inf, part).argmax(axis=0)

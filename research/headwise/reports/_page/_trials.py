@@ -109,7 +109,7 @@ def _number(value: Any) -> float | int | None:
 
 
 def _state(record: _records.Record) -> str:
-    """ "" of a whole trial; else how it ended."""
+    """How a trial ended; nothing of a whole one."""
     if record["error"]:
         at = "" if record["stopped"] is None else f"step {record['stopped']}: "
         return f"{at}{record['error']}"

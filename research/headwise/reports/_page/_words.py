@@ -48,8 +48,8 @@ def verdict(contents: Contents) -> list[str]:
         parts = [f"more of {', '.join(more)}"] * bool(more)
         parts += [f"less of {', '.join(less)}"] * bool(less)
         lines.append(
-            f"Nobody said which way is better; taken by their names: {', '.join(parts)} "
-            "(--higher= and --lower= say it)."
+            "Nobody said which way is better; taken by their names: "
+            f"{', '.join(parts)} (--higher= and --lower= say it)."
         )
     return lines
 
@@ -65,7 +65,7 @@ def broken(contents: Contents) -> list[str]:
 
 
 def advice(contents: Contents) -> list[str]:
-    """What the records suggest to try: beyond the design's edges; where trials broke."""
+    """What to try next: beyond the design's edges; without what broke."""
     records, higher = contents.records, contents.higher
     if not records:
         return []

@@ -7,7 +7,6 @@ their way, can be read.
 import os
 import pathlib
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 from headwise import _records

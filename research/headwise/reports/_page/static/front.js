@@ -18,6 +18,26 @@ function undominated(xs, ys, moreX, moreY) {
   return found.sort((a, b) => xs[a] - xs[b]);
 }
 
+function attained(x, y) {
+  // Corners of what half of the seeds reach (the median attainment surface).
+  const seeds = new Map();
+  column.get("seed seed").values.forEach((seed, i) => {
+    if (x.values[i] === null || y.values[i] === null) return;
+    if (!seeds.has(seed)) seeds.set(seed, []);
+    seeds.get(seed).push([x.more ? -x.values[i] : x.values[i], y.more ? -y.values[i] : y.values[i]]);
+  });
+  const count = Math.ceil(seeds.size / 2), runs = [...seeds.values()].map((points) => points.sort((a, b) => a[0] - b[0]));
+  const places = [...new Set(runs.flat().map(([at]) => at))].sort((a, b) => a - b);
+  const least = runs.map(() => Infinity), next = runs.map(() => 0), corners = [];
+  let level = Infinity;
+  for (const at of places) {
+    runs.forEach((points, r) => { while (next[r] < points.length && points[next[r]][0] <= at) least[r] = Math.min(least[r], points[next[r]++][1]); });
+    const now = [...least].sort((a, b) => a - b)[count - 1];
+    if (now < level) { corners.push([at, now]); level = now; }
+  }
+  return corners.map(([a, b]) => [x.more ? -a : a, y.more ? -b : b]);
+}
+
 function frontChart() {
   const pick = (id) => column.get(element(id).value);
   const [x, y] = [pick("front-x"), pick("front-y")];
@@ -52,6 +72,11 @@ function frontChart() {
     x: state.marked === null ? [] : [x.values[state.marked]], y: state.marked === null ? [] : [y.values[state.marked]],
     marker: { size: 20, symbol: "circle-open", color: css("--mark"), line: { width: 4, color: css("--mark") } },
   });
+  const half = element("front-half").checked ? attained(x, y) : [];
+  traces.push({
+    type: "scatter", mode: "lines", name: "half of the seeds reach this", x: half.map((p) => p[0]), y: half.map((p) => p[1]),
+    line: { shape: x.more ? "vh" : "hv", dash: "dot", width: 2, color: okabeIto[2] }, hoverinfo: "skip", visible: half.length > 0,
+  });
   const better = (c) => `${c.name} (${c.more ? "more" : "less"} is better)`;
   element("front-note").textContent = line.length ? `On the front of these two: ${line.map((i) => rows.labels[i]).slice(0, 12).join("; ")}${line.length > 12 ? "; …" : ""}.` : "";
   element("front-chart").setAttribute("aria-label", `Scatter of ${trials.n} trials: ${better(x)} across, ${better(y)} up. ${element("front-note").textContent}`);
@@ -71,7 +96,7 @@ function startFront() {
   fill(element("front-x"), options, `metric ${x ?? known[0].name}`);
   fill(element("front-y"), options, `metric ${y ?? (known[1] ?? known[0]).name}`);
   fill(element("front-colour"), [["", "one"], ...[...weights, ...settings, column.get("seed seed"), ...known].map((c) => [`${c.kind} ${c.name}`, c.name])]);
-  for (const id of ["front-x", "front-y", "front-colour", "front-means", "front-seeds"]) element(id).addEventListener("change", () => redraw("front-chart"));
+  for (const id of ["front-x", "front-y", "front-colour", "front-means", "front-seeds", "front-half"]) element(id).addEventListener("change", () => redraw("front-chart"));
   show("front-chart", "front", frontChart, frontEvents);
   listeners.mark.push((trial) => {
     if (!drawn.has("front-chart")) return;

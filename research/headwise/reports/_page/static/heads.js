@@ -15,7 +15,9 @@ function startHeads() {
 const runShown = () => data.runs[Number(element("heads-run").value)];
 
 function newRun() {
-  const { moments } = runShown();
+  const { moments, routing } = runShown();
+  element("heads-routing").hidden = !routing;
+  element("heads-routing").querySelector("pre").textContent = routing;
   for (const id of ["heads-map", "heads-cosines"]) element(id).hidden = !moments;
   element("heads-note").textContent = moments ? "" : "This run kept no contributions of heads to modules (fit: contributions in the step).";
   if (moments) {
