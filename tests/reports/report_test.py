@@ -153,6 +153,25 @@ def test_a_page_whatever_is_there(tmp_path, make, words):
     assert words in got.words
 
 
+def test_several_studies_are_compared_at_equal_budget(tmp_path):
+    folders = [tmp_path / "small" / "grid", tmp_path / "large" / "grid"]
+    for folder, values in zip(folders, ([0.5, 0.9], [0.7, 0.6, 1.0]), strict=True):
+        for seed, x in enumerate(values):
+            record = hw.sweeps.record({"a": 1.0}, seed, {"up": x, "down": 1 - x / 2})
+            hw.sweeps.append(folder, record)
+    path, got = page(folders, higher={"up": True, "down": False})
+    assert path == folders[0] / "comparison.html"
+    # 1.0 is the third trial of the larger. Both metrics scaled by [0.5, 0.9] and
+    # [0.55, 0.75]: 0.9 spans all, 0.7 half of each side.
+    first = "small/grid, its first 2 trials: best up 0.9, down 0.55; hypervolume 1 of 1"
+    second = "large/grid, its first 2 trials: best up 0.7, down 0.65; hypervolume 0.25"
+    assert first in got.words
+    assert second in got.words
+    columns = _studies.data(path)["trials"]["columns"]
+    (study,) = [c["values"] for c in columns if c["name"] == "study"]
+    assert study == ["small/grid"] * 2 + ["large/grid"] * 3
+
+
 def test_peaks_stay_in_thinned_curves():
     rng = np.random.default_rng(1)
     values = rng.normal(size=(5000, 3))

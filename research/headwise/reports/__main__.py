@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         "headwise-report", description="a study or a run as one HTML file"
     )
-    parser.add_argument("folder", help="of a study or of a run")
+    parser.add_argument("folder", nargs="+", help="of a study or a run; several")
     parser.add_argument("--output", help="the file; else report.html in the folder")
     parser.add_argument("--higher", default="", help="metrics of which more is better")
     parser.add_argument("--lower", default="", help="metrics of which less is better")

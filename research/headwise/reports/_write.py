@@ -11,7 +11,7 @@ from headwise.reports._page import _html
 
 
 def write_report(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike | Sequence[str | os.PathLike],
     output: str | os.PathLike | None = None,
     higher: Mapping[str, bool] | None = None,
 ) -> pathlib.Path:
@@ -23,13 +23,16 @@ def write_report(
     or what cannot be read of it, is said on the page. Nothing else is written.
 
     Args:
-        folder: of `hw.sweeps.run`, of `hw.training.fit(workdir=)`, or of an experiment.
+        folder: of `hw.sweeps.run`, of `hw.training.fit(workdir=)`, or of an experiment;
+            or several, which are compared: also at equal budget, as many first trials
+            of each as the smallest has.
             A file `report.json` in it may say `{"metrics": {name: whether more is
             better}, "front": [two metrics], "question": text, "remark": text,
             "command": text}`; the command is one line with the fields `{weights}`,
             `{seed}`, `{NAME}` of a setting, and `{set}` for all settings that it does
             not name.
-        output: the file; None: `report.html` in the folder.
+        output: the file; None: `report.html` in the folder, `comparison.html` in the
+            first of several.
         higher: {metric: whether more is better}: the metrics that are shown, and how.
             None: as `report.json` says; else all, taken by their names (less is better
             of a loss, an error), and the page says so.
@@ -48,18 +51,24 @@ def write_report(
         ...     record = hw.sweeps.record({"a": 1.0}, 0, {"dice": 0.5})
         ...     hw.sweeps.append(f"{folder}/trials.jsonl", record)
         ...     text = hw.reports.write_report(folder).read_text()
-        >>> "dice" in text, "src=" in text
+        >>> "dice" in text, "<script src" in text
         (True, False)
     """
-    path = pathlib.Path(folder)
-    if not path.is_dir():
-        raise FileNotFoundError(
-            f"folder: expected that of a study or a run, got {path}"
-        )
+    given = [folder] if isinstance(folder, str | os.PathLike) else folder
+    paths = [pathlib.Path(one) for one in given]
+    if not paths:
+        raise ValueError("folder: expected one or more, got none")
+    for path in paths:
+        if not path.is_dir():
+            raise FileNotFoundError(
+                f"folder: expected that of a study or a run, got {path}"
+            )
     for name, more in (higher or {}).items():
         _checks.boolean(f"higher[{name!r}]", more)
-    target = path / "report.html" if output is None else pathlib.Path(output)
-    text = _html.page(_contents.read(path, higher))
+    name = "report.html" if len(paths) == 1 else "comparison.html"
+    target = paths[0] / name if output is None else pathlib.Path(output)
+    every = [_contents.read(path, higher) for path in paths]
+    text = _html.page(_contents.together(every))
     with _files.writing(target):
         _files.write_atomically(target, text.encode("utf-8", "backslashreplace"))
     return target

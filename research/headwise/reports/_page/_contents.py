@@ -5,6 +5,7 @@ import os
 import pathlib
 import warnings
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -55,6 +56,8 @@ class Contents(NamedTuple):
     runs: list[Run]
     problems: list[str]
     """What could not be read, a line each."""
+    sources: list[tuple[pathlib.Path, _records.Record]]
+    """Of each record its folder, and what stands there."""
 
 
 def read(
@@ -97,7 +100,47 @@ def read(
     ways = {name: bool(said.get(name, _more(name))) for name in shown}
     guessed = [name for name in shown if name not in said]
     problems = list(dict.fromkeys(problems))
-    return Contents(path, records, ways, guessed, about, status, runs, problems)
+    sources = [(path, record) for record in records]
+    parts = records, ways, guessed, about, status, runs, problems, sources
+    return Contents(path, *parts)
+
+
+def together(every: Sequence[Contents]) -> Contents:
+    """Several studies as one: whose a record is stands in its settings, as `study`."""
+    if len(every) == 1:
+        return every[0]
+    names = _names([one.folder for one in every])
+    records: list[Any] = []
+    runs, problems = [], []
+    for name, one in zip(names, every, strict=True):
+        for record in one.records:
+            settings = {"study": name, **record["settings"]}
+            records.append({**record, "settings": settings})
+        runs += [run._replace(name=f"{name}/{run.name}") for run in one.runs]
+        problems += [f"{name}: {problem}" for problem in one.problems]
+    higher = {n: more for one in reversed(every) for n, more in one.higher.items()}
+    said = {n for one in every for n in one.higher if n not in one.guessed}
+    guessed = [name for name in higher if name not in said]
+    return every[0]._replace(
+        records=records,
+        higher=higher,
+        guessed=guessed,
+        about=every[0].about | {"question": "", "remark": ""},
+        status=None,
+        runs=runs[:_RUNS],
+        problems=problems,
+        sources=[source for one in every for source in one.sources],
+    )
+
+
+def _names(folders: Sequence[pathlib.Path]) -> list[str]:
+    """The folders' names, with as much of their paths as tells them apart."""
+    parts = [folder.resolve().parts for folder in folders]
+    for many in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(one[-many:]) for one in parts]
+        if len(set(names)) == len(names):
+            return names
+    return [f"{'/'.join(one)} ({i})" for i, one in enumerate(parts)]
 
 
 def _numbers(record: Mapping[str, Any]) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """The curves of trials: raw values and weights of heads over the steps."""
 
+import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -24,7 +25,7 @@ def curves(contents: Contents, rows: Mapping[str, Any]) -> dict[str, Any]:
     broke, and others at equal distances.
     """
     chosen = _chosen(contents, rows)
-    found = sweeps.curves(contents.folder, [contents.records[i] for i in chosen])
+    found = _read(contents, chosen)
     trials, thinned = {}, False
     for i, curve in zip(chosen, found, strict=True):
         if not curve:
@@ -37,6 +38,18 @@ def curves(contents: Contents, rows: Mapping[str, Any]) -> dict[str, Any]:
     if thinned:
         said += f"At most about {ROWS} rows a curve; lows and peaks stay."
     return {"trials": trials, "said": said.strip()}
+
+
+def _read(contents: Contents, chosen: Sequence[int]) -> list[dict[str, Any]]:
+    """The curves of records, each file of each folder read once."""
+    of_folder: dict[pathlib.Path, list[int]] = {}
+    for i in chosen:
+        of_folder.setdefault(contents.sources[i][0], []).append(i)
+    found: dict[int, dict[str, Any]] = {}
+    for folder, places in of_folder.items():
+        records = [contents.sources[i][1] for i in places]
+        found |= dict(zip(places, sweeps.curves(folder, records), strict=True))
+    return [found[i] for i in chosen]
 
 
 def _one(curve: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
@@ -75,7 +88,7 @@ def _chosen(contents: Contents, rows: Mapping[str, Any]) -> list[int]:
     for name in contents.higher:
         column = [(r["metrics"] or {}).get(name) for r in records]
         known = [i for i, x in enumerate(column) if isinstance(x, float)]
-        known.sort(key=lambda i: column[i])
+        known.sort(key=lambda i: float(column[i] or 0))
         first += known[:1] + known[-1:]
     first += [i for i, record in enumerate(records) if not record["finite"]][
         : MOST // 4

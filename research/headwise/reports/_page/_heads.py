@@ -15,7 +15,7 @@ _STEPS = 120
 
 
 def run(one: Run) -> dict[str, Any]:
-    """{"name", "heads", "t", "values", "weights", "modules", "routing", "moments", ...}.
+    """{"name", "heads", "t", "values", "weights", "modules", "moments", ...}.
 
     `moments` are those at which contributions were taken: {"t": [T], "norm" and
     "share": [T][modules][heads], "cosine": {"a|b": [T][modules]}}.

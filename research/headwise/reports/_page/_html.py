@@ -111,6 +111,7 @@ def _said(contents: Contents) -> str:
     parts.append(_list("What it shows", _words.verdict(contents), "verdict"))
     remark = str(about.get("remark") or "").strip()
     parts += [f"<p>{html.escape(remark)}</p>"] * bool(remark)
+    parts.append(_list("The studies at equal budget", _words.compared(contents)))
     parts.append(_list("What to try next", _words.advice(contents)))
     parts.append(_list("Trials without a result", _words.broken(contents)))
     parts.append(_list("Made with", _words.machine(contents), "machine", closed=True))

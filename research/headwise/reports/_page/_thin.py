@@ -19,7 +19,7 @@ def rows(values: np.ndarray, most: int) -> np.ndarray:
         >>> import numpy as np
         >>> values = np.zeros((100, 1)); values[42] = 9.0
         >>> rows(values, 6)
-        array([ 0, 42, 50, 99])
+        array([ 0, 33, 42, 66, 99])
     """
     count, series = values.shape
     if count <= most:

@@ -17,7 +17,7 @@ from headwise.reports._page._contents import Contents
 
 
 def table(contents: Contents) -> dict[str, Any]:
-    """{"columns": [{"name", "kind", "values", "more"}], "state", "key", "command"}.
+    """{"columns": [{"name", "kind", "values", "more"}], "state", "key", ...}.
 
     A column has a value for each trial: heads' weights, settings, the seed, metrics
     and the seconds that it took. `kind` is "weight", "setting", "seed", "metric" or
@@ -45,8 +45,9 @@ def table(contents: Contents) -> dict[str, Any]:
         "n": len(records),
         "columns": columns,
         "state": [_state(record) for record in records],
-        "key": [_key(record) for record in records],
-        "command": [_command(contents, record) for record in records],
+        "key": [_key(record) for _, record in contents.sources],
+        "command": [_command(contents, record) for _, record in contents.sources],
+        "slopes": [record.get("slopes") for record in records],
     }
 
 

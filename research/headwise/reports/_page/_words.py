@@ -2,10 +2,13 @@
 
 import collections
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from headwise import pareto
+from headwise.reports import _given
 from headwise.reports import _summary
 from headwise.reports import _verdict
 from headwise.reports._page._contents import Contents
@@ -52,6 +55,48 @@ def verdict(contents: Contents) -> list[str]:
             f"{', '.join(parts)} (--higher= and --lower= say it)."
         )
     return lines
+
+
+def compared(contents: Contents) -> list[str]:
+    """Several studies at equal budget: the same number of trials of each."""
+    records, higher = contents.records, contents.higher
+    studies = list(dict.fromkeys(str(folder) for folder, _ in contents.sources))
+    if len(studies) < 2 or not higher:
+        return []
+    of_study: dict[str, list[Any]] = {study: [] for study in studies}
+    for (folder, _), record in zip(contents.sources, records, strict=True):
+        of_study[str(folder)].append(record)
+    budget = min(map(len, of_study.values()))
+    points = {s: _points(of[:budget], higher) for s, of in of_study.items()}
+    whole = [p for p in points.values() if len(p)]
+    lines = []
+    for study, rows in points.items():
+        name = of_study[study][0]["settings"]["study"]
+        best = [
+            f"{metric} {(rows[:, k].max() if more else rows[:, k].min()):.4g}"
+            for k, (metric, more) in enumerate(higher.items())
+            if len(rows)
+        ]
+        size = ""
+        if len(whole) == len(points) and len(higher) == 2:
+            ways = list(higher.values())
+            every = np.concatenate(whole)
+            worst = np.where(ways, every.min(0), every.max(0))
+            span = np.where(np.ptp(every, axis=0) > 0, np.ptp(every, axis=0), 1.0)
+            volume = pareto.hypervolume((rows - worst) / span, [0.0, 0.0], higher=ways)
+            size = f"; hypervolume {float(volume):.3g} of 1"
+        lines.append(
+            f"{name}, its first {_count(budget, 'trial')}: best {', '.join(best)}{size}"
+        )
+    return lines
+
+
+def _points(records: Sequence[Any], higher: Mapping[str, bool]) -> np.ndarray:
+    """[trials, metrics] of those that have all."""
+    flat = [_given.flat(r["metrics"] or {}) for r in records if r["finite"]]
+    rows = [[row.get(name, np.nan) for name in higher] for row in flat]
+    table = np.array(rows, np.float64).reshape(len(rows), len(higher))
+    return table[np.isfinite(table).all(axis=1)]
 
 
 def broken(contents: Contents) -> list[str]:

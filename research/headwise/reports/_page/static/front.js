@@ -38,6 +38,18 @@ function attained(x, y) {
   return corners.map(([a, b]) => [x.more ? -a : a, y.more ? -b : b]);
 }
 
+function turned(x, y, head) {
+  // Arrows: where a trial would go, to first order, with a weight larger by a quarter.
+  const xs = [], ys = [], by = Math.log(1.25);
+  trials.slopes.forEach((slopes, i) => {
+    const dx = slopes?.[x.name]?.[head], dy = slopes?.[y.name]?.[head];
+    if (typeof dx !== "number" || typeof dy !== "number" || x.values[i] === null || y.values[i] === null) return;
+    xs.push(x.values[i], x.values[i] + by * dx, null);
+    ys.push(y.values[i], y.values[i] + by * dy, null);
+  });
+  return [xs, ys];
+}
+
 function frontChart() {
   const pick = (id) => column.get(element(id).value);
   const [x, y] = [pick("front-x"), pick("front-y")];
@@ -77,6 +89,11 @@ function frontChart() {
     type: "scatter", mode: "lines", name: "half of the seeds reach this", x: half.map((p) => p[0]), y: half.map((p) => p[1]),
     line: { shape: x.more ? "vh" : "hv", dash: "dot", width: 2, color: okabeIto[2] }, hoverinfo: "skip", visible: half.length > 0,
   });
+  const [ax, ay] = element("front-turn").value ? turned(x, y, element("front-turn").value) : [[], []];
+  traces.push({
+    type: "scatter", mode: "lines+markers", name: `with ${plain(element("front-turn").value)} a quarter larger (slopes)`, x: ax, y: ay, hoverinfo: "skip",
+    line: { color: okabeIto[3], width: 1.5 }, marker: { symbol: "arrow", angleref: "previous", color: okabeIto[3], size: ax.map((_, i) => (i % 3 === 1 ? 11 : 0)) }, visible: ax.length > 0,
+  });
   const better = (c) => `${c.name} (${c.more ? "more" : "less"} is better)`;
   element("front-note").textContent = line.length ? `On the front of these two: ${line.map((i) => rows.labels[i]).slice(0, 12).join("; ")}${line.length > 12 ? "; …" : ""}.` : "";
   element("front-chart").setAttribute("aria-label", `Scatter of ${trials.n} trials: ${better(x)} across, ${better(y)} up. ${element("front-note").textContent}`);
@@ -96,7 +113,10 @@ function startFront() {
   fill(element("front-x"), options, `metric ${x ?? known[0].name}`);
   fill(element("front-y"), options, `metric ${y ?? (known[1] ?? known[0]).name}`);
   fill(element("front-colour"), [["", "one"], ...[...weights, ...settings, column.get("seed seed"), ...known].map((c) => [`${c.kind} ${c.name}`, c.name])]);
-  for (const id of ["front-x", "front-y", "front-colour", "front-means", "front-seeds", "front-half"]) element(id).addEventListener("change", () => redraw("front-chart"));
+  for (const id of ["front-x", "front-y", "front-colour", "front-means", "front-seeds", "front-half", "front-turn"]) element(id).addEventListener("change", () => redraw("front-chart"));
+  const turns = weights.filter((c) => trials.slopes.some((slopes) => Object.values(slopes ?? {}).some((of) => c.name in of)));
+  element("front-turn-label").hidden = !turns.length;
+  fill(element("front-turn"), [["", "no weight"], ...turns.map((c) => [c.name, c.name])]);
   show("front-chart", "front", frontChart, frontEvents);
   listeners.mark.push((trial) => {
     if (!drawn.has("front-chart")) return;

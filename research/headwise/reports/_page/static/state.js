@@ -1,7 +1,7 @@
 // What is shown, marked and kept: one place, and who wants to know of it.
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
-const trials = data.trials ?? { n: 0, columns: [], state: [], key: [], command: [] };
+const trials = data.trials ?? { n: 0, columns: [], state: [], key: [], command: [], slopes: [] };
 const rows = data.rows ?? { of: [], labels: [], front: [], mean: {}, count: [] };
 const column = new Map(trials.columns.map((c) => [`${c.kind} ${c.name}`, c]));
 const metrics = trials.columns.filter((c) => c.kind === "metric");
