@@ -152,14 +152,12 @@ def _text_of(value: Any) -> str:
     if value is _MISSING:
         return ""
     if type(value) in (float, int, str, bool):
-        return _text_of_scalar(type(value), value)
+        return _text_of_scalar(value)
     return _records.canonical(value)
 
 
-@functools.lru_cache(maxsize=65536)
-def _text_of_scalar(kind: type, value: Any) -> str:
-    """As `canonical`; the kind tells 1 from 1.0 and True in the cache."""
-    del kind
+@functools.lru_cache(maxsize=65536, typed=True)
+def _text_of_scalar(value: Any) -> str:
     return _records.canonical(value)
 
 

@@ -3,6 +3,7 @@
 import os
 import pathlib
 from collections.abc import Mapping
+from collections.abc import Sequence
 
 from headwise import _checks
 from headwise import _files
