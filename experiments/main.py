@@ -47,7 +47,7 @@ def main(argv: Sequence[str]) -> int | None:
             )
         metrics = run.run(request, experiment, workdir)
         print(f"\n{show.metrics_line(metrics)}")
-        show.write_report(request, workdir)
+        show.write_report(show.about(request), workdir)
         print(f"\neverything is in {workdir}/")
     return None
 

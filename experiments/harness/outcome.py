@@ -84,7 +84,7 @@ def finish(plan: Plan, *, report: bool = True) -> int:
 
 def write_report(plan: Plan) -> None:
     """The study as one HTML file."""
-    show.write_report(plan.request(plan.trials[0]), plan.study.folder)
+    show.write_report(show.about(plan.request(plan.trials[0])), plan.study.folder)
 
 
 def run_best(plan: Plan) -> None:

@@ -90,6 +90,7 @@ def about(request: Request) -> dict[str, Any]:
         "python -m experiments.main --experiment={experiment} --seed={seed} "
         f"--steps={{steps}} --set={{set}} {fixed} "
     )
+    again = "--workdir={folder}/again/{key}"
     question = (request.task.__doc__ or "").strip()
     return {
         "question": question,
@@ -97,15 +98,15 @@ def about(request: Request) -> dict[str, Any]:
         "front": list(spec.front),
         "remark": spec.remark,
         "set": list(spec.defaults),
-        "command": f"{words} --weights={{weights}}",
-        "command_of_balancers": f"{words} --balancer={{balancer}}",
+        "command": f"{words} --weights={{weights}} {again}",
+        "command_of_balancers": f"{words} --balancer={{balancer}} {again}",
     }
 
 
-def write_report(request: Request, folder: pathlib.Path) -> None:
-    """The folder as one HTML file, and what it is about beside it."""
+def write_report(told: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """The folder as one HTML file, and what it is about (`about`) beside it."""
     part = folder / "report.json.part"
-    part.write_text(json.dumps(about(request), indent=1) + "\n", encoding="utf-8")
+    part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     part.replace(folder / "report.json")
     try:
         path = hw.reports.write_report(folder)

@@ -30,8 +30,8 @@ def write_report(
             A file `report.json` in it may say `{"metrics": {name: whether more is
             better}, "front": [two metrics], "question": text, "remark": text,
             "command": text}`; the command is one line with the fields `{weights}`,
-            `{seed}`, `{NAME}` of a setting, and `{set}` for all settings that it does
-            not name.
+            `{seed}`, `{folder}`, `{key}`, `{NAME}` of a setting, and `{set}` for all
+            settings that it does not name.
         output: the file; None: `report.html` in the folder, `comparison.html` in the
             first of several.
         higher: {metric: whether more is better}: the metrics that are shown, and how.

@@ -1,6 +1,7 @@
 """The trials of a study as columns, and the rows that they belong to."""
 
 import math
+import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -46,7 +47,7 @@ def table(contents: Contents) -> dict[str, Any]:
         "columns": columns,
         "state": [_state(record) for record in records],
         "key": [_key(record) for _, record in contents.sources],
-        "command": [_command(contents, record) for _, record in contents.sources],
+        "command": [_command(contents, *source) for source in contents.sources],
         "slopes": [record.get("slopes") for record in records],
     }
 
@@ -123,11 +124,12 @@ def _key(record: _records.Record) -> str:
     return sweeps.Trial(record["weights"], record["seed"], record["settings"]).key
 
 
-def _command(contents: Contents, record: _records.Record) -> str:
+def _command(contents: Contents, folder: pathlib.Path, record: _records.Record) -> str:
     """What runs this trial again, alone: a command line where there is one.
 
-    `command` of `report.json` is a text with the fields {weights}, {seed}, {set} (the
-    settings that it does not name itself) and {NAME} of each setting.
+    `command` of `report.json` is a text with the fields {weights}, {seed}, {folder},
+    {key} of the trial, {NAME} of a setting, and {set}: the settings that it does not
+    name itself, or those that `set` of `report.json` names.
     """
     about = contents.about
     template = about.get("command")
@@ -142,6 +144,8 @@ def _command(contents: Contents, record: _records.Record) -> str:
             "weights": _pairs(record["weights"]),
             "set": _pairs(others),
             "seed": record["seed"],
+            "folder": folder,
+            "key": _key(record),
         }
         try:
             words = template.format_map(fields).split()
