@@ -140,8 +140,8 @@ def _series(curves: Any, what: str) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         heads = {n: x for n, x in heads.items() if x.shape == t.shape}
     else:
         history = _given.history(curves)
-        known = {n for r in history for n, x in r.items() if isinstance(x, Mapping)}
-        _checks.known_names("what", known, [what])
+        trees = {n for r in history for n, x in r.items() if isinstance(x, Mapping)}
+        _checks.known_names("what", trees, [what])
         t = np.array([record["step"] for record in history])
         names = dict.fromkeys(n for r in history for n in r.get(what) or {})
         heads = {n: _column(history, what, n) for n in names}
