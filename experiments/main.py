@@ -50,6 +50,7 @@ def main(argv: Sequence[str]) -> int | None:
             )
         metrics = run.run(request, experiment, workdir)
         print(f"\n{show.metrics_line(metrics)}")
+        show.write_report(show.about(request), workdir)
         print(f"\neverything is in {workdir}/")
     return None
 
@@ -91,10 +92,11 @@ def sweep_trials(argv: Sequence[str]) -> int | None:
     except KeyboardInterrupt:
         outcome.show_so_far(plan)
         raise
-    code = outcome.finish(plan)
+    code = outcome.finish(plan, report=False)
     if given.slopes:
         after.slopes([plan], plan.study.folder)
     outcome.run_best(plan)
+    outcome.write_report(plan)
     print(f"\neverything is in {plan.study.folder}/")
     return code
 

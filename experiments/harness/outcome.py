@@ -52,8 +52,10 @@ def show_so_far(plan: Plan) -> None:
     print(f"{done} of {count} trials are done; {there}", flush=True)
 
 
-def finish(plan: Plan) -> int:
+def finish(plan: Plan, *, report: bool = True) -> int:
     """Shows all that is in the folder; 1 if a trial has no end.
+
+    `report=False`: the HTML file comes later (`write_report`).
 
     Raises:
         FloatingPointError: no trial came to a finite end.
@@ -75,7 +77,14 @@ def finish(plan: Plan) -> int:
             file=sys.stderr,
         )
     show.show_sweep(plan.spec, records, folder)
+    if report:
+        write_report(plan)
     return 1 if left else 0
+
+
+def write_report(plan: Plan) -> None:
+    """The study as one HTML file."""
+    show.write_report(show.about(plan.request(plan.trials[0])), plan.study.folder)
 
 
 def run_best(plan: Plan) -> None:

@@ -1,5 +1,6 @@
 """What is printed and drawn of a run and of a sweep."""
 
+import json
 import math
 import pathlib
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ import jax
 
 import headwise as hw
 from experiments.harness import text
+from experiments.harness.request import Request
 from experiments.harness.spec import Experiment
 from experiments.harness.spec import Spec
 
@@ -77,6 +79,41 @@ def show_sweep(
     weights = hw.reports.weights_picture(records, spec.metrics)
     weights.savefig(folder / "weights.png", dpi=110)
     plt.close("all")
+
+
+def about(request: Request) -> dict[str, Any]:
+    """What the report of a folder has to know of its experiment: `report.json`."""
+    spec = request.spec
+    fixed = "--smoke" if request.smoke else ""
+    fixed += f" --dtype={request.dtype}" if request.dtype else ""
+    words = (
+        "python -m experiments.main --experiment={experiment} --seed={seed} "
+        f"--steps={{steps}} --set={{set}} {fixed} "
+    )
+    again = "--workdir={folder}/again/{key}"
+    question = (request.task.__doc__ or "").strip()
+    return {
+        "question": question,
+        "metrics": dict(spec.metrics),
+        "front": list(spec.front),
+        "remark": spec.remark,
+        "set": list(spec.defaults),
+        "command": f"{words} --weights={{weights}} {again}",
+        "command_of_balancers": f"{words} --balancer={{balancer}} {again}",
+    }
+
+
+def write_report(told: Mapping[str, Any], folder: pathlib.Path) -> None:
+    """The folder as one HTML file, and what it is about (`about`) beside it."""
+    part = folder / "report.json.part"
+    part.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    part.replace(folder / "report.json")
+    try:
+        path = hw.reports.write_report(folder)
+    except ModuleNotFoundError as error:
+        print(f"\nno report: {error}")
+        return
+    print(f"\nthe report: {path}")
 
 
 def best_row(spec: Spec, records: Sequence[hw.sweeps.Record]) -> dict[str, Any]:

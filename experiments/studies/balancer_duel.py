@@ -33,6 +33,7 @@ from absl import flags
 import headwise as hw
 from experiments.harness import balancers
 from experiments.harness import command
+from experiments.harness import show
 from experiments.harness import text
 from experiments.studies import duel
 
@@ -90,6 +91,8 @@ def main(argv: Sequence[str]) -> None:
     duel.draw_scores(results, folder / "scores.png")
     if front is not None:
         duel.draw_ways(front, ways, folder / "toy.png")
+    about = {"question": __doc__, "metrics": {"score": False}}
+    show.write_report(about, folder)
     print(f"\neverything is in {folder}/")
 
 

@@ -57,7 +57,20 @@ def test_run_then_sweep(name, tmp_path, capsys):
     files = ("table.txt", "front.png", "weights.png", "trials.jsonl", "best/heads.png")
     for file in files:
         assert (study / file).stat().st_size > 100, file
-    assert {r["settings"]["steps"] for r in hw.sweeps.read(study)} == {12}
+    records = hw.sweeps.read(study)
+    assert {r["settings"]["steps"] for r in records} == {12}
+    page = (study / "report.html").read_text()
+    if name != "seed_network":
+        return
+    # The command that the report tells of a trial runs it again.
+    data = page.split('id="data">')[1].split("</script>")[0]
+    told = json.loads(data)["trials"]["command"][-1].split()
+    assert told[:3] == ["python", "-m", "experiments.main"]
+    code, out, err = call(capsys, *told[3:])
+    assert (code, err) == (0, "")
+    (again,) = hw.sweeps.read(told[-1].removeprefix("--workdir="))
+    assert again["settings"] == records[-1]["settings"]
+    assert again["metrics"] == pytest.approx(records[-1]["metrics"], rel=1e-4)
 
 
 @pytest.mark.slow

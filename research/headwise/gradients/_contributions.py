@@ -53,6 +53,11 @@ class Contributions:
     def __str__(self) -> str:
         return _tables.contributions(self)
 
+    def _repr_html_(self) -> str:
+        from headwise.gradients import _html
+
+        return _html.contributions(self)
+
     def plot(self, ax: Any = None) -> Any:
         """Bars of every head's share of the update, a module a row.
 

@@ -80,6 +80,11 @@ class Routing:
     def __str__(self) -> str:
         return _tables.routing(self)
 
+    def _repr_html_(self) -> str:
+        from headwise.gradients import _html
+
+        return _html.routing(self)
+
     def mermaid(self, depth: int | None = None) -> str:
         """Text of a Mermaid graph: an arrow from each loss to what it moves."""
         lines = ["graph LR"]

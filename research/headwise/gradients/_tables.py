@@ -65,7 +65,7 @@ def _grouped(modules: dict[str, tuple[str, ...]], number: int) -> str:
 def contributions(c: Any) -> str:
     """A row for each module, or for each head of a module."""
     norm, share = np.asarray(c.norm), np.asarray(c.share)
-    least = _least_cosine(np.asarray(c.cosine), norm)
+    least = least_cosine(np.asarray(c.cosine), norm)
 
     def cell(m: int, h: int) -> str:
         if norm[m, h] == 0:
@@ -99,7 +99,7 @@ def contributions(c: Any) -> str:
     return f"{table}\n... {more} more: the arrays have all" if more else table
 
 
-def _least_cosine(cosine: np.ndarray, norm: np.ndarray) -> np.ndarray:
+def least_cosine(cosine: np.ndarray, norm: np.ndarray) -> np.ndarray:
     """[M] the smallest cosine between two heads that reach the module, or NaN."""
     least = np.full(len(cosine), np.nan)
     for m in range(len(cosine)):

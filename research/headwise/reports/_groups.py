@@ -4,6 +4,7 @@ A column is what records may differ in: `("weights", head)` or `("settings", nam
 The columns that a report goes by tell its rows apart.
 """
 
+import functools
 import json
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -98,7 +99,8 @@ def labels(
         return [_label(row, chosen) or "all trials" for row in rows], "; ".join(notes)
     names = _whole_names(rows, varied)
     if max(map(len, names)) > _LONGEST:
-        names = [f"{words(rows, chosen).one} {i + 1}" for i in range(len(rows))]
+        one = words(rows, chosen).one
+        names = [f"{one} {i + 1}" for i in range(len(rows))]
     return names, "; ".join(notes)
 
 
@@ -147,7 +149,16 @@ def _value(record: Record, column: Column) -> Any:
 
 
 def _text_of(value: Any) -> str:
-    return "" if value is _MISSING else _records.canonical(value)
+    if value is _MISSING:
+        return ""
+    if type(value) in (float, int, str, bool):
+        return _text_of_scalar(value)
+    return _records.canonical(value)
+
+
+@functools.lru_cache(maxsize=65536, typed=True)
+def _text_of_scalar(value: Any) -> str:
+    return _records.canonical(value)
 
 
 def _every_column(records: Sequence[Record]) -> list[Column]:

@@ -7,7 +7,6 @@ their way, can be read.
 import os
 import pathlib
 import warnings
-from collections.abc import Mapping
 from typing import Any
 
 from headwise import _records
@@ -60,18 +59,19 @@ def _with_slopes(
     return record if text is None else {**record, "slopes": text["slopes"]}  # type: ignore[typeddict-unknown-key]
 
 
-def curves(folder: str | os.PathLike, record: Mapping[str, Any]) -> dict[str, Any]:
+def curves(folder: str | os.PathLike, record: Any) -> Any:
     """What a trial of a study reported on its way: its curves.
 
     Args:
         folder: of the study.
-        record: of `read`, or a dict with weights, seed and settings.
+        record: of `read`, or a dict with weights, seed and settings; or a list of
+            them: then every file is read once.
 
     Returns:
         {"t": [rows] int, name: [rows, ...] or a dict of them}: `t` are the steps, each
         once and in order, the rest is what the program reports, such as
-        `["values"]["dice"]`. {} if nothing was kept. What cannot be read is left out,
-        with a line (logger `headwise`).
+        `["values"]["dice"]`. {} if nothing was kept. A list of these for a list. What
+        cannot be read is left out, with a line (logger `headwise`).
 
     Raises:
         TypeError: `record` is no record.
@@ -80,19 +80,25 @@ def curves(folder: str | os.PathLike, record: Mapping[str, Any]) -> dict[str, An
         >>> hw.sweeps.curves("/nowhere", {"weights": {"a": 1.0}, "seed": 0})
         {}
     """
-    _records.identity(record)  # says what is no record
+    if not isinstance(record, list):
+        return curves(folder, [record])[0]
+    for one in record:
+        _records.identity(one)  # says what is no record
     folder = pathlib.Path(folder)
-    key = _done.key_of(record)
-    found: dict[str, Any] = {}
+    keys = [_done.key_of(one) for one in record]
+    found: dict[str, dict[str, Any]] = {}
     for number, cohort in cohorts(folder).items():
         trials = [str(trial) for trial in cohort.get("trials", ())]
-        for trial in trials:
-            if trial.split(".")[0] != key:
-                continue
-            chunks = _curves.read(folder / "curves" / f"{number:06d}")
+        ours = [trial for trial in trials if trial.split(".")[0] in keys]
+        if not ours:
+            continue
+        chunks = _curves.read(folder / "curves" / f"{number:06d}")
+        for trial in ours:
             # A later attempt, or a cohort in place of another, has the last word.
-            found = _curves.of_member(chunks, trials, trial) or found
-    return _curves.nested(found)
+            rows = _curves.of_member(chunks, trials, trial)
+            if rows:
+                found[trial.split(".")[0]] = rows
+    return [_curves.nested(found.get(key, {})) for key in keys]
 
 
 def cohorts(folder: pathlib.Path) -> dict[int, dict[str, Any]]:

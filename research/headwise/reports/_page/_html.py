@@ -1,0 +1,130 @@
+"""One file that holds all: data, words, drawing code; and that reaches no network."""
+
+import base64
+import hashlib
+import html
+import json
+from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
+
+from headwise.reports._page import _assets
+from headwise.reports._page import _curves
+from headwise.reports._page import _heads
+from headwise.reports._page import _trials
+from headwise.reports._page import _words
+from headwise.reports._page._contents import Contents
+
+_SCRIPTS = (
+    "state.js",
+    "charts.js",
+    "front.js",
+    "parallel.js",
+    "response.js",
+    "curves.js",
+    "heads.js",
+    "table.js",
+    "main.js",
+)
+
+
+def page(contents: Contents) -> str:
+    """The report of a study or a run as HTML."""
+    data = json.dumps(_data(contents), separators=(",", ":"), allow_nan=False)
+    title = html.escape(_title(contents))
+    data = data.replace("<", "\\u003c")
+    return _file({"title": title, "words": _said(contents), "data": data})
+
+
+def _file(fields: Mapping[str, str]) -> str:
+    """Title, words and data in the page, with all that draws them."""
+    script, style = _assets.tables()
+    scripts = [_assets.plotly()]
+    modules = [script, "\n".join(map(_assets.own, _SCRIPTS))]
+    whole = {
+        **fields,
+        "policy": _policy([*scripts, *modules]),
+        "style": style + _assets.own("page.css"),
+        "scripts": "".join(f"<script>{text}</script>" for text in scripts)
+        + "".join(f'<script type="module">{text}</script>' for text in modules),
+    }
+    # Names of fields stand between the marks: every second part.
+    parts = _assets.own("page.html").split("@@")
+    return "".join(whole[p] if i % 2 else p for i, p in enumerate(parts))
+
+
+def _policy(scripts: Iterable[str]) -> str:
+    """A content security policy: these scripts, and nothing from anywhere.
+
+    plotly.js compiles its WebGL programs by `new Function`, hence 'unsafe-eval'.
+    """
+    hashes = [
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        for text in scripts
+    ]
+    allowed = " ".join(f"'sha256-{one}'" for one in hashes)
+    return (
+        f"default-src 'none'; script-src {allowed} 'unsafe-eval'; "
+        "style-src 'unsafe-inline'; img-src data: blob:; font-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _data(contents: Contents) -> dict[str, Any]:
+    """All that the page draws, as JSON."""
+    data: dict[str, Any] = {"runs": [_heads.run(run) for run in contents.runs]}
+    data["folder"] = str(contents.folder)
+    if contents.records:
+        rows = _trials.rows(contents)
+        data["trials"] = _trials.table(contents)
+        data["rows"] = rows
+        data["curves"] = _curves.curves(contents, rows)
+        data["front"] = _axes(contents)
+    return data
+
+
+def _axes(contents: Contents) -> list[str]:
+    """The two metrics that the front begins with."""
+    wished = contents.about.get("front") or []
+    names = [n for n in wished if n in contents.higher]
+    names += [n for n in contents.higher if n not in names]
+    return names[:2]
+
+
+def _title(contents: Contents) -> str:
+    return f"{contents.folder.resolve().name} · Headwise report"
+
+
+def _said(contents: Contents) -> str:
+    """The words of the page, which need no script."""
+    about = contents.about
+    question = str(about.get("question") or "").strip()
+    parts = [f"<h1>{html.escape(contents.folder.resolve().name)}</h1>"]
+    parts += [f"<p>{html.escape(text)}</p>" for text in question.split("\n\n") if text]
+    if not contents.records and not contents.runs:
+        parts.append(
+            "<p class='alert'>Nothing to show: the folder holds no record of a trial "
+            "and no metrics of a run.</p>"
+        )
+    parts.append(_list("What could not be read", contents.problems, "alert"))
+    parts.append(_list("What was run", _words.what(contents)))
+    parts.append(_list("What it shows", _words.verdict(contents), "verdict"))
+    remark = str(about.get("remark") or "").strip()
+    parts += [f"<p>{html.escape(remark)}</p>"] * bool(remark)
+    parts.append(_list("The studies at equal budget", _words.compared(contents)))
+    parts.append(_list("What to try next", _words.advice(contents)))
+    parts.append(_list("Trials without a result", _words.broken(contents)))
+    parts.append(_list("Made with", _words.machine(contents), "machine", closed=True))
+    return "".join(parts)
+
+
+def _list(
+    title: str, lines: Iterable[str], kind: str = "plain", closed: bool = False
+) -> str:
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    if not items:
+        return ""
+    if closed:
+        head = f"<summary><h2>{title}</h2></summary>"
+        return f"<details class='{kind}'>{head}<ul>{items}</ul></details>"
+    return f"<section class='{kind}'><h2>{title}</h2><ul>{items}</ul></section>"

@@ -1,0 +1,19 @@
+// The marked trial in words, and the start of everything.
+function describeMarked(trial) {
+  const box = element("marked");
+  box.hidden = trial === null;
+  box.replaceChildren();
+  if (trial === null) return;
+  const add = (tag, text, more = {}) => box.appendChild(Object.assign(document.createElement(tag), { textContent: text, ...more }));
+  add("button", "×", { className: "close", type: "button", onclick: () => mark(null, "close"), ariaLabel: "Mark no trial" });
+  add("strong", `Trial ${trial}: ${nameOf(trial)}`);
+  const told = metrics.map((c) => `${c.name} ${write(c.values[trial])}`).join(" · ");
+  add("div", trials.state[trial] ? `${told} — ${trials.state[trial]}` : told);
+  add("code", trials.command[trial]);
+  add("button", "Copy the command", { type: "button", onclick: () => navigator.clipboard?.writeText(trials.command[trial]) });
+  element("announce").textContent = `Marked trial ${trial}: ${nameOf(trial)}; ${told}`;
+}
+
+listeners.mark.push(describeMarked);
+for (const start of [startFront, startParallel, startResponse, startCurves, startHeads, startTable]) start();
+document.documentElement.dataset.ready = "yes";

@@ -1,0 +1,164 @@
+"""The report in a browser: what a click, a drag, a key does. One browser for all."""
+
+import csv
+import pathlib
+
+import pytest
+
+import headwise as hw
+from tests.reports import _browser
+from tests.reports import _studies
+
+pytestmark = pytest.mark.slow
+MARKED = "#table tr.marked td:first-child"
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    with _browser.browser() as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    output = tmp_path_factory.mktemp("report") / "page.html"
+    return hw.reports.write_report(_studies.trained(), output)
+
+
+def seen(page, chart):
+    """Brings a chart into view, and waits until it is drawn."""
+    page.locator(f"#{chart}").scroll_into_view_if_needed()
+    page.wait_for_selector(f"#{chart} .main-svg", timeout=30_000)
+
+
+def traces(page, chart, read):
+    return page.evaluate(f"() => document.getElementById('{chart}').data.map({read})")
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_all_is_drawn_and_nothing_is_too_wide(chromium, trained, width, scheme):
+    with _browser.opened(chromium, trained, width, scheme) as page:
+        for chart in ("front", "parallel", "response", "curves", "heads"):
+            seen(page, f"{'heads-map' if chart == 'heads' else f'{chart}-chart'}")
+        seen(page, "heads-time")
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide <= width
+        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+
+
+def test_a_click_on_the_front_marks_the_trial_everywhere(chromium, trained):
+    with _browser.opened(chromium, trained) as page:
+        seen(page, "front-chart")
+        page.locator("#front-means").uncheck()
+        place = page.evaluate(
+            """() => {
+              const chart = document.getElementById("front-chart");
+              const layout = chart._fullLayout;
+              const box = chart.querySelector(".nsewdrag").getBoundingClientRect();
+              const { x, y } = chart.data[0];
+              return [box.x + layout.xaxis.d2p(x[2]), box.y + layout.yaxis.d2p(y[2])];
+            }"""
+        )
+        page.mouse.move(*place)
+        page.wait_for_timeout(200)
+        page.mouse.click(*place)
+        page.wait_for_selector("#marked:not([hidden])")
+        trial = int(page.locator(MARKED).inner_text())
+        assert f"Trial {trial}" in page.locator("#marked").inner_text()
+        assert f"trial {trial}" in page.locator("#announce").inner_text()
+        seen(page, "curves-chart")
+        widths = traces(page, "curves-chart", "t => [t.meta, t.line.width]")
+        assert [meta for meta, width in widths if width > 3] == [trial]
+
+
+def test_the_keyboard_alone_reaches_every_trial(chromium, trained):
+    with _browser.opened(chromium, trained) as page:
+        page.keyboard.press("Tab")  # the first thing to reach is the way to the table
+        page.keyboard.press("Enter")
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.dataset.trial !== undefined"):
+                break
+        assert page.locator(MARKED).inner_text() == "0"
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("ArrowDown")
+        assert page.locator(MARKED).inner_text() == "2"
+        page.keyboard.press("ArrowUp")
+        assert page.locator(MARKED).inner_text() == "1"
+        named = page.evaluate(
+            "[...document.querySelectorAll('select, input, button')]"
+            ".filter(e => !(e.labels?.length || e.ariaLabel || e.textContent.trim()"
+            " || e.closest('label'))).length"
+        )
+        assert named == 0
+
+
+def test_a_range_on_an_axis_keeps_its_trials(chromium, trained, tmp_path):
+    with _browser.opened(chromium, trained) as page:
+        seen(page, "parallel-chart")
+        seen(page, "front-chart")
+        page.evaluate(
+            """() => Plotly.restyle("parallel-chart",
+                 { "dimensions[0].constraintrange": [[-1.2, -0.8]] })"""
+        )  # the logarithm of a weight of 0.1
+        data = _studies.data(trained)
+        column = data["trials"]["columns"][0]
+        want = [i for i, x in enumerate(column["values"]) if x == 0.1]
+        page.wait_for_function("document.getElementById('brush-said').textContent")
+        assert page.locator("#brush-said").inner_text().startswith(f"{len(want)} of 6")
+        shown = page.locator("#table tbody td:first-child").all_inner_texts()
+        assert sorted(map(int, shown)) == want
+        chosen = traces(page, "front-chart", "t => t.selectedpoints")[0]
+        assert sorted(chosen) == want
+        with page.expect_download() as download:
+            page.locator("#csv").click()
+        download.value.save_as(tmp_path / "trials.csv")
+        with (tmp_path / "trials.csv").open(newline="") as file:
+            lines = list(csv.DictReader(file))
+        assert [float(line["weight a"]) for line in lines] == [0.1] * len(want)
+        page.locator("#brush-clear").click()
+        assert len(page.locator("#table tbody tr").all()) == 6
+
+
+def test_the_slider_moves_through_the_run(chromium, trained):
+    with _browser.opened(chromium, trained) as page:
+        seen(page, "heads-map")
+        moments = _studies.data(trained)["runs"][0]["moments"]
+        assert page.locator("#heads-at").inner_text() == str(moments["t"][-1])
+        page.locator("#heads-what").select_option("norm")
+        page.locator("#heads-step").focus()
+        page.keyboard.press("Home")
+        assert page.locator("#heads-at").inner_text() == str(moments["t"][0])
+        text = traces(page, "heads-map", "t => t.text")[0]
+        norms = moments["norm"][0]
+        for row, norm in zip(text, norms, strict=True):
+            got = [0.0 if x == "–" else float(x) for x in row]
+            assert got == pytest.approx(norm, rel=1e-3)
+
+
+def test_names_are_names_and_ten_thousand_trials_are_usable(chromium, tmp_path):
+    folder = pathlib.Path(tmp_path)
+    _studies.study(folder, trials=10_000, seeds=5)
+    path = hw.reports.write_report(folder)
+    with _browser.opened(chromium, path) as page:  # no dialog: no name is a script
+        assert _studies.HOSTILE in page.locator("#table thead").inner_text()
+        seen(page, "front-chart")
+        first = page.evaluate("performance.now()")
+        kept = page.evaluate(
+            """async () => {
+              const start = performance.now();
+              const box = document.querySelector("input[type=search]");
+              box.value = "not finite"; box.dispatchEvent(new Event("input"));
+              await new Promise(requestAnimationFrame);
+              return performance.now() - start;
+            }"""
+        )
+        print(f"first view {first:.0f} ms, search {kept:.0f} ms")
+        seen(page, "parallel-chart")
+        drawn = traces(page, "parallel-chart", "t => t.dimensions[0].values.length")
+        assert drawn[0] <= 2000
+        assert (
+            "2,000 of 10,000 trials are drawn"
+            in page.locator("#parallel-note").inner_text()
+        )
