@@ -12,6 +12,8 @@ from headwise.reports._page._contents import Run
 
 _STEPS = 120
 """The most moments of a run."""
+_PAIRS = 60
+"""The most pairs of heads: those that conflict most in the mean."""
 
 
 def run(one: Run) -> dict[str, Any]:
@@ -75,6 +77,8 @@ def _moments(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 share[i, m, h] = _float(entry.get("share"))
             for p, (a, b) in enumerate(pairs):
                 cosine[p, i, m] = _float(_cosine(entries, a, b))
+    mean = [np.nanmean(c) if np.isfinite(c).any() else np.inf for c in cosine]
+    kept = sorted(np.argsort(mean, kind="stable")[:_PAIRS].tolist())
     return {
         "modules": modules,
         "movers": heads,
@@ -82,8 +86,9 @@ def _moments(history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             "t": [record.get("step", i) for i, record in enumerate(known)],
             "norm": _nested(norm),
             "share": _nested(share),
-            "pairs": [f"{a} | {b}" for a, b in pairs],
-            "cosine": _nested(cosine),
+            "pairs": [" | ".join(pairs[p]) for p in kept],
+            "all": len(pairs),
+            "cosine": _nested(cosine[kept]),
         },
     }
 

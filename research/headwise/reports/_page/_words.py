@@ -13,7 +13,8 @@ from headwise.reports import _summary
 from headwise.reports import _verdict
 from headwise.reports._page._contents import Contents
 
-_EDGE = 1e-9
+_MOST = 8
+"""Lines of advice."""
 
 
 def what(contents: Contents) -> list[str]:
@@ -43,7 +44,7 @@ def verdict(contents: Contents) -> list[str]:
     """A line a metric; what nobody said of the metrics."""
     records, higher = contents.records, contents.higher
     lines = []
-    if records and higher:
+    if len(_summary.summary(records) if records else []) > 1 and higher:
         lines = _verdict.verdict(records, higher).splitlines()
     if contents.guessed:
         more = [n for n in contents.guessed if higher[n]]
@@ -124,7 +125,7 @@ def advice(contents: Contents) -> list[str]:
         best = (max if more else min)(with_it, key=lambda row: row["mean"][name])
         for head in heads:
             levels = sorted({row["weights"].get(head, np.nan) for row in with_it})
-            if len(levels) < 3:
+            if not 3 <= len(levels) <= len(with_it) / 2:  # of a random design: chance
                 continue
             at = best["weights"].get(head)
             side = {levels[0]: "smaller", levels[-1]: "larger"}.get(at)
@@ -139,7 +140,7 @@ def advice(contents: Contents) -> list[str]:
             f"{_count(len(diverged), 'weighting')} of {len(rows)} had trials that "
             "diverged; leave them out or lower the learning rate there."
         )
-    return lines
+    return lines[:_MOST]
 
 
 def machine(contents: Contents) -> list[str]:

@@ -7,6 +7,7 @@ their way, can be read.
 import os
 import pathlib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from headwise import _records

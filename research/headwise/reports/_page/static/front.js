@@ -107,7 +107,7 @@ function codes(values) {
 
 function startFront() {
   const known = metrics.filter((c) => c.values.some((v) => v !== null));
-  if (!known.length) return;
+  if (!known.length || trials.n < 2) return;
   const options = known.map((c) => [`metric ${c.name}`, c.name]);
   const [x, y] = data.front ?? [];
   fill(element("front-x"), options, `metric ${x ?? known[0].name}`);

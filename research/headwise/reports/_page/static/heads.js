@@ -39,16 +39,17 @@ function headsMap() {
   const height = 110 + 24 * Math.max(modules.length, 4);
   for (const id of ["heads-map", "heads-cosines"]) element(id).style.height = element(id).style.minHeight = `${height}px`;
   const tall = { height, yaxis: axis("", { autorange: "reversed", tickfont: { size: 11 } }), margin: { l: 60, r: 10, t: 34, b: 60 } };
+  const most = z.flat().reduce((a, v) => Math.max(a, Math.abs(v ?? 0)), 1e-6);
   const small = innerWidth < 700 || run.movers.length > 8;
   draw("heads-map", [{
     type: "heatmap", x: run.movers.map((h) => plain(short(h, 16))), y: modules, z: shade, text, texttemplate: small ? "" : "%{text}", hoverongaps: false, xgap: 1, ygap: 1,
-    hovertemplate: "%{y}<br>%{x}: %{text}<extra></extra>", ...(what === "share" ? { colorscale: diverging(), zmin: -1, zmax: 1 } : { colorscale: "Viridis" }), colorbar: { thickness: 10 },
+    hovertemplate: "%{y}<br>%{x}: %{text}<extra></extra>", ...(what === "share" ? { colorscale: diverging(), zmin: -most, zmax: most } : { colorscale: "Viridis" }), colorbar: { thickness: 10 },
   }], { ...tall, title: { text: headWords[what] + (what === "share" ? "" : " (log10)"), font: { size: 14 } } });
   if (moments.pairs.length) {
     draw("heads-cosines", [{
       type: "heatmap", x: moments.pairs.map((p) => plain(short(p, 24))), y: modules, z: transpose(moments.cosine.map((pair) => pair[at])), zmin: -1, zmax: 1, colorscale: diverging(), xgap: 1, ygap: 1,
       hovertemplate: "%{y}<br>%{x}: cosine %{z:.2f}<extra></extra>", colorbar: { thickness: 10 },
-    }], { ...tall, title: { text: "cosine of two heads' gradients (orange: conflict)", font: { size: 14 } } });
+    }], { ...tall, title: { text: moments.pairs.length < moments.all ? `${moments.pairs.length} of ${moments.all} pairs of heads: least mean cosine` : "cosine of two heads' gradients (orange: conflict)", font: { size: 14 } } });
   }
   element("heads-cosines").hidden = !moments.pairs.length;
   element("heads-map").setAttribute("aria-label", `${headWords[what]} by module and head at step ${moments.t[at]}: ` +
@@ -57,7 +58,7 @@ function headsMap() {
 }
 
 function headsTime() {
-  const run = runShown(), layout = { grid: { rows: 3, columns: 1, pattern: "independent", roworder: "top to bottom" }, height: 620, legend: { orientation: "h", y: -0.12 } };
+  const run = runShown(), layout = { grid: { rows: 3, columns: 1, pattern: "independent", roworder: "top to bottom" }, height: 620, legend: { orientation: "h", y: -0.12 }, showlegend: run.heads.length <= 16 };
   const traces = [];
   const lines = (values, at, what) => Object.entries(values ?? {}).forEach(([head, y]) => {
     const h = run.heads.indexOf(head);

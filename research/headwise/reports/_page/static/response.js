@@ -30,15 +30,15 @@ function responseChart() {
       hovertemplate: `%{text}<br>${plain(c.name)} %{x}<br>${plain(metric.name)} %{y:.4g}<extra></extra>`,
     });
     const levels = [...new Set(c.values.filter((v) => v !== null))].sort((a, b) => a - b);
-    const few = levels.length <= 40;
+    const few = levels.length <= Math.min(40, trials.n / 2);
     const medians = few ? levels.map((level) => median(metric.values.filter((v, t) => v !== null && c.values[t] === level))) : [];
     traces.push({ type: "scatter", mode: "lines+markers", x: few ? levels : [], y: medians, xaxis: `x${at}`, yaxis: `y${at}`, hoverinfo: "skip",
       line: { color: css("--ink"), width: 2 }, marker: { size: 8, symbol: "diamond", color: css("--ink") } });
     const marked = (column) => (state.marked === null ? [] : [column.values[state.marked]]);
     traces.push({ type: "scatter", mode: "markers", name: "marked", x: marked(c), y: marked(metric), xaxis: `x${at}`, yaxis: `y${at}`,
       hoverinfo: "skip", marker: { size: 16, symbol: "circle-open", color: css("--mark"), line: { width: 3, color: css("--mark") } } });
-    layout[`xaxis${at}`] = axis(`weight of ${c.name}`, { type: logarithmic(c) ? "log" : "linear" });
-    layout[`yaxis${at}`] = axis(i % across ? "" : metric.name);
+    layout[`xaxis${at}`] = axis(`weight of ${short(c.name, 20)}`, { type: logarithmic(c) ? "log" : "linear" });
+    layout[`yaxis${at}`] = axis(i % across ? "" : short(metric.name, 24));
   });
   element("response-chart").style.minHeight = `${layout.height}px`;
   element("response-chart").setAttribute("aria-label", `${metric.name} against the weight of each of ${shown.map((c) => c.name).join(", ")}.`);
