@@ -33,23 +33,28 @@ function headsMap() {
   const run = runShown(), moments = run.moments, at = Number(element("heads-step").value), what = element("heads-what").value;
   element("heads-at").textContent = moments.t[at];
   element("heads-step").setAttribute("aria-valuetext", `step ${moments.t[at]}`);
-  const modules = run.modules.map((m) => plain(short(m, 36)));
+  // Places are numbers: names that are cut may be the same.
+  const places = (names) => names.map((_, i) => i);
+  const ticks = (names, most) => {
+    const shown = places(names).filter((i) => i % Math.ceil(names.length / 40) === 0);
+    return { tickvals: shown, ticktext: shown.map((i) => plain(short(names[i], most))), tickfont: { size: names.length > 16 ? 9 : 11 } };
+  };
   const z = moments[what][at], text = z.map((row, m) => row.map((v, h) => (moments.norm[at][m][h] ? (what === "share" ? `${Math.round(100 * v)} %` : write(v)) : "–")));
   const shade = what === "share" ? z : z.map((row) => row.map((v) => (v ? Math.log10(v) : null)));
-  const height = 110 + 24 * Math.max(modules.length, 4);
+  const height = 110 + 24 * Math.max(run.modules.length, 4);
   for (const id of ["heads-map", "heads-cosines"]) element(id).style.height = element(id).style.minHeight = `${height}px`;
-  const tall = { height, yaxis: axis("", { autorange: "reversed", tickfont: { size: 11 } }), margin: { l: 60, r: 10, t: 34, b: 60 } };
+  const tall = { height, yaxis: axis("", { autorange: "reversed", ...ticks(run.modules, 36) }), margin: { l: 60, r: 10, t: 34, b: 60 } };
   const most = z.flat().reduce((a, v) => Math.max(a, Math.abs(v ?? 0)), 1e-6);
   const small = innerWidth < 700 || run.movers.length > 8;
   draw("heads-map", [{
-    type: "heatmap", x: run.movers.map((h) => plain(short(h, 16))), y: modules, z: shade, text, texttemplate: small ? "" : "%{text}", hoverongaps: false, xgap: 1, ygap: 1,
-    hovertemplate: "%{y}<br>%{x}: %{text}<extra></extra>", ...(what === "share" ? { colorscale: diverging(), zmin: -most, zmax: most } : { colorscale: "Viridis" }), colorbar: { thickness: 10 },
-  }], { ...tall, title: { text: headWords[what] + (what === "share" ? "" : " (log10)"), font: { size: 14 } } });
+    type: "heatmap", x: places(run.movers), y: places(run.modules), z: shade, text, texttemplate: small ? "" : "%{text}", hoverongaps: false, xgap: 1, ygap: 1,
+    hovertext: run.modules.map((m, i) => run.movers.map((h, j) => `${plain(m)}<br>${plain(h)}: ${text[i][j]}`)), hoverinfo: "text", ...(what === "share" ? { colorscale: diverging(), zmin: -most, zmax: most } : { colorscale: "Viridis" }), colorbar: { thickness: 10 },
+  }], { ...tall, xaxis: axis("", ticks(run.movers, 16)), title: { text: headWords[what] + (what === "share" ? "" : " (log10)"), font: { size: 14 } } });
   if (moments.pairs.length) {
     draw("heads-cosines", [{
-      type: "heatmap", x: moments.pairs.map((p) => plain(short(p, 24))), y: modules, z: transpose(moments.cosine.map((pair) => pair[at])), zmin: -1, zmax: 1, colorscale: diverging(), xgap: 1, ygap: 1,
-      hovertemplate: "%{y}<br>%{x}: cosine %{z:.2f}<extra></extra>", colorbar: { thickness: 10 },
-    }], { ...tall, title: { text: moments.pairs.length < moments.all ? `${moments.pairs.length} of ${moments.all} pairs of heads: least mean cosine` : "cosine of two heads' gradients (orange: conflict)", font: { size: 14 } } });
+      type: "heatmap", x: places(moments.pairs), y: places(run.modules), z: transpose(moments.cosine.map((pair) => pair[at])), zmin: -1, zmax: 1, colorscale: diverging(), xgap: 1, ygap: 1,
+      hovertext: run.modules.map((m, i) => moments.pairs.map((p, j) => `${plain(m)}<br>${plain(p)}: ${write(moments.cosine[j][at][i])}`)), hoverinfo: "text", colorbar: { thickness: 10 },
+    }], { ...tall, xaxis: axis("", ticks(moments.pairs, 24)), title: { text: moments.pairs.length < moments.all ? `${moments.pairs.length} of ${moments.all} pairs of heads: least mean cosine` : "cosine of two heads' gradients (orange: conflict)", font: { size: 14 } } });
   }
   element("heads-cosines").hidden = !moments.pairs.length;
   element("heads-map").setAttribute("aria-label", `${headWords[what]} by module and head at step ${moments.t[at]}: ` +
