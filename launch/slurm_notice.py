@@ -59,10 +59,8 @@ def measured(folder: pathlib.Path) -> tuple[float | None, float | None]:
     steps, whole = [], {_key(record): record for record in hw.sweeps.read(folder)}
     for cohort in status["cohorts"]:
         records = [whole[key] for key in cohort["keys"] if key in whole]
-        ran = [r for r in records if r["stopped"] is None and r["seconds"]]
-        if ran and cohort["state"] == "done":
-            number = ran[0]["settings"].get("steps") or 1
-            steps.append(ran[0]["seconds"] * len(cohort["keys"]) / number)
+        if cohort["state"] == "done":
+            steps += [_step(r, len(cohort["keys"])) for r in records if r["seconds"]]
     for worker in status["workers"]:
         for says in worker.get("says", {}).values():
             if says.get("rate") and says.get("trials"):
@@ -70,6 +68,12 @@ def measured(folder: pathlib.Path) -> tuple[float | None, float | None]:
     checkpoints = list(map(_took, folder.glob("ckpt/*/*/_CHECKPOINT_METADATA")))
     known = [seconds for seconds in checkpoints if seconds is not None]
     return max(steps, default=None), max(known, default=None)
+
+
+def _step(record: hw.sweeps.Record, trials: int) -> float:
+    """Seconds that a step of its whole cohort took, of which it has its share."""
+    number = record["stopped"] or record["settings"].get("steps") or 1
+    return (record["seconds"] or 0.0) * trials / number
 
 
 def _key(record: hw.sweeps.Record) -> str:

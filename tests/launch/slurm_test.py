@@ -330,9 +330,29 @@ def test_workers_are_killed_and_every_trial_is_done_once(cluster, tmp_path, capf
     assert len(list(folder.glob("launches/*.sh"))) == 1
 
 
+def begin_and_lose(cluster, tmp_path):
+    """A job whose node is lost: the node, and the job's log."""
+    words = (
+        'echo "restart $SLURM_RESTART_COUNT"; exec sleep ${SLURM_RESTART_COUNT:-300}'
+    )
+    python = str(tool(tmp_path / "bin", "sleeps", words))
+    folder, script = tmp_path / "lost", tmp_path / "lost.sh"
+    (folder / "logs").mkdir(parents=True)
+    job = slurm_script.Job(1, None, 60, 3, python=python)
+    place = slurm_script.Place(folder, tmp_path, "", "TOKEN")
+    script.write_text(slurm_script.script(job, place, []))
+    number = cluster.ask("sbatch", "--parsable", str(script)).strip()
+    log = folder / f"logs/slurm-{number}_0.txt"
+    _slurm.until(lambda: log.exists() and "restart" in log.read_text())
+    node = cluster.ask("squeue", "-hj", number, "-o", "%N").strip()
+    cluster.lose(node)
+    return node, log
+
+
 @pytest.mark.slow
-def test_an_endless_loop_ends_and_is_told(cluster, tmp_path, capfd):
+def test_an_endless_loop_ends_and_a_lost_node_does_not_matter(cluster, tmp_path, capfd):
     """A worker that always saves and never gets further; SLURM's words; a probe's."""
+    node, of_lost = begin_and_lose(cluster, tmp_path)
     folder = tmp_path / "study"
     launch = (TINY, f"--folder={folder}")
     code, _, err = go(capfd, slurm, *launch, "--partition=nope")
@@ -360,3 +380,5 @@ def test_an_endless_loop_ends_and_is_told(cluster, tmp_path, capfd):
     assert re.fullmatch(r"worker (\d+)_0: the last start of job \1_0 got .*", line)
     (log,) = folder.glob("logs/slurm-*_0.txt")
     assert log.read_text().count("nothing gets further") == 1
+    _slurm.until(lambda: "start 2: exit code 0" in of_lost.read_text(), 90)
+    cluster.begin_node(node)
