@@ -20,7 +20,6 @@ from launch import slurm_notice
 from launch import slurm_progress
 from launch import slurm_queue
 from launch import slurm_script
-from launch import status
 from tests.launch import _slurm
 from tests.launch import _tiny
 
@@ -279,8 +278,15 @@ def running(folder):
     return {w["worker"] for w in one.get("workers", ()) if w.get("says")}
 
 
+def shown(folder):
+    """What `launch.status` shows."""
+    return hw.sweeps.describe(hw.sweeps.status(folder))
+
+
 @pytest.mark.slow
-def test_workers_are_killed_and_every_trial_is_done_once(cluster, tmp_path, capfd):
+def test_workers_are_killed_and_every_trial_is_done_once(
+    cluster, tmp_path, capfd, commands
+):
     """One is warned, one killed, one cancelled; a launcher of another kind joins."""
     folder, alone = tmp_path / "it's 50%A", tmp_path / "alone"
     study = (TINY, "--weights=a=1,b=0.5:1:2", "--seeds=0,1", "--steps=1000000")
@@ -293,14 +299,14 @@ def test_workers_are_killed_and_every_trial_is_done_once(cluster, tmp_path, capf
     env = os.environ | {"PYTHONPATH": "research", "JAX_PLATFORMS": "cpu"}
     _slurm.until(lambda: len(running(folder)) == 3)
     reference = subprocess.Popen(first, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
+    commands.append(reference)
     pids = {task: pid for (task, _), (pid, _) in workers(folder).items()}
     assert set(pids) == {"0", "1", "2"}
     cluster.ask("scancel", "--signal=USR1", "--batch", f"{job}_0")
     os.kill(pids["1"], signal.SIGKILL)
     cluster.ask("scancel", f"{job}_2")
-    _slurm.until(lambda: {("0", 1), ("1", 1)} <= set(workers(folder)))
-    code, out, err = go(capfd, status, folder, "--wait=0")
-    assert f"SLURM job {job}_0, restart 1" in out
+    again = [f"SLURM job {job}_{task}, restart 1" for task in (0, 1)]
+    _slurm.until(lambda: all(one in shown(folder) for one in again))
     code, out, err = go(capfd, local, *study, f"--folder={folder}")
     assert code == 0, err
     _slurm.until(lambda: cluster.states(job) == {})
