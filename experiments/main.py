@@ -6,6 +6,7 @@ python -m experiments.main --experiment=digits --balancer=cagrad:c=0.4 --set=lr=
 python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
 python -m experiments.main --experiment=digits --sweep --weights=left=1,right=0.1:1
 python -m experiments.main --sweep --flagfile=study.flags       # as launch.local does
+python -m experiments.main --sweep --folder=studies/brain --slopes  # of what is there
 python -m experiments.main --experiment=path/to/mine.py         # see template.py
 """
 
@@ -14,7 +15,9 @@ from collections.abc import Sequence
 from absl import flags
 
 import headwise as hw
+from experiments.harness import after
 from experiments.harness import command
+from experiments.harness import devices
 from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
@@ -38,7 +41,7 @@ def main(argv: Sequence[str]) -> int | None:
     workdir = hw.training.claim_workdir(
         request.workdir, request.config(), told=request.told()
     )
-    with hw.training.hold_workdir(workdir):
+    with hw.training.hold_workdir(workdir), devices.quiet():
         print(find.question(request.task.__doc__))
         done = len(hw.sweeps.read(workdir))
         if done:
@@ -54,7 +57,16 @@ def main(argv: Sequence[str]) -> int | None:
 def define(values: flags.FlagValues) -> None:
     """The flags of a study, and those that make it one here."""
     studies.define(values)
-    flags.DEFINE_bool("sweep", True, "a study of many trainings", flag_values=values)
+    switches = {
+        "sweep": (True, "a study of many trainings"),
+        "slopes": (
+            False,
+            "afterwards find which way to turn each weight; with --folder "
+            "alone: of a study that is there",
+        ),
+    }
+    for name, (value, meaning) in switches.items():
+        flags.DEFINE_bool(name, value, meaning, flag_values=values)
     former = "another name of --folder"
     flags.DEFINE_string("workdir", None, former, flag_values=values)
 
@@ -66,9 +78,9 @@ def sweep_trials(argv: Sequence[str]) -> int | None:
         if given.folder is not None:
             raise UsageError("--workdir is another name of --folder: drop one of them")
         given.folder = given.workdir
+    if (code := after.asked(given)) is not None:
+        return code
     plan = plans.make(studies.read(given))
-    if plan.study.verify is not None:
-        return 0 if sweep.verify(plan) else 1
     train = sweep.ready(plan)
     print(find.question(plan.task.__doc__))
     outcome.tell_before(plan)
@@ -80,6 +92,8 @@ def sweep_trials(argv: Sequence[str]) -> int | None:
         outcome.show_so_far(plan)
         raise
     code = outcome.finish(plan)
+    if given.slopes:
+        after.slopes([plan], plan.study.folder)
     outcome.run_best(plan)
     print(f"\neverything is in {plan.study.folder}/")
     return code

@@ -1,5 +1,6 @@
-"""Launchers: turn a study into processes. They know flags and folders, no models.
+"""Launchers: have an engine start workers on a study. They hold no model and no data.
 
-plan.py is pure: flags -> trials -> command lines. study.py checks a plan and keeps its
-folder, for every launcher. local.py runs one on this machine.
+launches.py is what all of them share, worker.py what they start, status.py how a study
+stands. Launchers are local.py, slurm.py, ray.py, multihost.py, and manifest.py, which
+writes what Kubernetes reads; files that begin with the name of one are its parts.
 """

@@ -8,6 +8,8 @@ on (unless the study is to stop).
 
 import math
 import shlex
+import types
+from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -28,7 +30,7 @@ class Pods(NamedTuple):
     name: str
     image: str
     command: list[str]
-    count: int
+    number: int
     """Pods, of one slice."""
     together: bool
     """Whether they train one model, so that none goes on without the others."""
@@ -37,9 +39,9 @@ class Pods(NamedTuple):
     mount: str
     resources: dict[str, str]
     """Of a pod: `nvidia.com/gpu`, `google.com/tpu`, `cpu`, `memory`."""
-    select: dict[str, str] = {}
+    select: Mapping[str, str] = types.MappingProxyType({})
     """Labels of nodes."""
-    env: dict[str, str] = {}
+    env: Mapping[str, str] = types.MappingProxyType({})
     grace: int = 60
     """Seconds from SIGTERM to SIGKILL."""
     restarts: int = 10
@@ -106,8 +108,8 @@ def _job(pods: Pods) -> dict[str, Any]:
     limit = {"backoffLimit": 0} if pods.together else {}
     return {
         "completionMode": "Indexed",
-        "completions": pods.count,
-        "parallelism": pods.count,
+        "completions": pods.number,
+        "parallelism": pods.number,
         **(limit or {"backoffLimitPerIndex": pods.restarts}),
         "podFailurePolicy": {"rules": _rules(pods)},
         "template": {"spec": _pod(pods)},
@@ -186,7 +188,7 @@ def join(pods: Pods) -> list[str]:
     where = f"{pods.name}-{_role(pods)}-0-0.{pods.name}:{PORT}"
     return [
         f"--coordinator={where}",
-        f"--processes={pods.count}",
+        f"--processes={pods.number}",
         "--process=$(PROCESS)",
     ]
 
@@ -210,8 +212,8 @@ def xpk(pods: Pods, cluster: str, device: str) -> list[str]:
     if pods.together and not tpu:  # variables that xpk sets in pods with GPUs
         where = "$JAX_COORDINATOR_ADDRESS:$JAX_COORDINATOR_PORT"
         run += f" --coordinator={where} --processes=$NNODES --process=$NODE_RANK"
-    slices = pods.slices if pods.together else pods.count
-    count = f"--num-slices={slices}" if tpu else f"--num-nodes={pods.count}"
+    slices = pods.slices if pods.together else pods.number
+    count = f"--num-slices={slices}" if tpu else f"--num-nodes={pods.number}"
     place = "" if pods.directory is None else f"cd {shlex.quote(pods.directory)} && "
     return [
         *("xpk", "workload", "create", f"--cluster={cluster}"),
@@ -239,14 +241,14 @@ def hosts(topology: str, chips: int) -> int:
 
 
 def shell(words: Sequence[str]) -> str:
-    """A command over several lines, a flag a line.
+    r"""A command over several lines, a flag a line.
 
     Example:
         >>> print(shell(["xpk", "create", "--a=1 2", "--b"]))
-        xpk create \\
-            '--a=1 2' \\
+        xpk create \
+            '--a=1 2' \
             --b
     """
-    first = next((i for i, word in enumerate(words) if word.startswith("-")), len(words))
-    head = shlex.join(words[:first])
-    return " \\\n    ".join([head, *map(shlex.quote, words[first:])])
+    flags = [word for word in words if word.startswith("-")]
+    head = shlex.join(word for word in words if not word.startswith("-"))
+    return " \\\n    ".join([head, *map(shlex.quote, flags)])

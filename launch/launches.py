@@ -119,12 +119,14 @@ def worker(
     return words + (["--stop_on_failure"] if study.stop_on_failure else [])
 
 
-def end(launch: Launch, work: Callable[[], int]) -> int:
+def end(launch: Launch, work: Callable[[], int], *, alone: bool = True) -> int:
     """Waits for the workers of a launch, and shows what came of them; its exit code.
 
     Args:
         launch: of `begin`.
         work: waits; returns 0, or the exit code that is to be told of the workers'.
+        alone: whether no launcher of the same kind ends at the same time; else the
+            first that finds nothing left shows it.
     """
     plan = launch.plan
     try:
@@ -132,10 +134,11 @@ def end(launch: Launch, work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         outcome.show_so_far(plan)
         raise
-    if code in (2, signals.CODE):
+    if code in (2, signals.CODE) or (code and not alone):
         outcome.show_so_far(plan)
         return code
-    code = outcome.finish(plan) or code
+    if alone or first(plan.study.folder):
+        code = outcome.finish(plan) or code
     print(f"everything is in {plan.study.folder}/")
     return 1 if code else 0
 
@@ -195,6 +198,13 @@ def first(folder: pathlib.Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def forget(launch: Launch) -> None:
+    """Takes the signature of a launch that did not come to be out of the folder."""
+    where = launch.plan.study.folder / FOLDER
+    for path in where.glob(f"{launch.token}*"):
+        path.unlink(missing_ok=True)
 
 
 def _sign(plan: Plan, name: str, engine: str) -> str:

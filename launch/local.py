@@ -23,11 +23,10 @@ from collections.abc import Sequence
 from absl import flags
 
 import headwise as hw
+from experiments.harness import after
 from experiments.harness import command
 from experiments.harness import outcome
-from experiments.harness import plan as plans
 from experiments.harness import signals
-from experiments.harness import sweep
 from experiments.harness.text import UsageError
 from launch import launches
 from launch import plan as places
@@ -114,7 +113,7 @@ def work(
             codes = [code for _, code, _ in ends]
             for who, code, log in ends:
                 if code:
-                    print(f"{who}: {_why(log, code)}", file=sys.stderr)
+                    print(f"{who}: {processes.why(log, code)}", file=sys.stderr)
             before, left = left, _left(launch)
             if not left or min(codes) >= 0:
                 break
@@ -134,17 +133,11 @@ def _rank(code: int) -> int:
     return {2: 2, signals.CODE: 1}.get(code, 0)
 
 
-def _why(log: pathlib.Path, code: int) -> str:
-    """How a worker ended: a signal, or the last that it said."""
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name} ({log})"
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1] if lines else f"exit code {code}, no output"
-
-
 def main(argv: Sequence[str]) -> int:
     """Checks the flags, runs the trials, prints and draws the study."""
     given = command.parse(argv, define, __doc__)
+    if (code := after.asked(given, places.FOLDER)) is not None:
+        return code
     study = places.read(given)
     asked = given.workers
     if given.processes is not None:
@@ -154,8 +147,6 @@ def main(argv: Sequence[str]) -> int:
     env = os.environ
     there = places.gpus(env, gpus_here())
     dealt = places.places(asked, given.devices, cpus_here(), there, env)
-    if study.verify is not None:
-        return 0 if sweep.verify(plans.make(study)) else 1
     several, here = len(dealt), not there
     launch = launches.begin(
         study, "local", dry_run=given.dry_run, workers=several, here=here

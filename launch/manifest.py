@@ -1,7 +1,7 @@
 """Writes what Kubernetes needs to run a study, or one training over hosts.
 
     python -m launch.manifest --flagfile=study.flags --kind=jobset --image=IMAGE \
-        --claim=studies --folder=/studies/digits --workers=8 --gpus=1 | kubectl apply -f -
+        --claim=studies --folder=/studies/digits --workers=8 --gpus=1
     python -m launch.manifest --experiment=brain --balancer=mgda --mesh=data:8 \
         --kind=jobset --image=IMAGE --claim=studies --workdir=/studies/brain --hosts=2 \
         --gpus=4
@@ -35,8 +35,9 @@ from launch import plan as places
 from launch.jobset import Pods
 
 KINDS = ("jobset", "xpk")
+_AMOUNT = re.compile(r"\d+(\.\d+)?(m|[kKMGTPE]i?)?")
 WAIT = 1800
-"""Seconds for the pods of one training to find each other: nodes are made, images come."""
+"""Seconds for pods to find each other: nodes are made, images come."""
 TEXTS = {
     "kind": "jobset or xpk",
     "output": "file to write; else it is printed",
@@ -72,6 +73,8 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_string(name, None, meaning, flag_values=values)
     for name, (default, meaning) in NUMBERS.items():
         flags.DEFINE_integer(name, default, meaning, flag_values=values)
+    dry = "print it, and write no --output"
+    flags.DEFINE_bool("dry_run", False, dry, flag_values=values)
 
 
 def define_study(values: flags.FlagValues) -> None:
@@ -102,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
     else:
         words = jobset.xpk(pods, _needed(given, "cluster"), _needed(given, "device"))
         written = jobset.shell(words) + "\n"
-    if given.output is None:
+    if given.output is None or given.dry_run:
         print(written, end="")
     else:
         pathlib.Path(given.output).write_text(written, encoding="utf-8")
@@ -126,8 +129,9 @@ def study(given: flags.FlagValues) -> Pods:
     workers = text.whole("--workers", given.workers, 1) or 1
     if given.topology is not None and (n := _hosts(given)) > 1:
         raise UsageError(
-            f"--topology: a worker of a study has one host; {given.topology} is a slice "
-            f"of {n}, whose chips work together alone (give --mesh, or a smaller slice)"
+            f"--topology: a worker of a study has one host; {given.topology} is a "
+            f"slice of {n}, whose chips work together alone (give --mesh, or a smaller "
+            "slice)"
         )
     words = [*studies.words(asked), f"--folder={asked.folder}", f"--workers={workers}"]
     words += ["--retry"] * asked.retry + ["--stop_on_failure"] * asked.stop_on_failure
@@ -159,18 +163,22 @@ def training(given: flags.FlagValues) -> Pods:
     there, asked = slices * count * each, math.prod((request.mesh or {}).values())
     if asked != there:
         raise UsageError(
-            f"--mesh: expected all devices, {slices * count} hosts of {each}, which are "
-            f"{there}; got {text.mesh_text(request.mesh)}"
+            f"--mesh: expected all devices, {slices * count} hosts of {each}, which "
+            f"are {there}; got {text.mesh_text(request.mesh)}"
         )
     return pods._replace(together=True, slices=slices)
 
 
 def _pods(
-    given: flags.FlagValues, words: list[str], folder: pathlib.Path, flag: str, count: int
+    given: flags.FlagValues,
+    words: list[str],
+    folder: pathlib.Path,
+    flag: str,
+    count: int,
 ) -> Pods:
     """What both have in common."""
-    for number in ("max_restarts", "chunk_seconds", "checkpoint_seconds"):
-        text.whole(f"--{number}", given[number].value, 0)
+    for limit in ("max_restarts", "chunk_seconds", "checkpoint_seconds"):
+        text.whole(f"--{limit}", given[limit].value, 0)
     experiment = pathlib.Path(given.experiment).stem
     name = given.name or re.sub(r"[^a-z0-9]+", "-", experiment.lower()).strip("-")
     if not re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", name):
@@ -182,7 +190,7 @@ def _pods(
         name=name,
         image=_needed(given, "image"),
         command=["python", "-m", "launch.multihost", *words],
-        count=count,
+        number=count,
         together=False,
         claim=_needed(given, "claim"),
         mount=_mount(given, folder, flag),
@@ -200,8 +208,8 @@ def _mount(given: flags.FlagValues, folder: pathlib.Path, flag: str) -> str:
     """Where the volume is, which must hold the folder."""
     if not folder.is_absolute():
         raise UsageError(
-            f"{flag}: expected a path in the pods, from the root, as /studies/mine; got "
-            f"{folder}"
+            f"{flag}: expected a path in the pods, from the root, as /studies/mine; "
+            f"got {folder}"
         )
     mount = pathlib.Path(given.mount or folder.parts[1 if len(folder.parts) > 1 else 0])
     if given.mount is None:
@@ -228,7 +236,7 @@ def _resources(given: flags.FlagValues) -> dict[str, str]:
     }
     for name in ("cpu", "memory"):
         asked = found[name]
-        if asked is not None and not re.fullmatch(r"\d+(\.\d+)?(m|[kKMGTPE]i?)?", asked):
+        if asked is not None and not _AMOUNT.fullmatch(asked):
             raise UsageError(
                 f"--{name}{'s' * (name == 'cpu')}: expected an amount as Kubernetes "
                 f"writes it, as 8, 500m or 32Gi; got {asked}"

@@ -25,9 +25,7 @@ import jax
 from absl import flags
 
 from experiments.harness import command
-from experiments.harness import outcome
 from experiments.harness import request as requests
-from experiments.harness import signals
 from experiments.harness import study as studies
 from experiments.harness import text
 from experiments.harness.text import UsageError
@@ -35,7 +33,6 @@ from launch import launches
 from launch import local
 from launch import peer
 from launch import plan as places
-from launch import processes
 from launch import sites
 from launch import training
 
@@ -102,28 +99,35 @@ def train_together(argv: Sequence[str]) -> int:
         raise UsageError("--one_training: expected --mesh, as data:4, got none")
     run = peer.of_run(given)
     request = requests.read(["main", *run])
-    site, env = sites.look(os.environ), os.environ
-    gpus = places.gpus(env, local.gpus_here())
-    joins, dealt = [peer.read(given)], [places.Place((), {})]
-    if given.local is not None:
-        text.whole("--local", given.local, 1)
-        if joins[0].coordinator is not None:
-            raise UsageError("--local: starts all processes: drop --coordinator")
-        joins = training.local(given.local, joins[0].timeout)
-        dealt = places.places(given.local, given.devices, (), gpus, env)
-    elif given.devices is not None:
-        raise UsageError("--devices: goes with --local; else a process has its host's")
-    elif joins[0].coordinator is None:
-        version = tuple(int(n) for n in jax.__version__.split(".")[:2])
-        sites.check(env, site, version)
-        joins = [joins[0]._replace(devices=sites.device_ids(gpus, site, env))]
-    envs = [training.environment(env, place.env) for place in dealt]
+    site = sites.look(os.environ)
+    joins, envs = _processes(given, site)
     if given.dry_run:
         print(_who(site, joins[0], given.local))
         here = training.commands(run, joins, envs, request.workdir)
         launches.tell(map(local.words, here))
         return 0
     return training.train(run, joins, envs)
+
+
+def _processes(
+    given: flags.FlagValues, site: sites.Site | None
+) -> tuple[list[peer.Join], list[dict[str, str]]]:
+    """How each process of this host finds the others, and what it runs on."""
+    join, dealt, env = peer.read(given), [places.Place((), {})], os.environ
+    joins, gpus = [join], places.gpus(env, local.gpus_here())
+    if given.local is not None:
+        text.whole("--local", given.local, 1)
+        if join.coordinator is not None:
+            raise UsageError("--local: starts all processes: drop --coordinator")
+        joins = training.local(given.local, join.timeout)
+        dealt = places.places(given.local, given.devices, (), gpus, env)
+    elif given.devices is not None:
+        raise UsageError("--devices: goes with --local; else a process has its host's")
+    elif join.coordinator is None:
+        version = tuple(int(n) for n in jax.__version__.split(".")[:2])
+        sites.check(env, site, version)
+        joins = [join._replace(devices=sites.device_ids(gpus, site, env))]
+    return joins, [training.environment(env, place.env) for place in dealt]
 
 
 def _who(site: sites.Site | None, join: peer.Join, local: int | None) -> str:
@@ -158,27 +162,13 @@ def share(argv: Sequence[str]) -> int:
     if given.dry_run:
         launches.tell(map(local.words, here), launches.files(launch))
         return 0
-    return share_out(launch, here, total)
-
-
-def share_out(
-    launch: launches.Launch, here: Sequence[processes.Command], total: int
-) -> int:
-    """Runs the workers of this host; whoever finds nothing left first tells the end."""
-    folder = launch.plan.study.folder
-    print(f"{len(here)} of {total} workers; python -m launch.status {folder}")
+    print(f"{len(here)} of {total} workers; python -m launch.status {study.folder}")
     sys.stdout.flush()
-    try:
-        code = local.work(launch, here, grace=math.inf)  # the engine sets an end
-    except KeyboardInterrupt:
-        outcome.show_so_far(launch.plan)
-        raise
-    if code:
-        return code
-    if launches.first(folder):
-        code = outcome.finish(launch.plan)
-    print(f"everything is in {folder}/")
-    return code
+
+    def work() -> int:
+        return local.work(launch, here, grace=math.inf)  # the engine sets an end
+
+    return launches.end(launch, work, alone=False)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""One of the processes that train one model: joins the others, then is experiments.main.
+"""One of the processes that train one model: joins them, then is experiments.main.
 
     python -m launch.peer --coordinator=node1:1234 --processes=2 --process=0 \
         --experiment=digits --balancer=mgda --mesh=data:2
@@ -32,8 +32,11 @@ CONNECTED = "is connected to the others"
 """What a process says once all are there."""
 TIMEOUT = 60
 """Seconds to wait for the others, if nothing else is asked for."""
+SAYING = 1.0
+"""Seconds that process 0, without which all end, leaves others to say what it says."""
 _GONE = re.compile(
-    r"gloo|nccl|coordination service|heartbeat|connection (reset|closed)|unavailable",
+    "gloo|nccl|coordination service|heartbeat|barrier|connection (reset|closed)"
+    "|unavailable|deadline_exceeded",
     re.IGNORECASE,
 )
 
@@ -62,7 +65,10 @@ def joins(values: flags.FlagValues) -> None:
     """The flags by which processes find each other."""
     where = "HOST:PORT where process 0 listens; with --processes and --process"
     flags.DEFINE_string("coordinator", None, where, flag_values=values)
-    numbers = {"processes": "how many there are", "process": "which one this is, from 0"}
+    numbers = {
+        "processes": "how many there are",
+        "process": "which one this is, from 0",
+    }
     for name, meaning in numbers.items():
         flags.DEFINE_integer(name, None, meaning, flag_values=values)
     wait = "seconds to wait for the others"
@@ -148,7 +154,7 @@ def connect(join: Join) -> None:
             cluster_detection_method=join.coordinator and "deactivate",
             initialization_timeout=join.timeout,
         )
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
+    except Exception as error:  # also of a cluster's own package
         port = "; another program may listen at its port: set JAX_COORDINATOR_PORT"
         hint = port if "RPC server" in str(error) and join.coordinator is None else ""
         raise UsageError(
@@ -216,8 +222,11 @@ if __name__ == "__main__":
     signals.catch()
     try:
         code = command.guarded(main, sys.argv)
-        if code in (0, signals.CODE) and jax.distributed.is_initialized():
-            jax.distributed.shutdown()  # when all are so far
+        if jax.distributed.is_initialized():
+            if code in (0, signals.CODE):
+                jax.distributed.shutdown()  # when all are so far
+            elif jax.process_index() == 0:
+                time.sleep(SAYING)
     except SystemExit:
         raise
     except BaseException:

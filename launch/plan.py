@@ -14,6 +14,8 @@ from experiments.harness import text
 from experiments.harness.study import Study
 from experiments.harness.text import UsageError
 
+FOLDER = "studies/{}_launched"
+"""Of a study, if none is given; {} stands for the experiment's name."""
 CPU_DEVICES = "--xla_force_host_platform_device_count"
 """What makes a CPU look like several devices."""
 
@@ -38,7 +40,7 @@ def read(given: flags.FlagValues) -> Study:
     Raises:
         UsageError: a text that cannot be understood, or weights that nothing would use.
     """
-    study = studies.read(given, "studies/{}_launched")
+    study = studies.read(given, FOLDER)
     if study.mesh is not None:
         raise UsageError(
             "--mesh: the workers of a study are processes that run at the same time, "

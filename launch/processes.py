@@ -88,6 +88,17 @@ def run(
         os.close(pipe)
 
 
+def why(log: pathlib.Path, code: int) -> str:
+    """How a process ended: a signal, or the last that it said in its log."""
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name} ({log})"
+    try:
+        lines = log.read_text(errors="replace").strip().splitlines()
+    except OSError as error:
+        return f"exit code {code}; {log}: {error.strerror}"
+    return lines[-1] if lines else f"exit code {code}, no output"
+
+
 def _start(command: Command, pipe: int, env: Mapping[str, str]) -> subprocess.Popen:
     """A child in a session of its own: the terminal's signals go to the launcher."""
     module = [sys.executable, "-m", "launch.child", str(pipe), command.module]

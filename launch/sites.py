@@ -15,8 +15,8 @@ from typing import NamedTuple
 from experiments.harness.text import UsageError
 
 BY_HAND = (
-    "start every process with --coordinator=HOST:PORT --processes=N --process=I, or try "
-    "it on this machine with --local=N"
+    "start every process with --coordinator=HOST:PORT --processes=N --process=I, or "
+    "try it on this machine with --local=N"
 )
 
 
@@ -137,8 +137,8 @@ def in_step(env: Mapping[str, str], site: Site | None) -> None:
     if site is None and "SLURM_JOB_ID" in env and several:
         raise UsageError(
             f"job {env['SLURM_JOB_ID']} of SLURM has {counts[0]} nodes and {counts[1]} "
-            "tasks, but this process is in no step of it: start it by srun (srun python "
-            "-m launch.multihost ...), which starts one on each"
+            "tasks, but this process is in no step of it: start it by srun (srun "
+            "python -m launch.multihost ...), which starts one on each"
         )
 
 

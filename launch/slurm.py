@@ -153,7 +153,7 @@ def main(argv: Sequence[str]) -> int:
         launches.tell(map(_command, files), launches.files(launch) | files)
         return 0
     if _over(launch):
-        _forget(launch)
+        launches.forget(launch)
         print("nothing is submitted")
         return launches.end(launch, lambda: 0) if given.wait else 0
     try:
@@ -165,7 +165,7 @@ def main(argv: Sequence[str]) -> int:
             print(_told(slurm_queue.check(_command(path), folder)), flush=True)
         number = slurm_queue.submit(_command(last))
     except BaseException:
-        _forget(launch)
+        launches.forget(launch)
         raise
     slurm_queue.keep(folder, launch.token, number)
     _say(job, number, last, given.notice is None)
@@ -267,13 +267,6 @@ def _told(found: dict) -> str:
     one = f"{found.get('devices')} x {found.get('backend')}"
     versions = f"jax {found.get('jax')}, Python {found.get('python')}"
     return f"a worker can work there: {found.get('host')} has {one}, {versions}"
-
-
-def _forget(launch: Launch) -> None:
-    """Takes the signature of a launch that did not come to be out of the folder."""
-    where = launch.plan.study.folder / launches.FOLDER
-    for path in where.glob(f"{launch.token}*"):
-        path.unlink(missing_ok=True)
 
 
 def _path() -> str:

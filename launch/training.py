@@ -72,7 +72,7 @@ def commands(
     """A process for each way to join; what it prints goes to files of `folder`."""
     found = []
     for i, (join, env) in enumerate(zip(joins, envs, strict=True)):
-        name = f"process {i if join.process is None else join.process}"
+        name = "this process" if join.process is None else f"process {join.process}"
         argv = [*peer.words(join), *run]
         out, errors = (folder / f"{i}.{end}" for end in ("out", "err"))
         found.append(processes.Command(name, "launch.peer", argv, out, env, errors))
@@ -115,7 +115,7 @@ def train(
         envs: what the environment of each has beside the launcher's.
     """
     codes: dict[str, int] = {}
-    said: set[str] = set()
+    said: dict[str, str] = {}
     with tempfile.TemporaryDirectory(prefix="headwise-") as name:
         begun = commands(run, joins, envs, pathlib.Path(name))
         outs = {one.name: Output(one.log) for one in begun}
@@ -126,12 +126,12 @@ def train(
             for output in outs.values():
                 for line in output.news(last):
                     print(line, flush=True)
-            for output in errs.values():
+            for who, output in errs.items():
                 for line in output.news(last):
                     mine = interrupted and line.startswith(signals.SAID)
-                    if line not in said and not mine:  # several tell of one fault
+                    again = said.setdefault(line, who) != who  # all tell of one fault
+                    if not (again or mine):
                         print(line, file=sys.stderr, flush=True)
-                    said.add(line)
             if time.monotonic() > deadline:
                 raise TimeoutError
 
@@ -143,10 +143,10 @@ def train(
                 for who, code in ends:
                     look(last=True)
                     codes[who], text = told(code, outs[who].connected, joins[0], who)
-                    if text:
-                        print(text, file=sys.stderr, flush=True)
                     if codes[who] not in (0, signals.CODE):
                         deadline = time.monotonic() + PATIENCE
+                    if text and (codes[who] != signals.CODE or deadline == math.inf):
+                        print(text, file=sys.stderr, flush=True)
         except TimeoutError:
             pass
         except KeyboardInterrupt:

@@ -50,7 +50,9 @@ def floors():
     for line in MAP.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| `") and len(cells) == 3:
-            rows[cells[0].strip("`")] = set(re.findall(r"`([\w/]+)`", cells[2]))
+            rows[cells[0].strip("`")] = set(
+                re.findall(r"`([\w/]+)(?:\.py)?`", cells[2])
+            )
     return rows
 
 

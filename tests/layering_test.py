@@ -85,7 +85,7 @@ FOLDERS = {
     "sweeps/_cohort": set(),
     "sweeps/_store": {"_design"},
     "sweeps/_search": {"_design"},
-    "sweeps/_slopes": {"_design", "_cohort"},
+    "sweeps/_slopes": {"_design", "_cohort", "_store"},  # slopes are kept there
     "sweeps/_work": {"_design", "_cohort", "_store", "_search"},
 }
 

@@ -26,19 +26,19 @@ def tell_before(plan: Plan) -> None:
 
 def undone(plan: Plan, records: Sequence[hw.sweeps.Record]) -> list[hw.sweeps.Trial]:
     """The trials of a study that have left no record."""
-    known, identity = set(map(hw.sweeps.identity, records)), _identity(plan)
-    return [trial for trial in plan.trials if identity(trial) not in known]
+    known, name = set(map(hw.sweeps.identity, records)), identity(plan)
+    return [trial for trial in plan.trials if name(trial) not in known]
 
 
-def _identity(plan: Plan) -> Callable[[hw.sweeps.Trial], str]:
+def identity(plan: Plan) -> Callable[[hw.sweeps.Trial], str]:
     """What tells a trial from all others, as its record will."""
     settings = plan.recorded()
 
-    def identity(trial: hw.sweeps.Trial) -> str:
+    def name(trial: hw.sweeps.Trial) -> str:
         one = {"weights": trial.weights, "seed": trial.seed}
         return hw.sweeps.identity(one | {"settings": settings | trial.varied})
 
-    return identity
+    return name
 
 
 def show_so_far(plan: Plan) -> None:
@@ -81,7 +81,7 @@ def finish(plan: Plan) -> int:
 def run_best(plan: Plan) -> None:
     """One watched run of the best static weights of these trials, if there are any."""
     static = [trial for trial in plan.trials if trial.weights]
-    ours = set(map(_identity(plan), static))
+    ours = set(map(identity(plan), static))
     records = hw.sweeps.read(plan.study.folder)
     records = [r for r in records if r["finite"] and hw.sweeps.identity(r) in ours]
     if not records:

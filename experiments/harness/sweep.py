@@ -59,13 +59,13 @@ def ready(
             `--size` is more than the memory holds.
         StudyError: the folder is of another study.
     """
-    study, mode = plan.study, _mode(plan)
+    study = plan.study
     make, static = maker(plan)
     options: dict[str, Any] = {
         "steps": plan.steps,
         "static": static,
         "settings": plan.recorded(),
-        "mode": mode,
+        "mode": mode(plan),
         "retry": study.retry,
         "workers": workers,
     }
@@ -105,7 +105,7 @@ def _usage() -> Iterator[None]:
         raise
 
 
-def _mode(plan: Plan) -> str:
+def mode(plan: Plan) -> str:
     """How trials run; on a mesh one after the other, each on all of its devices."""
     if plan.study.mesh is None or plan.study.mode in ("scan", "loop", "vmap"):
         return plan.study.mode
@@ -115,35 +115,6 @@ def _mode(plan: Plan) -> str:
         "--mode: expected one of auto, vmap, scan, loop with --mesh, which takes all "
         f"devices for each trial; got {plan.study.mode}"
     )
-
-
-def verify(plan: Plan) -> bool:
-    """Runs one trial of a study again for its first steps; whether it is the same.
-
-    Raises:
-        UsageError: the folder has no such trial, or several.
-    """
-    folder, given = plan.study.folder, str(plan.study.verify)
-    trials = [
-        hw.sweeps.Trial(record["weights"], record["seed"], record["settings"])
-        for record in hw.sweeps.read(folder)
-    ]
-    found = [trial for trial in trials if trial.key.startswith(given)]
-    if len(found) != 1:
-        raise UsageError(
-            f"--verify: expected the key of one trial of {folder}, or how it begins, "
-            f"got {given}, which {len(found)} of {len(trials)} have (the files in "
-            "done/ are called by their keys)"
-        )
-    (trial,), settings = found, plan.recorded()
-    varied = {n: x for n, x in trial.varied.items() if n not in settings}
-    others = {n: x for n, x in trial.varied.items() if n in settings}
-    if others != settings:
-        raise UsageError(f"--verify: trial {trial.key} is of {others}, not {settings}")
-    make, _ = maker(plan._replace(trials=[trial._replace(varied=varied)]))
-    verified = hw.sweeps.verify(make, folder, trial.key)
-    print(verified)
-    return verified.holds
 
 
 def maker(plan: Plan) -> tuple[Callable[..., hw.sweeps.Program], list[str]]:

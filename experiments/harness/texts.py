@@ -91,7 +91,10 @@ def read(folder: pathlib.Path, name: str | None = None) -> dict[str, dict[str, A
                 f"--folder: {path}: is no text of a study ({error})"
             ) from None
     if not texts:
-        raise UsageError(f"--folder: {folder} holds no launched study")
+        raise UsageError(
+            f"--folder: {folder} holds no launched study (what a command began has its "
+            "text in flags/)"
+        )
     return texts
 
 
@@ -117,16 +120,19 @@ def plan(text: Mapping[str, Any], folder: pathlib.Path) -> Plan:
         return plans.make(found._replace(design=file.name))
 
 
-def check_code(text: Mapping[str, Any], task: Any) -> None:
-    """A UsageError that names what differs between a study's code and this one."""
+def differences(text: Mapping[str, Any], task: Any) -> list[str]:
+    """How a study's code and this one differ, in words."""
     before, now = text["code"], code(task)
-    names = sorted({*before, *now})
-    lines = [
+    return [
         f"{name} was {before.get(name)}, is {now.get(name)}"
-        for name in names
+        for name in sorted({*before, *now})
         if before.get(name) != now.get(name)
     ]
-    if lines:
+
+
+def check_code(text: Mapping[str, Any], task: Any) -> None:
+    """A UsageError that names what differs between a study's code and this one."""
+    if lines := differences(text, task):
         raise UsageError(
             f"this worker is of another version of the code than the study's launcher: "
             f"{'; '.join(lines)} (launch the study again with this code, or start the "

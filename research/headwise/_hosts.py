@@ -21,6 +21,8 @@ from headwise.typing import PyTree
 T = TypeVar("T")
 
 _LOG = logging.getLogger("headwise")
+_OF_ALL = "_headwise_of_all"
+"""Marks an error that all processes raise: nothing is left to tell of it."""
 
 
 def several() -> bool:
@@ -38,34 +40,52 @@ def spans(tree: PyTree) -> bool:
     return any(map(_is_spread, jax.tree.leaves(tree)))
 
 
-def shared(value: T) -> T:
+def agreed(numbers: Sequence[int] = (), error: Exception | None = None) -> np.ndarray:
+    """[process, number] up to three numbers of all, if none of them has failed.
+
+    Everything here begins with it, so that processes that fail while others ask for
+    something else understand each other.
+
+    Raises:
+        Exception: the error of a process, in all.
+    """
+    if error is not None and (not several() or getattr(error, _OF_ALL, False)):
+        raise error
+    if not several():
+        return np.asarray([numbers])
+    data = _bytes(_sendable(error))
+    head = np.zeros(5, np.int32)
+    head[:2] = error is not None, data.size
+    head[2 : 2 + len(numbers)] = numbers
+    rows = _of_all(head)
+    if rows[:, 0].any():
+        others = _objects(data, rows[:, 1])
+        known = error or next(other for other in others if other is not None)
+        setattr(known, _OF_ALL, True)
+        raise known
+    return rows[:, 2 : 2 + len(numbers)]
+
+
+def gathered(value: T, error: Exception | None = None) -> list[T]:
+    """What each process has, in their order. Anything that can be pickled."""
+    if not several():
+        agreed(error=error)
+        return [value]
+    data = _bytes(value)
+    return _objects(data, agreed([data.size], error)[:, 0])
+
+
+def shared(value: T, error: Exception | None = None) -> T:
     """What the first process has, in all. Anything that can be pickled."""
     if not several():
+        agreed(error=error)
         return value
     from jax.experimental import multihost_utils
 
     data = _bytes(value if first() else None)
-    size = int(multihost_utils.broadcast_one_to_all(np.int32(data.size)))
-    room = _room(size)
-    row = np.zeros(room, np.uint8)
-    row[: data.size] = data[:room]
-    row = np.asarray(multihost_utils.broadcast_one_to_all(row))
+    size = int(agreed([data.size], error)[0, 0])
+    row = np.asarray(multihost_utils.broadcast_one_to_all(_padded(data, size)))
     return value if first() else pickle.loads(row[:size].tobytes())
-
-
-def gathered(value: T) -> list[T]:
-    """What each process has, in their order."""
-    if not several():
-        return [value]
-    from jax.experimental import multihost_utils
-
-    data = _bytes(value)
-    sizes = np.asarray(multihost_utils.process_allgather(np.int32(data.size)))
-    row = np.zeros(_room(int(sizes.max())), np.uint8)
-    row[: data.size] = data
-    rows = np.asarray(multihost_utils.process_allgather(row))
-    pairs = zip(rows, sizes, strict=True)
-    return [pickle.loads(row[:size].tobytes()) for row, size in pairs]
 
 
 def of_first(function: Callable[[], T]) -> T:
@@ -73,40 +93,13 @@ def of_first(function: Callable[[], T]) -> T:
 
     What it raises there is raised in all.
     """
-    if not several():
-        return function()
-    result, error = None, None
-    if first():
-        try:
-            result = function()
-        except Exception as raised:
-            error = raised
-    told, failed = shared((result, _sendable(error)))
-    if first():
-        told, failed = result, error
-    if failed is not None:
-        raise failed
-    return told  # type: ignore[return-value]
+    value, error = _tried(function) if first() else (None, None)
+    return shared(value, error)  # type: ignore[return-value]
 
 
-def agreed(error: Exception | None, numbers: Sequence[int] = (0,)) -> np.ndarray:
-    """[process, number] the numbers of all, if none of them has failed.
-
-    Raises:
-        Exception: the error of a process, in all.
-    """
-    if not several():
-        if error is not None:
-            raise error
-        return np.asarray([numbers])
-    from jax.experimental import multihost_utils
-
-    mine = np.asarray([error is not None, *numbers], np.int32)
-    rows = np.asarray(multihost_utils.process_allgather(mine))
-    if rows[:, 0].any():
-        told = gathered(_sendable(error))
-        raise error or next(other for other in told if other is not None)
-    return rows[:, 1:]
+def of_each(function: Callable[[], T]) -> list[T]:
+    """What a function gives in each process; what it raises in one is raised in all."""
+    return gathered(*_tried(function))  # type: ignore[return-value]
 
 
 def fetched(tree: PyTree) -> PyTree:
@@ -160,13 +153,35 @@ def _is_spread(x: Any) -> bool:
     return isinstance(x, jax.Array) and not x.is_fully_addressable
 
 
+def _tried(function: Callable[[], T]) -> tuple[T | None, Exception | None]:
+    try:
+        return function(), None
+    except Exception as error:
+        return None, error
+
+
+def _of_all(row: np.ndarray) -> np.ndarray:
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(row))
+
+
+def _objects(data: np.ndarray, sizes: np.ndarray) -> list[Any]:
+    """What each process has written as so many bytes."""
+    rows = _of_all(_padded(data, int(sizes.max())))
+    pairs = zip(rows, sizes, strict=True)
+    return [pickle.loads(row[:size].tobytes()) for row, size in pairs]
+
+
 def _bytes(value: Any) -> np.ndarray:
     return np.frombuffer(pickle.dumps(value), np.uint8)
 
 
-def _room(size: int) -> int:
-    """Of few sizes, as each is a program."""
-    return max(256, 1 << (size - 1).bit_length())
+def _padded(data: np.ndarray, size: int) -> np.ndarray:
+    """With zeros up to one of few sizes, as each is a program."""
+    row = np.zeros(max(256, 1 << (size - 1).bit_length()), np.uint8)
+    row[: data.size] = data[: row.size]
+    return row
 
 
 def _sendable(error: Exception | None) -> Exception | None:

@@ -48,6 +48,8 @@ def open_checkpointer(
     # The thread that saves makes it in no time.
     context.async_options.create_directories_asynchronously = False
     context.async_options.post_finalization_callback = when_written
+    # Processes wait for each other under names; those of two folders must differ.
+    context.multiprocessing_options.barrier_sync_key_prefix = str(folder)
     # Orbax looks for the parts of its one file of arrays by a pattern, and takes the
     # path for a part of it; without that file each array has its own.
     context.array_options.saving.use_ocdbt = "[" not in str(folder)

@@ -10,6 +10,7 @@ from experiments import main
 from experiments.harness import command
 from experiments.harness import plan as plans
 from experiments.harness import study as studies
+from experiments.harness import sweep
 from experiments.harness import texts
 from launch import local
 from launch import plan as places
@@ -21,6 +22,11 @@ GRID = (f"--experiment={TINY}", "--weights=a=1,b=0.5:1", "--seeds=0:2")
 
 def interrupted(*args, **kwargs):
     raise KeyboardInterrupt
+
+
+def planned(folder, *words):
+    argv = ["local", *GRID, f"--folder={folder}", *words]
+    return plans.make(places.read(command.parse(argv, local.define, "")))
 
 
 def texts_of(folder):
@@ -36,15 +42,25 @@ def test_a_worker_joins_a_study_that_only_main_began(tmp_path, monkeypatch, caps
         assert command.guarded(main.main, ["main", *flags]) == 75
     (name,) = texts_of(folder)
     assert hw.sweeps.read(folder) == []
-    given = command.parse(["local", *GRID, f"--folder={folder}"], local.define, "")
-    plan = plans.make(places.read(given))
-    assert texts.write(plan) == name
+    assert texts.write(planned(folder)) == name
     assert command.guarded(worker.main, ["worker", f"--folder={folder}"]) == 0
     records = hw.sweeps.read(folder)
     assert sorted((r["weights"]["b"], r["seed"]) for r in records) == [
         (b, seed) for b in (0.5, 1.0) for seed in (0, 1)
     ]
     assert texts_of(folder) == [name]  # the worker left no other
+    # What is asked of it later needs its folder alone.
+    key = sorted((folder / "done").iterdir())[0].stem
+    capsys.readouterr()
+    for module in (main, local):
+        words = ["x", "--sweep"][: 2 if module is main else 1]
+        words += [f"--folder={folder}", f"--verify={key[:9]}"]
+        assert command.guarded(module.main, words) == 0
+        assert f"trial {key} (a=1 b=" in capsys.readouterr().out
+        assert command.guarded(module.main, [*words[:-1], "--verify=x"]) == 2
+        assert "--verify: expected the key of one trial" in capsys.readouterr().err
+        assert command.guarded(module.main, [*words[:-2], "--verify=x"]) == 2
+        assert "--verify: expected --folder" in capsys.readouterr().err
     assert texts.write(texts.plan(texts.read(folder)[name], folder)) == name
 
 
@@ -84,3 +100,32 @@ def test_what_is_no_text(text, tmp_path, capsys):
     error = capsys.readouterr().err
     assert "ab.json: is no text of a study" in error
     assert error.count("\n") == 1
+
+
+def test_slopes_of_a_study_that_is_there(tmp_path, capsys):
+    """x = p a / (a + b) nearly, so d x / d log a = x b / (a + b) = - d x / d log b."""
+    words = ["main", "--sweep", f"--folder={tmp_path}"]
+    assert command.guarded(main.main, [*words, "--slopes"]) == 2
+    assert "holds no launched study" in capsys.readouterr().err
+    plan = planned(tmp_path, "--steps=300", "--balancers=constant,equal")
+    assert len(sweep.train(plan)) == 6
+    capsys.readouterr()
+    assert command.guarded(main.main, [*words, "--slopes"]) == 0
+    out = capsys.readouterr().out
+    assert "slopes of 4 trials in 2 weights" in out
+    (row,) = [line for line in out.splitlines() if line.startswith("a=1 b=0.5")]
+    assert row.count("↑") == row.count("↓") == 1  # more x is better: a up, b down
+    assert max(map(len, out.splitlines())) <= 100
+    records = hw.sweeps.read(tmp_path)
+    assert [("slopes" in r) for r in records].count(True) == 4
+    for record in records:
+        if record["weights"]:
+            a, b, x = *record["weights"].values(), record["metrics"]["x"]
+            found = record["slopes"]["x"]
+            assert found["a"] == pytest.approx(x * b / (a + b), rel=1e-4)
+            assert found["b"] == pytest.approx(-x * b / (a + b), rel=1e-4)
+    # Again: what is kept is shown, and nothing is trained.
+    before = sorted(tmp_path.rglob("*.json"))
+    assert command.guarded(main.main, [*words, "--slopes"]) == 0
+    assert capsys.readouterr().out == out
+    assert sorted(tmp_path.rglob("*.json")) == before

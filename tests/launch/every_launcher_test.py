@@ -40,7 +40,7 @@ def test_a_dry_run_needs_no_engine_and_writes_nothing(
     lines = [line for line in out.splitlines() if "launch.worker" in line]
     assert lines
     for line in lines:
-        words = shlex.split(line)
+        words = shlex.split(line.rstrip(")"))  # of an array of the shell
         given = [word for word in words if word.startswith("--folder=")]
         assert given == [f"--folder={folder}"]
         start = words.index("launch.worker")

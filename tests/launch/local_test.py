@@ -88,7 +88,7 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
     Local workers, a sweep in its own process and a bare worker share the trials.
     """
     common = (f"--experiment={TINY}", f"--folder={tmp_path}")
-    steps = "--steps=3000"
+    steps = "--steps=8000"
     grid = ("--weights=a=1,b=0.5:1", "--seeds=0:4", steps)
     slowly = ("--mode=loop", "--size=1")
     plan = planned(tmp_path, *grid, *slowly)
@@ -97,16 +97,15 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
     old = hw.sweeps.record(first.weights, 0, {"x": 12.5, "a": 1.0}, settings=settings)
     hw.sweeps.append(tmp_path, old)
     (tmp_path / "run.json").write_text(json.dumps(plan.config()))
-    both = [
-        begin(*common, *grid, *slowly, "--workers=2"),
-        begin(*common, *grid, *slowly, "--sweep", module="experiments.main"),
-    ]
-    until(lambda: list(tmp_path.glob("launches/*.json")))
+    both = [begin(*common, *grid, *slowly, "--workers=2")]
+    until(lambda: list(tmp_path.glob("launches/*.json")))  # its workers begin now, too
+    swept = begin(*common, *grid, *slowly, "--sweep", module="experiments.main")
+    both.append(swept)
     bare = begin(f"--folder={tmp_path}", module="launch.worker")
     for process in both:
         out, _ = process.communicate(timeout=200)
         assert process.returncode == 0, out
-        assert "8 trials, 4 seeds of 3000 steps" in out
+        assert "8 trials, 4 seeds of 8000 steps" in out
         assert "b=0.5" in out  # the table
         assert "standard deviation over 4 seeds" in out
         assert "Traceback" not in out
@@ -125,7 +124,7 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
         same = results[hw.sweeps.identity(one)]
         assert one["metrics"] == pytest.approx(same, rel=1e-6)
     status = hw.sweeps.status(tmp_path)
-    assert len(status["workers"]) == 4
+    assert len(status["workers"]) >= 3  # who finds all done may leave no trace
     assert {one["end"]["code"] for one in status["workers"]} == {0}
     assert len({one["worker"] for one in status["cohorts"]}) > 1  # they did share
     assert {one["epoch"] for one in status["cohorts"]} == {0}  # nobody lost anything
@@ -134,7 +133,7 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
     key = next((tmp_path / "done").iterdir()).stem
     code, out = launch(*common, steps, f"--verify={key[:9]}")
     assert code == 0, out
-    assert f"trial {key}: " in out
+    assert f"trial {key} (a=1 b=" in out
     # Again: nothing is trained. And another grid joins the first.
     code, out = launch(*common, steps, "--balancers=mgda", "--seeds=7")
     assert code == 0, out
@@ -188,15 +187,17 @@ def test_interrupts_of_real_commands(tmp_path, commands):
         ),
         "study": begin(*flags, *grid, f"--folder={tmp_path / 'study'}", "--workers=2"),
         "killed": begin(*flags, *grid, f"--folder={tmp_path / 'killed'}"),
+        "gone": begin(*flags, *grid, f"--folder={tmp_path / 'gone'}"),
     }
     commands += started.values()
 
     def claims(name):
         return sorted(path.name for path in (tmp_path / name).glob("claims/*"))
 
-    until(lambda: all(map(claims, ("sweep", "study", "killed"))))
+    until(lambda: all(map(claims, ("sweep", "study", "killed", "gone"))))
     until(lambda: (tmp_path / "run/run.json").exists())
     time.sleep(2)
+    (tmp_path / "gone").rename(tmp_path / "elsewhere")  # a disk that goes away
     started["run"].send_signal(signal.SIGTERM)
     started["sweep"].send_signal(signal.SIGTERM)
     started["study"].send_signal(signal.SIGINT)
@@ -210,6 +211,11 @@ def test_interrupts_of_real_commands(tmp_path, commands):
         if name != "run":
             assert "0 of 3 trials are done" in out
     started["killed"].communicate()
+    out, _ = started["gone"].communicate(timeout=60)
+    assert started["gone"].returncode == 1, out
+    assert f"worker 0: exit code 1; {tmp_path / 'gone'}/logs/" in out
+    assert "Traceback" not in out
+    assert not (tmp_path / "gone").exists()  # nothing is made in its place
     until(lambda: processes_of(tmp_path) == [], 10)
     # What was left in order, or by someone who is dead for certain, is free at once.
     again = {

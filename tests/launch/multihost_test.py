@@ -1,24 +1,25 @@
 """Several processes as several hosts: one training, and a study that they share."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
 
 import headwise as hw
 from experiments.harness import command
 from launch import multihost
+from launch import peer
+from launch import training
 from tests.launch import local_test
 
 TINY = local_test.TINY
 # One device a process.
 ENVIRONMENT = local_test.ENVIRONMENT | {"XLA_FLAGS": ""}
-RUN = ["--experiment=seed_network", "--balancer=mgda", "--smoke"]
+LINE = local_test.ROOT / "tests/launch/_line.py"
+RUN = [f"--experiment={LINE}", "--balancer=mgda"]
 MESH = "--mesh=data:2"
 
 
@@ -53,11 +54,12 @@ def metrics(workdir):
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains(tmp_path, commands):
-    """In spite of a proxy, which the processes would ask for each other."""
-    one = begin(*RUN, f"--workdir={tmp_path / 'one'}", module="experiments.main")
-    both = f"--workdir={tmp_path / 'two'}"
-    two = begin(*RUN, MESH, "--local=2", both, http_proxy="http://127.0.0.1:9")
+def test_two_processes_train_what_one_trains_also_in_pieces(tmp_path, commands):
+    """A proxy does not hinder them; a signal saves on both, a kill ends both."""
+    flags = [*RUN, "--steps=1500"]
+    one = begin(*flags, f"--workdir={tmp_path / 'one'}", module="experiments.main")
+    both = [*flags, MESH, "--local=2", f"--workdir={tmp_path / 'both'}"]
+    two = begin(*both, http_proxy="http://127.0.0.1:9")
     commands += [one, two]
     for process in (one, two):
         code, out = end(process)
@@ -65,49 +67,39 @@ def test_two_processes_train_what_one_trains(tmp_path, commands):
     assert "process 0 of 2" in out
     assert "process 1 of 2" in out
     assert out.count("everything is in") == 1  # one process prints
-    assert len(hw.sweeps.read(tmp_path / "two")) == 1
-    assert metrics(tmp_path / "two") == pytest.approx(
-        metrics(tmp_path / "one"), rel=1e-3
-    )
-
-
-@pytest.mark.slow
-def test_a_signal_to_one_saves_on_all_and_the_same_command_goes_on(tmp_path, commands):
-    flags = [f"--experiment={TINY}", "--balancer=mgda", MESH]
-    whole = begin(*flags, "--local=2", "--steps=3000", f"--workdir={tmp_path / 'a'}")
-    commands.append(whole)
-    assert end(whole)[0] == 0
-    flags += ["--steps=3000", f"--workdir={tmp_path / 'b'}"]
-    hosts = by_hand(*flags, HEADWISE_SLOW="1")
+    assert len(hw.sweeps.read(tmp_path / "both")) == 1
+    expected = pytest.approx(metrics(tmp_path / "one"), rel=1e-4)
+    assert metrics(tmp_path / "both") == expected
+    flags += [MESH, f"--workdir={tmp_path / 'pieces'}"]
+    told = tmp_path / "pieces/metrics.jsonl"
+    hosts = by_hand(*flags)
     commands += hosts
-    local_test.until((tmp_path / "b/metrics.jsonl").exists)
+    local_test.until(told.exists)
     hosts[1].send_signal(signal.SIGTERM)
     for i, process in enumerate(hosts):
         code, out = end(process)
         assert code == 75, out
         assert "Traceback" not in out
-        assert ("interrupted by SIGTERM: the same command goes on" in out) == (i == 1)
-    again = by_hand(*flags)
-    commands += again
-    assert [end(process)[0] for process in again] == [0, 0]
-    assert metrics(tmp_path / "b") == metrics(tmp_path / "a")
-
-
-@pytest.mark.slow
-def test_one_that_is_killed_ends_the_other_with_a_line(tmp_path, commands):
-    flags = [f"--experiment={TINY}", MESH, "--steps=2000000000"]
-    hosts = by_hand(*flags, f"--workdir={tmp_path / 'a'}")
+        assert out.count("the same command goes on") == 1
+        assert ("interrupted by SIGTERM" in out) == (i == 1)
+    before = told.stat().st_size
+    hosts = by_hand(*flags)
     commands += hosts
-    local_test.until((tmp_path / "a/run.json").exists)
-    time.sleep(3)
+    local_test.until(lambda: told.stat().st_size > before)
     hosts[1].kill()  # its child ends with it
+    hosts[1].communicate()
     code, out = end(hosts[0])
     assert code == 75, out
-    lines = out.splitlines()
-    assert "another process is gone" in lines[-1]
+    assert "another process is gone" in out.splitlines()[-1]
     assert "Traceback" not in out
     assert "Check failure" not in out
     local_test.until(lambda: local_test.processes_of(tmp_path) == [], 10)
+    hosts = by_hand(*flags)
+    commands += hosts
+    for process in hosts:
+        code, out = end(process)
+        assert code == 0, out
+    assert metrics(tmp_path / "pieces") == metrics(tmp_path / "both")
 
 
 @pytest.mark.slow
@@ -149,6 +141,36 @@ def test_hosts_share_a_study(tmp_path, commands):
         assert record["metrics"]["x"] == pytest.approx(x, rel=1e-5)
     assert len(list((tmp_path / "flags").iterdir())) == 1
     assert len(list((tmp_path / "launches").glob("*.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "connected", "expected", "said"),
+    [
+        (3, True, 3, None),
+        (-signal.SIGABRT, True, 75, "another process is gone; the same command goes"),
+        (-signal.SIGABRT, False, 2, "error: --timeout: process 1 on"),
+        (-signal.SIGKILL, True, 1, "ended by SIGKILL"),
+        (-signal.SIGUSR1, False, 75, None),
+    ],
+)
+def test_what_an_end_stands_for(code, connected, expected, said):
+    """JAX aborts a process that does not find the others, or loses one."""
+    join = peer.Join("a:1", 2, 1, 60)
+    found, line = training.told(code, connected, join, "process 1")
+    assert found == expected
+    assert line is None if said is None else said in line
+
+
+def test_what_xla_tells_of_itself_is_left_out(tmp_path):
+    log = tmp_path / "out"
+    output = training.Output(log)
+    assert list(output.news()) == []
+    log.write_text(f"[Gloo] Rank 0 is\nprocess 0 of 2 {peer.CONNECTED}: 1\nhal")
+    assert list(output.news()) == [f"process 0 of 2 {peer.CONNECTED}: 1"]
+    assert output.connected
+    page = "F1129 11:29:57.439194    9611 client.h:80] Terminating process\n\n    @ 0x7"
+    log.write_text(f"{log.read_text()}f\nE1129 11:30:23.3 a\nlast\n{page}")
+    assert list(output.news(last=True)) == ["half", "last"]
 
 
 def guarded(*words):
@@ -210,11 +232,14 @@ def test_a_dry_run_says_who_would_do_what(capsys, monkeypatch, tmp_path):
     for line in lines:
         assert "--xla_force_host_platform_device_count=2" in line
         assert "NPROC=8" in line  # two devices of a CPU wait for each other else
-        assert line.endswith("--balancer=mgda --mesh=data:2 --smoke")
+        assert line.endswith("_line.py --balancer=mgda --mesh=data:2")
     step = {"JOB_ID": "7", "STEP_NODELIST": "n[1-2]", "NTASKS": "2", "PROCID": "1"}
     for name, value in (step | {"LOCALID": "0"}).items():
         monkeypatch.setenv(f"SLURM_{name}", value)
-    assert guarded(*RUN, MESH, "--dry_run") == 0
+    flagfile = tmp_path / "run.flags"
+    flagfile.write_text(MESH)  # a mesh in a file is one, too
+    assert guarded(*RUN, f"--flagfile={flagfile}", "--dry_run") == 0
+    flagfile.unlink()
     first, line = capsys.readouterr().out.splitlines()
     assert first == "process 1 of 2, by SLURM; JAX finds the coordinator"
     assert "--coordinator" not in line

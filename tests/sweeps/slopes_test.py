@@ -250,6 +250,43 @@ def test_programs_of_static_values_and_the_order_of_trials():
     assert found.trials == tuple(trials)
 
 
+def test_slopes_are_kept_in_a_folder_and_read_again(tmp_path):
+    """x = a, or NaN from a = 3 on: nothing is found twice, NaN is None in the files."""
+    calls = []
+
+    def make(kind):
+        calls.append(kind)
+        return hw.sweeps.Program(
+            lambda trial: trial["weights"]["a"],
+            lambda x, t: (jnp.where(x > 2.5, jnp.nan, x), {"values": {"a": x}}),
+            lambda x: {"x": x},
+        )
+
+    given = {"steps": 1, "folder": tmp_path, "settings": {"data": "none"}}
+    trials = [Trial({"a": a}, 0, {"kind": "x"}) for a in (1.0, 2.0, 3.0)]
+    hw.sweeps.run(make, trials[:2], mode="vmap", progress=False, **given)
+    calls.clear()
+    first = hw.sweeps.slopes(make, trials[:1], **given)
+    found = hw.sweeps.slopes(make, trials, **given)
+    again = hw.sweeps.slopes(make, trials, **given, method="differences")
+    assert calls == ["x", "x"]
+    np.testing.assert_allclose(found.slopes.ravel(), [1.0, 2.0, np.nan])
+    for name in ("slopes", "values", "reach", "forward"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(found, name))
+    assert (again.trials, again.notes) == (found.trials, found.notes)
+    assert first[0] == found[0]
+    assert len(list((tmp_path / "slopes").glob("*.json"))) == 3
+    records = hw.sweeps.read(tmp_path)
+    assert [record["slopes"] for record in records] == [
+        {"x": {"a": 1.0}},
+        {"x": {"a": 2.0}},
+    ]
+    (tmp_path / "slopes").joinpath(f"{'0' * 16}.json").write_text("{")
+    assert hw.sweeps.read(tmp_path) == records
+    with pytest.raises(hw.sweeps.StudyError, match="expected a study, found none"):
+        hw.sweeps.slopes(make, trials, 1, folder=tmp_path / "no")
+
+
 def test_the_table_says_which_way_to_turn(forward):
     lines = forward.table({"a": False, "cube": True}).splitlines()
     assert lines[1].split() == ["weights", "metric", "value", "a", "b"]
@@ -307,3 +344,9 @@ def test_many_heads(heads):
     found = hw.sweeps.slopes(program, [trial], 2, mode="vmap", method="forward")
     expected = 2 * np.arange(heads) * found.values[0, 0]  # of two steps
     np.testing.assert_allclose(found.slopes[0, 0], expected, rtol=1e-5)
+    lines = found.table({"x": True}).splitlines()
+    assert max(map(len, lines)) <= 100
+    if heads > 4:  # in one column, folded
+        assert lines[1].split() == ["weights", "metric", "value", "turns"]
+    for name in names[1:]:
+        assert sum(name in line.replace(f"{name}=", "") for line in lines) == 1

@@ -25,5 +25,5 @@ def test_it_lists_the_folder(tmp_path):
         made = {path.name for path in tmp_path.iterdir()}
     section = TEXT.split("## A study's folder")[1].split("\n## ")[0]
     listed = re.findall(r"^\| `([\w.]+)", section, re.MULTILINE)
-    made |= {"trials.jsonl", "optuna.log", "flags", "launches"}
+    made |= {"trials.jsonl", "optuna.log", "flags", "launches", "slopes"}
     assert made == {name.split("/")[0] for name in listed}

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from headwise import _provenance
 from headwise.sweeps._cohort import _memory
 from headwise.sweeps._cohort import _modes
 from headwise.sweeps._work import _pace
@@ -143,10 +144,12 @@ def test_a_worker_ends_after_as_many_cohorts_as_it_was_asked_for(whole, tmp_path
     for number in (2, 4, 6):
         some = run((0, 1), folder=tmp_path, cohorts=1)
         assert len(some) == len(hw.sweeps.read(tmp_path)) == number
-        end = max(hw.sweeps.status(tmp_path)["workers"], key=lambda one: one["since"])
-        left = f"as asked; {6 - number} trials are left"
-        assert end["end"]["why"] == (left if number < 6 else "all trials are done")
-        assert end["end"]["code"] == (75 if number < 6 else 0)
+    ends = [one["end"] for one in hw.sweeps.status(tmp_path)["workers"]]
+    assert {(end["code"], end["why"]) for end in ends} == {
+        (75, "as asked; 4 trials are left"),
+        (75, "as asked; 2 trials are left"),
+        (0, "all trials are done"),
+    }
     assert _studies.results(some) == _studies.results(records)
     assert run((0, 1), folder=tmp_path, cohorts=1) == some
     with pytest.raises(ValueError, match="cohorts: expected a positive int, got 0"):
@@ -286,24 +289,53 @@ def test_static_values_make_other_programs():
 
 
 def test_verify_runs_the_first_steps_again(whole):
+    """Beside others and alone are the same to a rounding; it says which steps."""
     folder, records = whole
     found = hw.sweeps.verify(PROGRAM, folder, records[2])
     assert found.holds
-    assert found.steps == 16
     assert found.difference <= 1e-6
-    other = hw.sweeps.verify(breaks_slightly(), folder, found.trial[:10])
+    assert (found.rounding, found.steps, found.digests_at) == (1e-5, 16, (8, 16))
+    assert found.values_at == (4, 9, 14)
+    assert f"trial {found.trial} (a=1 b=1 seed=0): 16 steps by vmap: " in str(found)
+    other = hw.sweeps.verify(breaks_slightly(0.01), folder, found.trial[:10])
     assert not other.holds
     assert "DOES NOT HOLD" in str(other)
     with pytest.raises(ValueError, match="trial: expected the key of one trial"):
         hw.sweeps.verify(PROGRAM, folder, "")
 
 
-def breaks_slightly():
+@pytest.mark.parametrize("mode", ["scan", "loop", "threads"])
+def test_verify_wants_the_same_bits_where_a_trial_runs_alone(
+    mode, tmp_path, monkeypatch
+):
+    """A rate that is larger by 1e-6 is another training, though hardly to be seen."""
+    record, *_ = run((0,), mode=mode, folder=tmp_path)
+    found = hw.sweeps.verify(PROGRAM, tmp_path, record)
+    assert (found.same_bits, found.difference, found.rounding) == (True, 0, 0)
+    assert f"16 steps by {mode}: the same bits after steps 8, 16: holds" in str(found)
+    other = hw.sweeps.verify(breaks_slightly(1e-6), tmp_path, record)
+    assert 0 < other.difference < 1e-5
+    assert not other.holds
+    # On another device, or by other versions, nobody promises the bits: that is said.
+    here = _provenance.made_with()
+    there = here | {"versions": here["versions"] | {"jaxlib": "9.9"}, "host": "moon"}
+    monkeypatch.setattr(_provenance, "made_with", lambda: there)
+    other = hw.sweeps.verify(breaks_slightly(1e-6), tmp_path, record)
+    assert other.holds
+    assert other.rounding == 1e-3
+    lines = [
+        f"the host was {here['host']}, is moon",
+        f"jaxlib was {here['versions']['jaxlib']}, is 9.9",
+    ]
+    assert str(other).splitlines()[1:] == lines
+
+
+def breaks_slightly(by):
     """The program with a learning rate that is a little larger."""
 
     def step(state, t):
         new, report = PROGRAM.step(state, t)
-        return {**new, "x": state["x"] + 1.01 * (new["x"] - state["x"])}, report
+        return {**new, "x": state["x"] + (1 + by) * (new["x"] - state["x"])}, report
 
     return PROGRAM._replace(step=step)
 

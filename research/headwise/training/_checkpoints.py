@@ -138,7 +138,7 @@ class Checkpoints:
             self._wait()
         except Exception as raised:
             error = raised
-        _hosts.agreed(error)
+        _hosts.agreed(error=error)
 
     def _wait(self) -> None:
         """As `wait`, without a word to other processes."""

@@ -205,8 +205,8 @@ def fit(
         done, position = _resume.start(kept.checkpoints, given, steps)
         traced = _profile.steps_of(profile, done, steps, log_every)
         periods = periods._replace(marks=traced)
-        run = _steps.Steps(step, report, periods, check, chunk, together.hurry)
-        unused = run.read(batches, done, given, position, bool(kept))
+        run = _steps.Steps(step, report, periods, check, chunk, together)
+        unused = together.each(run.read, batches, done, given, position, bool(kept))
         opened.callback(unused)
         if kept and done < steps:
             kept.program = run.program(state, done)

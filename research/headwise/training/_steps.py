@@ -20,6 +20,7 @@ from headwise.training import _due
 from headwise.training import _feed
 from headwise.training import _first_batch
 from headwise.training import _sharding
+from headwise.training import _together
 from headwise.training import _told
 from headwise.training import _traceable
 
@@ -54,7 +55,8 @@ class Steps:
         periods: of the run.
         check: whether to look at the first batch.
         most: the most steps of a chunk; None: as many as are of use.
-        hurry: asked between two steps whether to stop before the state is wanted.
+        together: asked between two steps whether to stop before the state is wanted,
+            and told of a batch that cannot be read.
     """
 
     def __init__(
@@ -64,12 +66,12 @@ class Steps:
         periods: _due.Periods,
         check: bool,
         most: int | None,
-        hurry: Callable[[], Any] = lambda: None,
+        together: _together.Together,
     ):
         if report is not None and periods.report == 1:
             step, report, periods = report, None, periods._replace(report=None)
         self._step, self._report, self._periods = step, report, periods
-        self._check, self._hurry = check, hurry
+        self._check, self._together = check, together
         self._most = _chunks.ROWS if most is None else most
         self._room = 1
         """The most steps of a chunk, 1: steps are run one by one. Known once begun."""
@@ -77,6 +79,7 @@ class Steps:
         self._programs: dict[_chunks.Kind, _chunks.Chunk] = {}
         self._size = 1
         self._feed: _feed.Made | _feed.Read
+        self._last: Any = None
 
     def read(
         self, batches: Any, first: int, given: int, position: Any, keeps: bool
@@ -107,6 +110,8 @@ class Steps:
             found = _traceable.trace(batches, first, steps, self._room)
             if isinstance(found, _batch_programs.Traced):
                 self._feed = _feed.Made(found)
+                if found.room == 1:
+                    self._room = 1
             else:
                 _LOG.info("batches: called for every step: %s", found.why)
                 self._feed = self._host(found.given, found.still)
@@ -114,7 +119,7 @@ class Steps:
 
     def program(self, state: Any, first: int) -> Any:
         """Which step it is, for a checkpoint."""
-        return _fingerprint.program(self._step, state, self._feed.peek(first))
+        return _fingerprint.program(self._step, state, self._peek(first))
 
     @property
     def at(self) -> Any:
@@ -144,7 +149,7 @@ class Steps:
 
     def _begin(self, state: StateT, first: int) -> StateT:
         self._begun = True
-        batch = self._feed.peek(first)
+        batch = self._peek(first)
         if self._check:
             _first_batch.check_first_batch(self._step, state, batch)
         if self._room > 1:
@@ -170,11 +175,29 @@ class Steps:
             if self._report is not None and self._reports(t):
                 take = self._report
             with _mark(t):
-                state, info = take(state, self._feed.one(t))
+                state, info = take(state, self._one(t))
             infos.append(info)
-            if self._hurry():
+            if self._together.hurry():
                 break
         return state, done + len(infos), list(_told.stacked(infos))
+
+    def _peek(self, t: int) -> Any:
+        """The batch of a step that comes, in all processes, or an error in all."""
+        return self._together.each(self._feed.peek, t)
+
+    def _one(self, t: int) -> Any:
+        """The batch of a step.
+
+        Other processes would wait for ever for one whose batch cannot be read: it goes
+        with them to the next step at which all agree, in vain.
+        """
+        if not self._together.on:
+            return self._feed.one(t)
+        try:
+            self._last = self._feed.one(t)
+        except Exception as error:
+            self._together.failed(error)
+        return self._last
 
     def _chunk(
         self, state: StateT, done: int, most: int

@@ -8,6 +8,8 @@ what was told before, so that all of them stop there.
 
 import sys
 import time
+from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 from typing import TypeVar
 
@@ -43,6 +45,7 @@ class Together:
         self._stretch = 1 if self.on else sys.maxsize
         self._steps, self._since = 0, time.perf_counter()
         self._heard: str | None = None
+        self._error: Exception | None = None
         self._interrupts = _interrupts.Interrupts(workdir is not None, self.on)
         self._quiet = _hosts.quiet(self.on)
 
@@ -76,6 +79,22 @@ class Together:
         """The signal that ends the run, in all processes."""
         return self._heard if self.on else self._interrupts.noted
 
+    def each(self, function: Callable[..., T], *args: Any) -> T:
+        """What a function gives here; what it raises in one process is raised in all."""
+        if not self.on:
+            return function(*args)
+        value: Any = None
+        try:
+            value = function(*args)
+        except Exception as error:
+            self._error = error
+        self._raise()
+        return value
+
+    def failed(self, error: Exception) -> None:
+        """Keeps an error of this process alone, which is raised in all (`agree`)."""
+        self._error = self._error or error
+
     def act(self) -> None:
         """Does what the signal does; if that ends nothing, the run goes on."""
         self._heard = None
@@ -87,7 +106,7 @@ class Together:
             return
         here, now = self._interrupts.noted, time.perf_counter()
         mine = here is not None, int(1e6 * min(now - self._since, 1000.0))
-        rows = _hosts.agreed(None, mine)
+        rows = self._raise(mine)
         if rows[:, 0].any():
             names = _hosts.gathered(here)
             self._heard = next(name for name in names if name is not None)
@@ -96,3 +115,8 @@ class Together:
         fitting = int(self._steps * SECONDS / seconds)
         self._stretch = max(1, min(GROWTH * max(self._steps, 1), fitting))
         self._steps, self._since = 0, time.perf_counter()
+
+    def _raise(self, numbers: Sequence[int] = ()) -> Any:
+        """The numbers of all, unless one of them has failed."""
+        error, self._error = self._error, None
+        return _hosts.agreed(numbers, error)

@@ -1,5 +1,6 @@
 """Which way to turn each weight: derivatives of final metrics in the log weights."""
 
+import os
 import warnings
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -11,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from headwise import _checks
+from headwise import _records
 from headwise._program import Program
 from headwise.sweeps._cohort import _modes
 from headwise.sweeps._cohort import _program
 from headwise.sweeps._design import _trials
 from headwise.sweeps._slopes import _at_end
+from headwise.sweeps._slopes import _kept
 from headwise.sweeps._slopes import _neighbours
 from headwise.sweeps._slopes import _tangents
 from headwise.sweeps._slopes import _turns
@@ -38,6 +41,8 @@ def slopes(
     change: float = 0.05,
     mode: str = "auto",
     static: Sequence[str] = (),
+    folder: str | os.PathLike | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> _turns.Slopes:
     """For every trial the derivative of each final metric in each log weight.
 
@@ -75,6 +80,10 @@ def slopes(
         mode: how trials run as one program, as in `hw.sweeps.run`; `"auto"`: as is
             measured to be the fastest, within the memory that there is.
         static: names of varied numbers that make another program.
+        folder: of their study: slopes are kept there, a file a trial, for
+            `hw.sweeps.read`, and those that are there are not found again, by whatever
+            method they were. None keeps nothing.
+        settings: of the study, as `hw.sweeps.run` was given.
 
     Returns:
         `Slopes`: `slopes[i]` is {metric: {head: float}} of a trial; NaN where it or
@@ -84,7 +93,8 @@ def slopes(
     Raises:
         ValueError: no trials; trials without weights or of other heads; `method`,
             `change` or `steps` is none. TypeError: forward mode is asked for and the
-            training has none (what has `jax.custom_vjp` has not).
+            training has none (what has `jax.custom_vjp` has not). StudyError: the
+            folder is not there.
 
     Example:
         >>> program = hw.sweeps.Program(                  # x = a + 2 b after one step
@@ -103,12 +113,19 @@ def slopes(
     if not isinstance(program, Program):
         _checks.function("program", program)
     trials = _checked(trials)
+    plain = _records.json_settings(settings or {}) | {"steps": steps}
+    kept = _kept.Kept(folder, plain, {"method": method, "change": change})
     parts: list[_turns.Slopes] = []
     for values, group in _trials.groups(trials, static):
-        one = program if isinstance(program, Program) else program(**values)
-        _program.check(one)
-        rows = _trials.stacked(group, static)
-        parts.append(_of_group(one, group, rows, steps, method, change, mode))
+        there, new = kept.split(group)
+        parts += there
+        if new:
+            one = program if isinstance(program, Program) else program(**values)
+            _program.check(one)
+            rows = _trials.stacked(new, static)
+            found = _of_group(one, new, rows, steps, method, change, mode)
+            kept.keep(found)
+            parts.append(found)
     found = _turns.joined(trials, parts)
     for note in found.notes:
         warnings.warn(note, stacklevel=2)

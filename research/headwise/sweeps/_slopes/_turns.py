@@ -13,6 +13,8 @@ from headwise.sweeps._design import _trials
 
 _ROWS = 60
 """Rows of a printed table."""
+_COLUMNS = 4
+"""Heads that have a column each: more do not fit beside each other."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,13 +87,23 @@ class Slopes(Sequence[dict[str, dict[str, float]]]):
                     _cell(self.slopes[members, m, h], (higher or {}).get(name))
                     for h in range(len(self.heads))
                 ]
-                rows.append([label, name, value, *cells])
+                rows.append([label, name, value, *self._turns(cells)])
                 label = ""
         left = len(rows) - _ROWS
         title = "change of a metric for a weight times e (1 % of it: a hundredth)"
-        columns = ["weights", "metric", "value", *self.heads]
+        columns = ["weights", "metric", "value", *self._columns()]
         text = _text.table(columns, rows[:_ROWS], title)
         return f"{text}\n... {left} more rows" if left > 0 else text
+
+    def _columns(self) -> list[str]:
+        return list(self.heads) if len(self.heads) <= _COLUMNS else ["turns"]
+
+    def _turns(self, cells: list[str]) -> list[str]:
+        """A cell a head; of many heads one text, which a table can fold."""
+        if len(self.heads) <= _COLUMNS:
+            return cells
+        named = zip(self.heads, cells, strict=True)
+        return [", ".join(f"{head} {' '.join(cell.split())}" for head, cell in named)]
 
 
 def joined(trials: Sequence[_trials.Trial], parts: Sequence[Slopes]) -> Slopes:
@@ -143,8 +155,16 @@ def notes(
 
 
 def _labels(trials: Sequence[_trials.Trial]) -> list[str]:
-    """A trial without its seed, with the digits that tell all apart."""
+    """A trial without its seed, with the digits that tell all apart.
+
+    Of what varies only what differs between them; of many weights likewise.
+    """
     settings = [{**t.varied, **t.weights} for t in trials]
+    first = settings[0]
+    same = {n for n, x in first.items() if all(r.get(n) == x for r in settings)}
+    if len(trials[0].weights) <= _COLUMNS:
+        same -= {*trials[0].weights}
+    settings = [{n: x for n, x in row.items() if n not in same} for row in settings]
     exact = {repr(sorted(row.items())) for row in settings}
     labels: list[str] = []
     for digits in (3, 6, 17):

@@ -13,6 +13,7 @@ from typing import Any
 from headwise import _records
 from headwise.sweeps._store import _curves
 from headwise.sweeps._store import _done
+from headwise.sweeps._store import _kept_slopes
 from headwise.sweeps._store import _links
 
 
@@ -22,7 +23,9 @@ def read(path: str | os.PathLike) -> list[_records.Record]:
     Those that are committed (`done/KEY.json`), and those of `trials.jsonl`, of older
     studies and of single runs. Of a trial that was run twice (the same `identity`) the
     last record counts. What is torn, unreadable or no record is left out, with a
-    warning that names it. What older records lack is None or {}.
+    warning that names it. What older records lack is None or {}. A trial whose slopes
+    were kept (`hw.sweeps.slopes(folder=...)`) has them as `slopes` {metric: {head:
+    float}}, None where there is none.
 
     Args:
         path: of a study's folder, or of a file such as `trials.jsonl`.
@@ -45,7 +48,16 @@ def read(path: str | os.PathLike) -> list[_records.Record]:
         committed, key=lambda key: (place.get(key, last), _done.attempt(key))
     ):
         found[_records.identity(committed[key])] = committed[key]
-    return list(found.values())
+    slopes = _kept_slopes.read(folder)
+    return [_with_slopes(record, slopes) for record in found.values()]
+
+
+def _with_slopes(
+    record: _records.Record, kept: Mapping[str, Mapping[str, Any]]
+) -> _records.Record:
+    """The record, and its slopes if there are any."""
+    text = kept.get(_done.key_of(record)) if kept else None
+    return record if text is None else {**record, "slopes": text["slopes"]}  # type: ignore[typeddict-unknown-key]
 
 
 def curves(folder: str | os.PathLike, record: Mapping[str, Any]) -> dict[str, Any]:

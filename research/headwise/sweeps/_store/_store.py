@@ -10,6 +10,7 @@
          /curves/000000/1200.npz  what was reported; chunks that never change
          /ckpt/000000.0/1200      checkpoints, a folder a claim
          /done/KEY.json           the record of a trial; taken once
+         /slopes/KEY.json         which way to turn each weight of a trial; taken once
          /asks/000000.json        the points of an adaptive batch; taken once
          /trials.jsonl            the records once more, a line each, as they came
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import time
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -43,11 +44,11 @@ def watch(
     """
     last = -_PERIOD
     best: str | None = None
-    planned: Mapping[str, Any] | None = None
+    said: set[str] = set()
     found: dict[str, Any] | None = None
 
     def look() -> None:
-        nonlocal last, best, found, planned
+        nonlocal last, best, found
         if not progress or time.monotonic() - last < _PERIOD:
             return
         last = time.monotonic()
@@ -58,9 +59,11 @@ def watch(
             return
         if before is None or found["done"] != before["done"]:
             best = _live.best(_read.read(folder))
-        if found["plan"] is not None and found["plan"] != planned:
-            planned = found["plan"]
-            view.say(str(found["plan"].get("words", "")))
+        words = str((found["plan"] or {}).get("words", ""))
+        kind = re.sub(r"[0-9.]+", "#", words)  # every worker makes its own plan
+        if words and kind not in said:
+            said.add(kind)
+            view.say(words)
         now = snapshot(found)
         view.show(now._replace(trials=max(now.trials, trials or 0), best=best))
 

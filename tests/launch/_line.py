@@ -1,0 +1,41 @@
+"""Question: where do two lines pull one? Batches of eight rows, cut over devices."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import headwise as hw
+from experiments.harness.spec import Experiment
+from experiments.harness.spec import Spec
+
+SLOPES = {"a": [1.0, 2.0, 3.0], "b": [3.0, -1.0, 0.0]}
+SPEC = Spec(
+    heads=("a", "b"),
+    metrics={"a": False, "b": False},
+    front=("a", "b"),
+    steps=30,
+    seeds=(0, 1),
+    defaults={"lr": 0.02},
+    design=hw.sweeps.grid({"a": [1.0], "b": [0.5, 1.0]}),
+)
+
+
+def build(settings):
+    """A linear model of three slopes; no two batches are alike."""
+    slopes = {name: jnp.array(line) for name, line in SLOPES.items()}
+
+    def values_fn(params, rest, batch, key):
+        del key
+        away = {n: batch["x"] @ (params["w"] - line) for n, line in slopes.items()}
+        return {name: jnp.mean(jnp.square(d)) for name, d in away.items()}, rest
+
+    return Experiment(
+        init=lambda key: ({"w": jax.random.normal(key, (3,))}, {}),
+        values_fn=values_fn,
+        batch=lambda key: {"x": jax.random.normal(key, (8, 3))},
+        evaluate=lambda params, rest: {
+            name: jnp.sum(jnp.square(params["w"] - line))
+            for name, line in slopes.items()
+        },
+        optimizer=lambda steps, lr=settings["lr"]: optax.sgd(lr),
+    )
