@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from headwise.sweeps._store import _links
 from headwise.sweeps._work import _alone
+from headwise.sweeps._work import _plain
 
 DESIGN = {"a": [1.0, 1.0, 2.0], "b": [0.5, 1.0, 1.0]}
 
@@ -346,3 +348,32 @@ def test_seeds_are_checked(seeds, text):
 def test_a_line_a_trial_where_no_bar_can_be_drawn(capsys):
     hw.sweeps.run(train, DESIGN)
     assert "trial 3/3 a=2 b=1 seed=0:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("trials", [16, 64, 256])
+def test_looks_at_a_study_are_few_however_many_trials(trials, tmp_path, monkeypatch):
+    """Each lists all that is done: they may not be as many as there are trials.
+
+    By hand: cohorts of a fourth of what is left, 4 (ln(n / 4) + 1) of them and those
+    that are rounded, with a few looks each.
+    """
+    monkeypatch.setattr(_plain, "PARTS", 4)
+    looks, names = [], _links.names
+
+    def counted(folder, prefix=""):
+        found = names(folder, prefix)
+        looks.extend([len(found)] * (folder.name == "done"))
+        return found
+
+    monkeypatch.setattr(_links, "names", counted)
+    design = {"a": np.linspace(1, 2, trials)}
+    run = hw.sweeps.run(
+        lambda weights, seed: {"a": weights["a"]},
+        design,
+        folder=tmp_path,
+        progress=False,
+    )
+    assert [record["metrics"]["a"] for record in run] == pytest.approx(design["a"])
+    cohorts = len(list((tmp_path / "cohorts").glob("*.json")))
+    assert cohorts <= 4 * (np.log(trials / 4) + 2)
+    assert len(looks) <= 4 * cohorts + 8

@@ -13,6 +13,10 @@ from headwise.sweeps._work import _ends
 from headwise.sweeps._work import _wanted
 
 _LOG = logging.getLogger("headwise")
+PARTS = 128
+"""A worker takes one of so many parts of the trials that are free, at least one trial:
+each look at the study costs as much as there are trials, and there are few looks; what
+is left in the end is shared trial by trial."""
 
 
 class Plain:
@@ -47,8 +51,8 @@ class Plain:
     def compose(
         self, free: Sequence[str], cohorts: Sequence[Mapping[str, Any]]
     ) -> dict[str, Any]:
-        """The next cohort: one trial, or as many as the memory had room for."""
-        size = len(free) if self._batched else 1
+        """The next cohort: a part of the trials, or as many as have room in memory."""
+        size = len(free) if self._batched else -(-len(free) // PARTS)
         for cohort in cohorts:
             if "instead_of" in cohort and cohort["mode"] == self.mode:
                 size = min(size, cohort["size"])
@@ -68,14 +72,42 @@ class Plain:
         done = self._store.records()
         pairs = zip(text["trials"], text["rows"], strict=True)
         rows = {n: _trials.Trial(**row) for n, row in pairs if n not in done}
-        names, trials = list(rows), list(rows.values())
-        if not names:
+        if not rows:
             return None
-        claim.beat("running", trials=len(names))
+        claim.beat("running", trials=len(rows))
+        count = len(self._wanted.done())
+        if self._batched and text["mode"] == "vmap":
+            smaller = self._together(claim, rows, count)
+            if smaller is not None:
+                return smaller
+        else:
+            for k, (name, trial) in enumerate(rows.items()):
+                self._one(claim, text["mode"], name, trial, count + k)
+        self._store.finished(claim)
+        return None
+
+    def _one(
+        self, claim: Any, mode: str, name: str, trial: _trials.Trial, count: int
+    ) -> None:
+        """One trial, committed as soon as it ends."""
         start = time.perf_counter()
+        with self._bar.running([trial], count):
+            try:
+                (end,) = _alone.alone(self._checked, trial)
+            except Exception as error:
+                if not _memory_faults.out_of_memory(error):
+                    raise
+                end = {"metrics": {}, "error": _memory_faults.words(error)}
+        self._commit(claim, mode, start, {name: trial}, [end], count)
+
+    def _together(
+        self, claim: Any, rows: Mapping[str, _trials.Trial], count: int
+    ) -> dict[str, Any] | None:
+        """Trials as one program; the text of a smaller one if it has no room."""
+        names, trials, start = list(rows), list(rows.values()), time.perf_counter()
         try:
-            with self._bar.running(trials, self._count()):
-                ends = self._ends(text["mode"], trials)
+            with self._bar.running(trials, count):
+                ends = _alone.together(self._many, trials)
         except Exception as error:
             if not _memory_faults.out_of_memory(error):
                 raise
@@ -84,25 +116,29 @@ class Plain:
                 _LOG.warning(_memory_faults.SMALLER, len(names), size)
                 return self._text(names[:size], size)
             ends = [{"metrics": {}, "error": _memory_faults.words(error)}]
-        seconds = (time.perf_counter() - start) / len(names)
+        self._commit(claim, "vmap", start, rows, ends, count)
+        return None
+
+    def _commit(
+        self,
+        claim: Any,
+        mode: str,
+        start: float,
+        rows: Mapping[str, _trials.Trial],
+        ends: Sequence[dict[str, Any]],
+        count: int,
+    ) -> None:
+        """The records of trials that ran at a time, after so many others."""
+        seconds = (time.perf_counter() - start) / len(rows)
+        trials = list(rows.values())
         records = [
-            self._maker.record(trial, text["mode"], seconds, **end)
+            self._maker.record(trial, mode, seconds, **end)
             for trial, end in zip(trials, ends, strict=True)
         ]
-        for name, record in zip(names, records, strict=True):
+        for name, record in zip(rows, records, strict=True):
             claim.check()
             self._store.commit(name, record)
-        self._bar.done(trials, records, self._count())
-        self._store.finished(claim)
+        self._bar.done(trials, records, count + len(rows))
         for trial, record in zip(trials, records, strict=True):
             if self._stop_on_failure and _ends.failed(record):
                 raise FloatingPointError(_ends.failure(trial, record))
-        return None
-
-    def _ends(self, mode: str, trials: Sequence[_trials.Trial]) -> list[dict[str, Any]]:
-        if mode == "vmap" and self._batched:
-            return _alone.together(self._many, trials)
-        return [end for trial in trials for end in _alone.alone(self._checked, trial)]
-
-    def _count(self) -> int:
-        return len(self._wanted.done())

@@ -104,14 +104,15 @@ def check(
 
     Example:
         >>> program = hw.sweeps.Program(
-        ...     init=lambda trial: {"x": trial["weights"]["a"]},
-        ...     step=lambda state, t: (state, {"values": {"a": state["y"]}}),
-        ...     evaluate=lambda state: {"x": state["x"]},
+        ...     init=lambda trial: trial["weights"],
+        ...     step=lambda weights, t: (weights["a"], {}),
+        ...     evaluate=lambda weights: weights,
         ... )
-        >>> hw.sweeps.check(program, {"a": [1.0]}, steps=3)
-        Traceback (most recent call last):
-          ...
-        KeyError: 'y'
+        >>> try:
+        ...     hw.sweeps.check(program, {"a": [1.0]}, steps=3)
+        ... except TypeError as error:
+        ...     print("program.step: expected the same type" in str(error))
+        True
     """
     rows = _product.product(design, seeds, vary=vary)
     if design is not None and not isinstance(design, Mapping):
