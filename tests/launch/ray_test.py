@@ -119,35 +119,24 @@ def results(folder):
 
 
 @pytest.mark.slow
-def test_a_study_that_is_interrupted_and_loses_a_node(cluster, tmp_path, commands):
+def test_a_study_that_loses_a_node(cluster, tmp_path, commands):
     """Every trial once, and the bits of a run on this machine alone."""
-    study = ["--weights=a=1,b=0.1:0.5:1:2", "--size=1", "--steps=600000"]
+    study = [f"--experiment={TINY}", "--weights=a=1,b=0.1:0.5:1:2", "--size=1"]
+    study.append("--steps=600000")
     here, there = tmp_path / "here", tmp_path / "there"
-    alone = begin(
-        f"--experiment={TINY}", *study, f"--folder={here}", module="launch.local"
-    )
-    flags = [*study, f"--folder={there}", f"--address={cluster.address}"]
-    flags.append("--working_dir=none")
-    first = begin(f"--experiment={TINY}", *flags)
-    commands += [alone, first]
+    alone = begin(*study, f"--folder={here}", module="launch.local")
+    flags = [f"--folder={there}", f"--address={cluster.address}", "--working_dir=none"]
+    shared = begin(*study, *flags)
+    commands += [alone, shared]
     until(lambda: len(claims(there)) >= 2)
-    first.send_signal(signal.SIGTERM)
-    out, _ = first.communicate(timeout=60)
-    assert first.returncode == 75, out
+    cluster.lose()
+    out, _ = shared.communicate(timeout=100)
+    assert shared.returncode == 0, out
     assert "4 trials of 600000 steps" in out
     assert "2 workers on 2 nodes" in out
-    assert "interrupted by SIGTERM: the same command goes on" in out
-    assert "Traceback" not in out
-    assert workers_of(there) == []
-    again = begin(f"--experiment={TINY}", *flags)
-    commands.append(again)
-    before = len(claims(there))
-    until(lambda: len(claims(there)) >= before + 2)
-    cluster.lose()
-    out, _ = again.communicate(timeout=100)
-    assert again.returncode == 0, out
     assert "4/4 trials" in out
     assert "node" in next(line for line in out.splitlines() if "worker " in line)
+    assert "Traceback" not in out
     said, _ = alone.communicate(timeout=60)
     assert alone.returncode == 0, said
     assert len(list((there / "done").iterdir())) == 4
@@ -158,20 +147,32 @@ def test_a_study_that_is_interrupted_and_loses_a_node(cluster, tmp_path, command
 
 
 @pytest.mark.slow
-def test_nothing_works_on_after_its_launcher_was_killed(cluster, tmp_path, commands):
-    """The code is sent, to one node: two of one machine unpack it at one place, which
+def test_the_ends_of_two_launchers(cluster, tmp_path, commands):
+    """One is interrupted: it saves, and the other goes on; killed, it leaves no one.
+
+    The code is sent, to one node: two of one machine unpack it at one place, which
     each first makes empty.
     """
-    cluster.lose()
-    one = begin(
-        *(f"--experiment={TINY}", "--weights=a=1,b=0.5:1", "--steps=2000000000"),
-        *("--size=1", f"--folder={tmp_path}", f"--address={cluster.address}"),
-    )
+    cluster.lose()  # there is room for one worker
+    study = [f"--experiment={TINY}", "--weights=a=1,b=1", "--steps=2000000000"]
+    study += [f"--folder={tmp_path}", f"--address={cluster.address}", "--workers=1"]
+    one = begin(*study)
     commands.append(one)
+    until(lambda: list(tmp_path.glob("launches/*.json")))
+    other = begin(*study)
+    commands.append(other)
     until(lambda: claims(tmp_path))
+    one.send_signal(signal.SIGTERM)
+    out, _ = one.communicate(timeout=60)
+    assert one.returncode == 75, out
+    assert "interrupted by SIGTERM: the same command goes on" in out.splitlines()
+    assert "Traceback" not in out
+    assert (tmp_path / "claims/000000.0.left").exists()
+    assert list(tmp_path.glob("ckpt/000000.0/*"))
+    until(lambda: claims(tmp_path) == ["000000.0", "000000.1"])
     assert workers_of(tmp_path)
-    one.kill()
-    one.communicate()
+    other.kill()
+    other.communicate()
     until(lambda: workers_of(tmp_path) == [], 20)
 
 
