@@ -288,7 +288,6 @@ NATURAL = {
     "settings": fixed(None, lambda: {"lr": 0.1}),
     "share": number(0.1, 1),
     "shared": fixed(None, lambda: lambda path: True),
-    "share": fixed(None, (0, 1)),
     "shuffle": FLAG,
     "sigma": number(0.1, 1),
     "sign": fixed("drop", "gain"),
