@@ -236,6 +236,7 @@ NATURAL = {
     "optimizer": fixed(lambda: optax.sgd(0.1), lambda: optax.adam(0.1)),
     "otherwise": balancer,
     "over_batch": FLAG,
+    "own": FLAG,
     "own_affine": FLAG,
     "p": number(1, 4),
     "pairs": fixed("all", "neighbours"),

@@ -4,7 +4,6 @@ import contextlib
 import functools
 import logging
 import os
-import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -229,7 +228,9 @@ class Checkpoints:
         """Renames what is damaged: it would count among the newest that are kept."""
         damaged = [step for step, look in self._looked.items() if look.damage]
         for step in damaged:
-            _hosts.of_first(functools.partial(_whole.put_aside, self.folder / str(step)))
+            _hosts.of_first(
+                functools.partial(_whole.put_aside, self.folder / str(step))
+            )
             del self._looked[step]
         if damaged:
             self._checkpointer.reload()

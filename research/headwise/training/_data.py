@@ -99,7 +99,9 @@ def _host(x: Any) -> Any:
 
 def own(tree: Any) -> Any:
     """The arrays as this process alone can compute with them, whole."""
-    return jax.tree.map(jnp.asarray, _hosts.fetched(tree)) if _hosts.spans(tree) else tree
+    return (
+        jax.tree.map(jnp.asarray, _hosts.fetched(tree)) if _hosts.spans(tree) else tree
+    )
 
 
 def takes(function: Callable[..., Any], parameter: str) -> bool:

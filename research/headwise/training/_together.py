@@ -80,7 +80,7 @@ class Together:
         return self._heard if self.on else self._interrupts.noted
 
     def each(self, function: Callable[..., T], *args: Any) -> T:
-        """What a function gives here; what it raises in one process is raised in all."""
+        """What a function gives here; what it raises in one is raised in all."""
         if not self.on:
             return function(*args)
         value: Any = None
