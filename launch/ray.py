@@ -32,6 +32,7 @@ from experiments.harness.text import UsageError
 from launch import launches
 from launch import plan as places
 from launch import ray_cluster as cluster
+from launch import ray_nodes
 from launch import ray_options
 from launch import ray_work
 from launch.launches import Launch
@@ -86,10 +87,12 @@ def main(argv: Sequence[str]) -> int:
         return 0
     cluster.connect(address, ships)
     try:
-        there = cluster.nodes()
+        there = ray_nodes.nodes()
         fit = [node for node in there if ray_options.room(asked, node.has)]
         if not fit and not given.autoscale:
-            raise UsageError(f"{cluster.lacks(asked, there)}: no worker would ever run")
+            raise UsageError(
+                f"{ray_nodes.lacks(asked, there)}: no worker would ever run"
+            )
         holds = sum(ray_options.room(asked, node.has) for node in fit)
         workers = tasks.workers or holds or 1
         launch = launches.begin(study, "ray", workers=workers)
@@ -98,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
         cluster.leave()
 
 
-def run(launch: Launch, tasks: Tasks, there: Sequence[cluster.Node]) -> int:
+def run(launch: Launch, tasks: Tasks, there: Sequence[ray_nodes.Node]) -> int:
     """Looks at the nodes, runs the workers, and shows what came of it."""
     study, workers = launch.plan.study, tasks.workers or 1
     folder, words = study.folder, tasks.words(launch)
@@ -106,7 +109,7 @@ def run(launch: Launch, tasks: Tasks, there: Sequence[cluster.Node]) -> int:
         return launches.end(launch, lambda: 0)
     try:
         bare = launches.worker(launch, workers=workers)
-        cluster.check(bare, tasks.env, tasks.need, there)
+        ray_nodes.check(bare, tasks.env, tasks.need, there)
     except BaseException:
         launches.forget(launch)
         raise

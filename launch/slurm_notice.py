@@ -49,27 +49,33 @@ def told(step: float | None, checkpoint: float | None) -> str:
 def measured(folder: pathlib.Path) -> tuple[float | None, float | None]:
     """Seconds that a step, and a checkpoint, took in a study at most; None: not known.
 
-    By the records of cohorts that are done, what workers say of those that run, and
-    the times that checkpoints hold.
+    By the records of cohorts that are done, else what workers say of those that run;
+    and the times that checkpoints hold.
     """
     try:
         status = hw.sweeps.status(folder)
     except hw.sweeps.StudyError:
         return None, None
-    steps, whole = [], {_key(record): record for record in hw.sweeps.read(folder)}
+    steps, known = [], {_key(record): record for record in hw.sweeps.read(folder)}
     for cohort in status["cohorts"]:
-        records = [whole[key] for key in cohort["keys"] if key in whole]
-        ran = [r for r in records if r["stopped"] is None and r["seconds"]]
-        if ran and cohort["state"] == "done":
-            number = ran[0]["settings"].get("steps") or 1
-            steps.append(ran[0]["seconds"] * len(cohort["keys"]) / number)
-    for worker in status["workers"]:
-        for says in worker.get("says", {}).values():
-            if says.get("rate") and says.get("trials"):
-                steps.append(says["trials"] / says["rate"])
+        records = [known[key] for key in cohort["keys"] if key in known]
+        whole = [r for r in records if r["stopped"] is None and r["seconds"]]
+        if cohort["state"] == "done":
+            steps += [_step(r, len(cohort["keys"])) for r in whole]
+    if not steps:  # what they say first holds the time to compile
+        told = [
+            s for worker in status["workers"] for s in worker.get("says", {}).values()
+        ]
+        rates = [(says.get("trials"), says.get("rate")) for says in told]
+        steps = [trials / rate for trials, rate in rates if trials and rate]
     checkpoints = list(map(_took, folder.glob("ckpt/*/*/_CHECKPOINT_METADATA")))
-    known = [seconds for seconds in checkpoints if seconds is not None]
-    return max(steps, default=None), max(known, default=None)
+    saves = [seconds for seconds in checkpoints if seconds is not None]
+    return max(steps, default=None), max(saves, default=None)
+
+
+def _step(record: hw.sweeps.Record, trials: int) -> float:
+    """Seconds that a step of its whole cohort took, of which it has its share."""
+    return (record["seconds"] or 0.0) * trials / (record["settings"].get("steps") or 1)
 
 
 def _key(record: hw.sweeps.Record) -> str:

@@ -101,7 +101,7 @@ case $(scontrol show job "$id" 2>&1) in
     scontrol requeue "$id" && exit "$code"
     say "not requeued: launch.slurm --top_up goes on"
     ;;
-*) say "not requeued: SLURM ends this job" ;;  # cancelled, or preempted
+*) say "not requeued: SLURM ends this job" ;;  # cancelled, preempted, out of time
 esac
 end "$code"
 """

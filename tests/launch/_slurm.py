@@ -90,8 +90,11 @@ class Cluster:
         until((self.folder / "munge.s").exists)
         self.begin("slurmctld", "slurmctld", "-D")
         for name in NODES:
-            self.begin(name, "slurmd", "-D", "-N", name)
+            self.begin_node(name)
         until(lambda: self.ask("sinfo", "-hN", "-o", "%T").split() == ["idle"] * 2)
+
+    def begin_node(self, name):
+        self.begin(name, "slurmd", "-D", "-N", name)
 
     def begin(self, name, *command):
         with (self.folder / f"{name}.out").open("wb") as out:
@@ -129,6 +132,15 @@ class Cluster:
                     found.append(int(path.name))
         return [pid for pid in found if pid not in daemons]
 
+    def lose(self, node):
+        """A node and all that runs in the cluster are gone without a word."""
+        self.daemons[node].kill()
+        self.daemons[node].wait()
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                if "slurmscriptd" not in command_line(pid):  # the controller's
+                    os.kill(pid, signal.SIGKILL)
+
     def stop(self):
         """Ends all; no process is left."""
         for child in reversed(self.daemons.values()):
@@ -155,6 +167,10 @@ def cluster():
     finally:
         one.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def command_line(pid):
+    return pathlib.Path(f"/proc/{pid}/cmdline").read_text()
 
 
 def free_ports(number):

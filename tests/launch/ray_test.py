@@ -52,13 +52,6 @@ def begin(*arguments, module="launch.ray", pass_fds=(), **env):
     )
 
 
-def launch(*arguments, **options):
-    """(exit code, what it said)."""
-    process = begin(f"--experiment={TINY}", *arguments, **options)
-    out, _ = process.communicate(timeout=100)
-    return process.returncode, out
-
-
 def until(true, seconds=60):
     end = time.monotonic() + seconds
     while not true() and time.monotonic() < end:
@@ -126,35 +119,24 @@ def results(folder):
 
 
 @pytest.mark.slow
-def test_a_study_that_is_interrupted_and_loses_a_node(cluster, tmp_path, commands):
+def test_a_study_that_loses_a_node(cluster, tmp_path, commands):
     """Every trial once, and the bits of a run on this machine alone."""
-    study = ["--weights=a=1,b=0.1:0.5:1:2", "--size=1", "--steps=1000000"]
+    study = [f"--experiment={TINY}", "--weights=a=1,b=0.1:0.5:1:2", "--size=1"]
+    study.append("--steps=600000")
     here, there = tmp_path / "here", tmp_path / "there"
-    alone = begin(
-        f"--experiment={TINY}", *study, f"--folder={here}", module="launch.local"
-    )
-    flags = [*study, f"--folder={there}", f"--address={cluster.address}"]
-    flags.append("--working_dir=none")
-    first = begin(f"--experiment={TINY}", *flags)
-    commands += [alone, first]
+    alone = begin(*study, f"--folder={here}", module="launch.local")
+    flags = [f"--folder={there}", f"--address={cluster.address}", "--working_dir=none"]
+    shared = begin(*study, *flags)
+    commands += [alone, shared]
     until(lambda: len(claims(there)) >= 2)
-    first.send_signal(signal.SIGTERM)
-    out, _ = first.communicate(timeout=60)
-    assert first.returncode == 75, out
-    assert "4 trials of 1000000 steps" in out
-    assert "2 workers on 2 nodes" in out
-    assert "interrupted by SIGTERM: the same command goes on" in out
-    assert "Traceback" not in out
-    assert workers_of(there) == []
-    again = begin(f"--experiment={TINY}", *flags)
-    commands.append(again)
-    before = len(claims(there))
-    until(lambda: len(claims(there)) >= before + 2)
     cluster.lose()
-    out, _ = again.communicate(timeout=100)
-    assert again.returncode == 0, out
+    out, _ = shared.communicate(timeout=100)
+    assert shared.returncode == 0, out
+    assert "4 trials of 600000 steps" in out
+    assert "2 workers on 2 nodes" in out
     assert "4/4 trials" in out
     assert "node" in next(line for line in out.splitlines() if "worker " in line)
+    assert "Traceback" not in out
     said, _ = alone.communicate(timeout=60)
     assert alone.returncode == 0, said
     assert len(list((there / "done").iterdir())) == 4
@@ -165,20 +147,32 @@ def test_a_study_that_is_interrupted_and_loses_a_node(cluster, tmp_path, command
 
 
 @pytest.mark.slow
-def test_nothing_works_on_after_its_launcher_was_killed(cluster, tmp_path, commands):
-    """The code is sent, to one node: two of one machine unpack it at one place, which
+def test_the_ends_of_two_launchers(cluster, tmp_path, commands):
+    """One is interrupted: it saves, and the other goes on; killed, it leaves no one.
+
+    The code is sent, to one node: two of one machine unpack it at one place, which
     each first makes empty.
     """
-    cluster.lose()
-    one = begin(
-        *(f"--experiment={TINY}", "--weights=a=1,b=0.5:1", "--steps=2000000000"),
-        *("--size=1", f"--folder={tmp_path}", f"--address={cluster.address}"),
-    )
+    cluster.lose()  # there is room for one worker
+    study = [f"--experiment={TINY}", "--weights=a=1,b=1", "--steps=2000000000"]
+    study += [f"--folder={tmp_path}", f"--address={cluster.address}", "--workers=1"]
+    one = begin(*study)
     commands.append(one)
+    until(lambda: list(tmp_path.glob("launches/*.json")))
+    other = begin(*study)
+    commands.append(other)
     until(lambda: claims(tmp_path))
+    one.send_signal(signal.SIGTERM)
+    out, _ = one.communicate(timeout=60)
+    assert one.returncode == 75, out
+    assert "interrupted by SIGTERM: the same command goes on" in out.splitlines()
+    assert "Traceback" not in out
+    assert (tmp_path / "claims/000000.0.left").exists()
+    assert list(tmp_path.glob("ckpt/000000.0/*"))
+    until(lambda: claims(tmp_path) == ["000000.0", "000000.1"])
     assert workers_of(tmp_path)
-    one.kill()
-    one.communicate()
+    other.kill()
+    other.communicate()
     until(lambda: workers_of(tmp_path) == [], 20)
 
 
@@ -189,7 +183,7 @@ def test_a_job_that_is_submitted_twice_is_done_once(cluster, tmp_path, commands)
     cluster.lose()
     sent = {"excludes": ["/docs", "/tests"], "env_vars": {"PYTHONPATH": "research"}}
     submit = [f"--address=http://{cluster.jobs}", f"--working-dir={ROOT}"]
-    study = ["--weights=a=1,b=0.5:1", "--steps=100000", f"--folder={tmp_path}"]
+    study = ["--weights=a=1,b=1", "--steps=100000", f"--folder={tmp_path}"]
     job = [sys.executable, "-m", "launch.ray", f"--experiment={TINY}", *study]
     words = [*submit, f"--runtime-env-json={json.dumps(sent)}", "--", *job]
     both = [
@@ -199,53 +193,47 @@ def test_a_job_that_is_submitted_twice_is_done_once(cluster, tmp_path, commands)
     for one in both:
         out, _ = one.communicate(timeout=100)
         assert one.returncode == 0, out
-        assert "2/2 trials" in out
+        assert "1/1 trials" in out
         assert f"everything is in {tmp_path}/" in out
     assert len(list((tmp_path / "launches").glob("*.json"))) == 2
     events = [path.read_text() for path in tmp_path.glob("events/*")]
-    assert sum(text.count('"kind": "done"') for text in events) == 2
+    assert sum(text.count('"kind": "done"') for text in events) == 1
     assert not any("duplicate" in text for text in events)
 
 
 @pytest.mark.slow
-def test_what_a_cluster_cannot_do_is_one_line(cluster, tmp_path):
+def test_what_a_cluster_cannot_do_is_one_line(cluster, tmp_path, commands):
     """Nothing is submitted, and no launch signed."""
-    address, folder = f"--address={cluster.address}", tmp_path / "study"
-    code, out = launch(address, f"--folder={folder}", "--gpus=2")
-    assert code == 2
-    assert out == (
-        "error: one task asks for CPU=1, GPU=2; the node with the most of it has "
-        "CPU=1, GPU=1: no worker would ever run\n"
-    )
-    assert not folder.exists()
-    code, out = launch(address, f"--folder={folder}", RAY_AUTH_TOKEN="ab" * 32)
-    assert code == 2
-    assert len(out.splitlines()) == 1
-    assert "InvalidAuthToken" in out
-    assert not folder.exists()
-    code, out = launch(address, f"--folder={folder}", "--gpus=1", "--working_dir=none")
-    assert code == 2
-    host = os.uname().nodename
-    line = out.splitlines()[-1]
-    assert line.startswith(f"error: node {host} (")
-    assert line.endswith(f"--devices: JAX finds none on {host} (JAX_PLATFORMS=cuda)")
-    assert list((folder / "launches").iterdir()) == []
     held = os.open(tmp_path, os.O_DIRECTORY)  # a name that holds in one process alone
-    try:
-        mine = begin(
-            *(f"--experiment={TINY}", address, "--working_dir=none"),
-            f"--folder=/proc/self/fd/{held}/study",
-            pass_fds=[held],
-        )
-        out, _ = mine.communicate(timeout=100)
-    finally:
-        os.close(held)
-    assert mine.returncode == 2
-    line = out.splitlines()[-1]
-    assert line.startswith(f"error: node {host} (")
-    assert "does not see the launcher's folder" in line
-    assert list((folder / "launches").iterdir()) == []
-    assert not (folder / "logs").exists()
+    hidden = f"--folder=/proc/self/fd/{held}/hidden"
+    common = f"--experiment={TINY}", f"--address={cluster.address}"
+    one, other = (f"--folder={tmp_path / name}" for name in ("one", "other"))
+    started = [
+        begin(*common, one, "--gpus=2"),
+        begin(*common, one, RAY_AUTH_TOKEN="ab" * 32),
+        begin(*common, other, "--gpus=1", "--working_dir=none"),
+        begin(*common, hidden, "--working_dir=none", pass_fds=[held]),
+    ]
+    commands += started
+    os.close(held)
+    said = [process.communicate(timeout=100)[0] for process in started]
+    assert [process.returncode for process in started] == [2, 2, 2, 2], said
+    many, token, none, unseen = (out.splitlines() for out in said)
+    assert many == [
+        "error: one task asks for CPU=1, GPU=2; the node with the most of it has "
+        "CPU=1, GPU=1: no worker would ever run"
+    ]
+    assert len(token) == 1
+    assert "InvalidAuthToken" in token[0]
+    assert not (tmp_path / "one").exists()
+    host = os.uname().nodename
+    assert none[-1].startswith(f"error: node {host} (")
+    assert none[-1].endswith(f"JAX finds none on {host} (JAX_PLATFORMS=cuda)")
+    assert unseen[-1].startswith(f"error: node {host} (")
+    assert "does not see the launcher's folder" in unseen[-1]
+    for name in ("other", "hidden"):
+        assert list((tmp_path / name / "launches").iterdir()) == []
+        assert not (tmp_path / name / "logs").exists()
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from launch import slurm_notice
 from launch import slurm_progress
 from launch import slurm_queue
 from launch import slurm_script
-from launch import status
 from tests.launch import _slurm
 from tests.launch import _tiny
 
@@ -279,8 +278,15 @@ def running(folder):
     return {w["worker"] for w in one.get("workers", ()) if w.get("says")}
 
 
+def shown(folder):
+    """What `launch.status` shows."""
+    return hw.sweeps.describe(hw.sweeps.status(folder))
+
+
 @pytest.mark.slow
-def test_workers_are_killed_and_every_trial_is_done_once(cluster, tmp_path, capfd):
+def test_workers_are_killed_and_every_trial_is_done_once(
+    cluster, tmp_path, capfd, commands
+):
     """One is warned, one killed, one cancelled; a launcher of another kind joins."""
     folder, alone = tmp_path / "it's 50%A", tmp_path / "alone"
     study = (TINY, "--weights=a=1,b=0.5:1:2", "--seeds=0,1", "--steps=1000000")
@@ -293,14 +299,14 @@ def test_workers_are_killed_and_every_trial_is_done_once(cluster, tmp_path, capf
     env = os.environ | {"PYTHONPATH": "research", "JAX_PLATFORMS": "cpu"}
     _slurm.until(lambda: len(running(folder)) == 3)
     reference = subprocess.Popen(first, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
+    commands.append(reference)
     pids = {task: pid for (task, _), (pid, _) in workers(folder).items()}
     assert set(pids) == {"0", "1", "2"}
     cluster.ask("scancel", "--signal=USR1", "--batch", f"{job}_0")
     os.kill(pids["1"], signal.SIGKILL)
     cluster.ask("scancel", f"{job}_2")
-    _slurm.until(lambda: {("0", 1), ("1", 1)} <= set(workers(folder)))
-    code, out, err = go(capfd, status, folder, "--wait=0")
-    assert f"SLURM job {job}_0, restart 1" in out
+    again = [f"SLURM job {job}_{task}, restart 1" for task in (0, 1)]
+    _slurm.until(lambda: all(one in shown(folder) for one in again))
     code, out, err = go(capfd, local, *study, f"--folder={folder}")
     assert code == 0, err
     _slurm.until(lambda: cluster.states(job) == {})
@@ -330,9 +336,29 @@ def test_workers_are_killed_and_every_trial_is_done_once(cluster, tmp_path, capf
     assert len(list(folder.glob("launches/*.sh"))) == 1
 
 
+def begin_and_lose(cluster, tmp_path):
+    """A job whose node is lost: the node, and the job's log."""
+    words = (
+        'echo "restart $SLURM_RESTART_COUNT"; exec sleep ${SLURM_RESTART_COUNT:-300}'
+    )
+    python = str(tool(tmp_path / "bin", "sleeps", words))
+    folder, script = tmp_path / "lost", tmp_path / "lost.sh"
+    (folder / "logs").mkdir(parents=True)
+    job = slurm_script.Job(1, None, 60, 3, python=python)
+    place = slurm_script.Place(folder, tmp_path, "", "TOKEN")
+    script.write_text(slurm_script.script(job, place, []))
+    number = cluster.ask("sbatch", "--parsable", str(script)).strip()
+    log = folder / f"logs/slurm-{number}_0.txt"
+    _slurm.until(lambda: log.exists() and "restart" in log.read_text())
+    node = cluster.ask("squeue", "-hj", number, "-o", "%N").strip()
+    cluster.lose(node)
+    return node, log
+
+
 @pytest.mark.slow
-def test_an_endless_loop_ends_and_is_told(cluster, tmp_path, capfd):
+def test_an_endless_loop_ends_and_a_lost_node_does_not_matter(cluster, tmp_path, capfd):
     """A worker that always saves and never gets further; SLURM's words; a probe's."""
+    node, of_lost = begin_and_lose(cluster, tmp_path)
     folder = tmp_path / "study"
     launch = (TINY, f"--folder={folder}")
     code, _, err = go(capfd, slurm, *launch, "--partition=nope")
@@ -360,3 +386,5 @@ def test_an_endless_loop_ends_and_is_told(cluster, tmp_path, capfd):
     assert re.fullmatch(r"worker (\d+)_0: the last start of job \1_0 got .*", line)
     (log,) = folder.glob("logs/slurm-*_0.txt")
     assert log.read_text().count("nothing gets further") == 1
+    _slurm.until(lambda: "start 2: exit code 0" in of_lost.read_text(), 90)
+    cluster.begin_node(node)

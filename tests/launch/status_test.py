@@ -17,8 +17,8 @@ def look(capsys, *words):
 
 
 def files(folder):
-    """All that is there, with what it holds."""
-    paths = sorted(pathlib.Path(folder).rglob("*"))
+    """All that is there, with what it holds; not what is being written just now."""
+    paths = sorted(pathlib.Path(folder).rglob("[!.]*"))
     return {str(p): p.read_bytes() for p in paths if p.is_file()}
 
 
