@@ -58,18 +58,10 @@ def main(argv: Sequence[str]) -> int | None:
 def define(values: flags.FlagValues) -> None:
     """The flags of a study, and those that make it one here."""
     studies.define(values)
-    switches = {
-        "sweep": (True, "a study of many trainings"),
-        "slopes": (
-            False,
-            "afterwards find which way to turn each weight; with --folder "
-            "alone: of a study that is there",
-        ),
-    }
-    for name, (value, meaning) in switches.items():
-        flags.DEFINE_bool(name, value, meaning, flag_values=values)
-    former = "another name of --folder"
-    flags.DEFINE_string("workdir", None, former, flag_values=values)
+    command.define(values, bool, {"sweep": "a study of many trainings"}, True)
+    slopes = "afterwards find which way to turn each weight; with --folder alone: of a "
+    command.define(values, bool, {"slopes": f"{slopes}study that is there"})
+    command.define(values, str, {"workdir": "another name of --folder"})
 
 
 def sweep_trials(argv: Sequence[str]) -> int | None:

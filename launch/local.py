@@ -45,8 +45,7 @@ def define(values: flags.FlagValues) -> None:
         "devices": "of each worker: GPUs, or as many as its CPUs shall look like; or 1",
         "processes": "the former name of --workers",
     }
-    for name, meaning in numbers.items():
-        flags.DEFINE_integer(name, None, meaning, flag_values=values)
+    command.define(values, int, numbers)
 
 
 def workers(

@@ -42,24 +42,21 @@ def define(values: flags.FlagValues) -> None:
         "launch": "the token of the launcher, which must be in the folder",
         "cpus": "CPUs to keep to, as 0,1",
     }
-    for name, meaning in words.items():
-        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    command.define(values, str, words)
     numbers = {
         "devices": "how many there must be, at least",
         "cohorts": "end after so many of a text, with 75 if trials are left",
     }
-    for name, meaning in numbers.items():
-        flags.DEFINE_integer(name, None, meaning, flag_values=values)
+    command.define(values, int, numbers)
     share = "how many workers share the study, about"
-    flags.DEFINE_integer("workers", 1, share, flag_values=values)
+    command.define(values, int, {"workers": share}, 1)
     switches = {
         "retry": text.RETRY,
         "stop_on_failure": "end with the first trial that has no result",
         "check": "say in one line of JSON what is here, if a worker could work here; "
         "train nothing",
     }
-    for name, meaning in switches.items():
-        flags.DEFINE_bool(name, False, meaning, flag_values=values)
+    command.define(values, bool, switches)
 
 
 def main(argv: Sequence[str]) -> int:

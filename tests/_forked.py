@@ -3,9 +3,11 @@
 Forked from one that has imported everything and computed nothing, they start at once.
 """
 
+import contextlib
 import json
 import os
 import signal
+import subprocess
 import time
 
 SECONDS = 60
@@ -40,3 +42,29 @@ class Process:
 
 def call(function, *arguments):
     return Process(function, *arguments).answer()
+
+
+@contextlib.contextmanager
+def small_disk(folder, megabytes):
+    """A disk of that size in a folder that is made; gives what fills it: ENOSPC.
+
+    Calling that fills the disk, removing its `folder / "filler"` makes room again. None
+    where nothing may be mounted.
+    """
+    folder.mkdir()
+    size = f"size={megabytes}m"
+    mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        yield None
+        return
+
+    def fill():
+        filler = (folder / "filler").open("wb", buffering=0)
+        with contextlib.suppress(OSError), filler:
+            while filler.write(bytes(4096)):
+                pass
+
+    try:
+        yield fill
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -9,7 +9,9 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from absl import logging
@@ -19,6 +21,33 @@ from experiments.harness.text import UsageError
 
 Define = Callable[[flags.FlagValues], None]
 Main = Callable[[Sequence[str]], int | None]
+
+
+_DEFINE: dict[type, Callable[..., Any]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    bool: flags.DEFINE_bool,
+}
+
+
+def define(
+    values: flags.FlagValues,
+    kind: type,
+    meanings: Mapping[str, str],
+    default: Any = None,
+) -> None:
+    """Adds flags of one kind: str, int, or bool, which is no if it is not given.
+
+    Example:
+        >>> values = flags.FlagValues()
+        >>> define(values, int, {"steps": "of training", "size": "of a cohort"})
+        >>> _ = values(["", "--steps=3"])
+        >>> values.steps, values.size
+        (3, None)
+    """
+    default = False if kind is bool and default is None else default
+    for name, meaning in meanings.items():
+        _DEFINE[kind](name, default, meaning, flag_values=values)
 
 
 def parse(argv: Sequence[str], define: Define, text: str | None) -> flags.FlagValues:

@@ -105,16 +105,18 @@ def define(values: flags.FlagValues) -> None:
         "large parameters over model (else data); one device if not given",
         "profile": "trace steps with a profiler: how many, or START:STOP",
     }
-    for name, meaning in text_flags.items():
-        flags.DEFINE_string(name, None, meaning, flag_values=values)
-    flags.DEFINE_integer("seed", None, "of one run; 0 if not given", flag_values=values)
-    flags.DEFINE_integer(
-        "steps", None, "of training; else the experiment's own", flag_values=values
-    )
-    many = "train many weightings, a study: --sweep --help shows its flags"
-    flags.DEFINE_bool("sweep", False, many, flag_values=values)
-    flags.DEFINE_bool("smoke", False, "a version of a few seconds", flag_values=values)
-    flags.DEFINE_bool("retry", False, "goes with --sweep", flag_values=values)
+    command.define(values, str, text_flags)
+    numbers = {
+        "seed": "of one run; 0 if not given",
+        "steps": "of training; else the experiment's own",
+    }
+    command.define(values, int, numbers)
+    switches = {
+        "sweep": "train many weightings, a study: --sweep --help shows its flags",
+        "smoke": "a version of a few seconds",
+        "retry": "goes with --sweep",
+    }
+    command.define(values, bool, switches)
 
 
 def read(argv: Sequence[str], help_text: str | None = None) -> Request:

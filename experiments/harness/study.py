@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from absl import flags
 
+from experiments.harness import command
 from experiments.harness import text
 from experiments.harness.text import STATIC
 from experiments.harness.text import UsageError
@@ -75,24 +76,21 @@ def define(values: flags.FlagValues) -> None:
         "verify": "run this trial of the folder (its key, or how that begins) again, "
         "alone, for its first steps, and compare",
     }
-    for name, meaning in text_flags.items():
-        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    command.define(values, str, text_flags)
     numbers = {
         "simplex": "weightings that sum to 1, in so many steps",
         "steps": "of training; else the experiment's own",
         "size": "the most trials that run as one program; else as memory allows",
     }
-    for name, meaning in numbers.items():
-        flags.DEFINE_integer(name, None, meaning, flag_values=values)
+    command.define(values, int, numbers)
     modes = f"how trials run: {', '.join(MODES)} (auto measures)"
-    flags.DEFINE_string("mode", MODES[0], modes, flag_values=values)
+    command.define(values, str, {"mode": modes}, MODES[0])
     switches = {
         "smoke": "a version of a few seconds",
         "retry": text.RETRY,
         "stop_on_failure": "end the study with the first trial that has no result",
     }
-    for name, meaning in switches.items():
-        flags.DEFINE_bool(name, False, meaning, flag_values=values)
+    command.define(values, bool, switches)
 
 
 def read(given: flags.FlagValues, place: str = "studies/{}") -> Study:

@@ -9,7 +9,6 @@ import os
 import pathlib
 import resource
 import signal
-import subprocess
 import sys
 import time
 
@@ -255,28 +254,13 @@ def limited(folder):
 
 def filled(folder):
     """A small disk that is full: ENOSPC. None where nothing may be mounted."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        return None
-    filler = folder / "filler"
-
-    def fill():
-        with filler.open("wb", buffering=0) as file:
-            try:
-                while file.write(bytes(4096)):
-                    pass
-            except OSError:
-                pass
-
-    try:
+    with _forked.small_disk(folder, 3) as fill:
+        if fill is None:
+            return None
         found = _forked.call(work, folder / "study", fill)
         found["open"] = _forked.call(lambda: told(_store.open, folder / "new", TEXT))
-        filler.unlink()
-        found["after"] = _forked.call(after, folder / "study")
-        return found
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        (folder / "filler").unlink()
+        return found | {"after": _forked.call(after, folder / "study")}
 
 
 def vanished(folder):

@@ -11,7 +11,6 @@ import pathlib
 import random
 import resource
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -92,27 +91,13 @@ def limited(folder, size):
 
 def filled(folder):
     """The disk is full from step 9 on: ENOSPC. Then there is space."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        return None
-    filler = folder / "filler"
-
-    def fill():
-        with filler.open("wb", buffering=0) as file:
-            try:
-                while file.write(bytes(4096)):
-                    pass
-            except OSError:
-                pass
-
-    try:
+    with _forked.small_disk(folder, 1) as fill:
+        if fill is None:
+            return None
         answer = {"full": _forked.call(fit, folder / "run", at(9, fill))}
         answer["steps"] = [r["step"] for r in hw.training.read_metrics(folder / "run")]
-        filler.unlink()
+        (folder / "filler").unlink()
         return answer | {"end": _forked.call(fit, folder / "run")}
-    finally:
-        subprocess.run(["umount", str(folder)], check=True)
 
 
 def terminated(folder):

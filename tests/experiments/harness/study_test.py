@@ -221,7 +221,7 @@ words = ["x", "--experiment=seed_network", "--weights=loss1=1,loss2=0.1:1",
          "--balancers=constant,mgda", "--set=lr=1e-3", "--seeds=0:2"]
 study = plan.read(command.parse(words, plan.define, ""))
 heavy = ("jax", "numpy", "headwise", "flax", "optax", "experiments.tasks")
-lines = [plan.worker(study, "0", place, 2) for place in plan.places(2, 1, [], [], {})]
+lines = plan.places(2, 1, [], [], {})
 print(json.dumps([len(lines), [name for name in heavy if name in sys.modules]]))
 """
     done = subprocess.run(

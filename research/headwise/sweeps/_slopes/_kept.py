@@ -39,7 +39,7 @@ class Kept:
         self._settings, self._how = settings, how
         if self._folder is not None and not self._folder.is_dir():
             raise _study.StudyError(f"folder {folder}: expected a study, found none")
-        self._there = {} if folder is None else _kept_slopes.read(self._folder)
+        self._there = {} if self._folder is None else _kept_slopes.read(self._folder)
 
     def split(
         self, trials: Sequence[_trials.Trial]
