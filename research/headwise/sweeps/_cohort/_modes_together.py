@@ -120,7 +120,7 @@ def ways(
 
         number = int(limits.number)
         members, found = _chunk.through(piece, members, number, limits.active)
-        return members, _reports.joined(parts.report, found, (places,))
+        return members, _reports.joined(found)
 
     def run_finish(members: _members.Members) -> Any:
         if parts.evaluate is None:

@@ -88,7 +88,9 @@ def _through(equation: core.JaxprEqn, given: list[Kept]) -> list[Kept]:
         if name == "select_n":
             return [frozenset.intersection(*like[1:])]
         whole = _inexact(equation.outvars[0].aval)
-        return [_NONE.union(*(like if name in _EITHER else like[:1])) if whole else _NONE]
+        return [
+            _NONE.union(*(like if name in _EITHER else like[:1])) if whole else _NONE
+        ]
     return [_NONE] * len(equation.outvars)
 
 
