@@ -87,9 +87,9 @@ def ways(
     many = functools.partial(_many, places)
     trials = placed(many(trial))
     members = placed(many(jax.eval_shape(_members.first, parts.state)))
-    number = jax.ShapeDtypeStruct((), jnp.int32)
+    scalar = jax.ShapeDtypeStruct((), jnp.int32)
     active = placed(jax.ShapeDtypeStruct((places,), jnp.bool_))
-    of_limits = _reports.Limits(number, active, number, number)
+    of_limits = _reports.Limits(scalar, active, scalar, scalar)
     of_arrays = jax.tree.map(_ways.like, arrays)
     compiler.add("start", jax.jit(start), of_arrays, trials)
     compiler.add(
