@@ -121,6 +121,7 @@ ENGINE_ROOM = {
     "solvers",
     "balancers",
     "training",
+    "sweeps",
 }
 
 PRIVATE_JAX = re.compile(r"^jax(lib)?(\.\w+)*\.(_\w+|interpreters|lib)\b")

@@ -44,19 +44,21 @@ COMPILED = "/headwise/sweeps/compiled"
 """The event of `jax.monitoring` that cohorts tell their compiling by."""
 
 _MODELS = flags.DEFINE_list("models", [*MODELS], "Which experiments.")
-_TRIALS = flags.DEFINE_list("trials", "1,16,32,256", "Numbers of trials.")
+_TRIALS = flags.DEFINE_list("trials", None, "Numbers of trials; else a model's own.")
 _FORMS = flags.DEFINE_list("forms", FORMS, "Which modes, auto, fit.")
 _STEPS = flags.DEFINE_integer(
     "steps", 10_000, "Of a trial, for which auto chooses.", lower_bound=1
 )
 _SECONDS = flags.DEFINE_float("seconds", 0.3, "Of a call, about.", lower_bound=0)
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "Calls of each form.", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 2, "Calls of each form.", lower_bound=1)
 _PEER = flags.DEFINE_string("peer", None, "A Python that has PyTorch, see peers/.")
 
 _PEERS: dict[str, dict[str, dict]] = {
     "tabular": {"PyTorch": {"fused": False}, "PyTorch, heads as one": {"fused": True}},
     "digits": {"PyTorch": {}},
 }
+_TRIALS_OF = {"tabular": [32, 256], "digits": [16]}
+"""What is measured where nothing is said."""
 _LEAST = {"tabular": 50, "digits": 1}
 """Steps of a call of many trials at least: what a call costs is little beside them."""
 _ALONE = {"tabular": 1000, "digits": 100}
@@ -221,16 +223,19 @@ def main(argv: list[str]) -> None:
     """Measures every model with every number of trials."""
     harness.begin(argv, models=(_MODELS.value, MODELS), forms=(_FORMS.value, FORMS))
     jax.monitoring.register_event_duration_secs_listener(_note)
-    numbers = [int(number) for number in _TRIALS.value]
+    wanted = [
+        (model, int(number))
+        for model in _MODELS.value
+        for number in _TRIALS.value or _TRIALS_OF[model]
+    ]
+    cases = {model: _case(model) for model in _MODELS.value}
     rows: list[dict[str, Any]] = []
     peer = harness.Peer(_PEER.value, "torch_sweep.py") if _PEER.value else None
     with rich.progress.Progress(transient=True) as bar:
-        task = bar.add_task("measuring", total=len(numbers) * len(_MODELS.value))
-        for model in _MODELS.value:
-            case = _case(model)
-            for number in numbers:
-                rows += measure(model, case, number, peer)
-                bar.advance(task)
+        task = bar.add_task("measuring", total=len(wanted))
+        for model, number in wanted:
+            rows += measure(model, cases[model], number, peer)
+            bar.advance(task)
     if peer is not None:
         peer.__exit__()
     versions = {} if peer is None else peer.versions

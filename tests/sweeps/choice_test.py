@@ -10,6 +10,7 @@ import headwise as hw
 from headwise.sweeps._cohort import _choice
 from headwise.sweeps._cohort import _memory
 from headwise.sweeps._cohort import _modes
+from headwise.sweeps._cohort import _race
 from headwise.sweeps._cohort import _stopwatch
 
 CPU = {"cpu": True, "devices": 1, "slow_loops": False, "convolves": False}
@@ -38,15 +39,15 @@ GPU = CPU | {"cpu": False}
     ],
 )
 def test_what_is_likely(machine, trials, cores, order):
-    found = _choice.likely(_modes.MODES, trials=trials, cores=cores, **machine)
+    found = _race.likely(_modes.MODES, trials=trials, cores=cores, **machine)
     assert found == order
 
 
 def test_what_is_told_is_taken():
     options = CPU | {"trials": 8, "cores": 2}
-    assert _choice.likely(["loop"], **options) == ["loop"]
-    assert _choice.likely(["scan", "threads"], **options) == ["threads"]
-    assert _choice.likely(["scan", "loop"], **options) == ["scan", "loop"]
+    assert _race.likely(["loop"], **options) == ["loop"]
+    assert _race.likely(["scan", "threads"], **options) == ["threads"]
+    assert _race.likely(["scan", "loop"], **options) == ["scan", "loop"]
 
 
 def ways(seconds, *, compiling=1.0):
@@ -62,14 +63,14 @@ def ways(seconds, *, compiling=1.0):
             done.append(mode)
             return left[mode].pop(0) if len(left[mode]) > 1 else left[mode][0]
 
-        return _choice.Way(8, 80.0, compiling, measure)
+        return _race.Way(8, 80.0, compiling, measure)
 
     return attempt, done
 
 
 def test_the_fastest_is_taken():
     attempt, done = ways({"vmap": [3.0], "threads": [1.0], "scan": [2.0]})
-    found, seconds, left_out = _choice.decide(
+    found, seconds, left_out = _race.decide(
         ["vmap", "threads", "scan"], attempt, trials=8, steps=100
     )
     assert list(found) == list(seconds) == ["threads", "scan", "vmap"]
@@ -85,7 +86,7 @@ def test_a_close_race_is_run_again_in_turns():
     # The first measurement of threads was disturbed.
     attempt, done = ways({"vmap": [1.0], "threads": [1.1, 1.05, 0.9], "loop": [9.0]})
     order = ["vmap", "threads", "loop"]
-    _, seconds, _ = _choice.decide(order, attempt, trials=8, steps=100)
+    _, seconds, _ = _race.decide(order, attempt, trials=8, steps=100)
     assert seconds == {"threads": 0.9, "vmap": 1.0, "loop": 9.0}
     assert done[-4:] == ["vmap", "threads", "threads", "vmap"]
 
@@ -99,17 +100,17 @@ def test_a_close_race_is_run_again_in_turns():
 )
 def test_a_way_that_costs_more_than_it_could_save_is_left_out(steps, tried):
     attempt, _ = ways({"vmap": [1.0], "threads": [0.5]})
-    found, _, left_out = _choice.decide(["vmap", "threads"], attempt, 8, steps)
+    found, _, left_out = _race.decide(["vmap", "threads"], attempt, 8, steps)
     assert sorted(found) == sorted(tried)
     assert left_out == (len(tried) == 1)
 
 
 def test_what_does_not_fit_is_passed_over():
     attempt, done = ways({"threads": [1.0]})
-    found, *_ = _choice.decide(["vmap", "threads"], attempt, trials=8, steps=9)
+    found, *_ = _race.decide(["vmap", "threads"], attempt, trials=8, steps=9)
     assert list(found) == ["threads"]
     assert done == ["compile vmap", "compile threads", "threads"]
-    found, *_ = _choice.decide(["vmap"], attempt, trials=8, steps=9)
+    found, *_ = _race.decide(["vmap"], attempt, trials=8, steps=9)
     assert not found
 
 
@@ -120,7 +121,7 @@ def test_a_way_that_cannot_win_is_not_compiled():
         return mode == "vmap" and seconds >= 0.1
 
     order = ["threads", "vmap"]
-    found, _, left_out = _choice.decide(order, attempt, 8, 10**6, hopeless)
+    found, _, left_out = _race.decide(order, attempt, 8, 10**6, hopeless)
     assert list(found) == ["threads"]
     assert not left_out
     assert "compile vmap" not in done

@@ -1,15 +1,13 @@
 """How trials are run as one program: the way that is measured to be the fastest.
 
-A way is a mode of `_modes` and how many trials at a time. The likely ones are compiled
-and run for a few steps, the likeliest first; one is left out where compiling it would
-take longer than it could save.
+A way is a mode of `_modes` and how many trials at a time. `_race` says which are
+likely, and which of them wins.
 """
 
 import functools
 import math
 import time
 from collections.abc import Callable
-from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -22,19 +20,13 @@ from headwise.sweeps._cohort import _forecast
 from headwise.sweeps._cohort import _memory
 from headwise.sweeps._cohort import _modes
 from headwise.sweeps._cohort import _modes_in_turn
+from headwise.sweeps._cohort import _race
 from headwise.sweeps._cohort import _stopwatch
-
-WORTH = 0.1
-"""A way is compiled if that takes less than this part of the time that all trials take
-in the best way so far: what it could save pays for it."""
 
 LONG = 2e-3
 """Seconds of a step of one trial on a CPU from which on it is not tried with others at
 a time: there is no overhead of small operations that they could share. (0.16 ms, an
 MLP: alike; 5.4 ms, a conv net of digits: vmapped 6.5; 20.8 ms, one of volumes: 28.)"""
-
-ALIKE = 1.15
-"""Ways that are closer than this are measured once more, in turns."""
 
 
 class Choice(NamedTuple):
@@ -62,107 +54,6 @@ class Choice(NamedTuple):
     def nbytes(self) -> float:
         """Of one cohort."""
         return self.size * self.bytes_a_trial
-
-
-class Way(NamedTuple):
-    """A cohort that is compiled, and what is known of it."""
-
-    size: int
-    nbytes: float
-    compile_seconds: float
-    measure: Callable[[], float]
-    """Seconds of a step of one trial."""
-
-
-def likely(
-    modes: Iterable[str],
-    *,
-    trials: int,
-    cores: int,
-    devices: int,
-    cpu: bool,
-    slow_loops: bool,
-    convolves: bool,
-    small: bool,
-) -> list[str]:
-    """The modes that may be the fastest, the likeliest first.
-
-    Args:
-        modes: that are allowed; if none of them is likely they are all tried.
-        trials: how many.
-        cores: of a CPU that this process may use.
-        devices: how many the trials may be split over.
-        cpu: whether they are CPUs.
-        slow_loops: the step is slow in compiled loops.
-        convolves: the step has convolutions.
-        small: it computes little, so that what its operations cost beside that counts.
-    """
-    allowed = list(modes)
-    side_by_side = cpu and cores > 1 and trials > 1
-    if slow_loops:
-        order = ["threads", "loop"] if side_by_side else ["loop"]
-    elif trials == 1:
-        order = ["scan"]
-    elif cpu:
-        # Threads are scans side by side: where there are cores, one scan alone loses.
-        order = ["threads" if side_by_side else "scan", "vmap"]
-        order = order[::-1] if small else order
-    else:
-        order = ["shard" if devices > 1 else "vmap"]
-        # Kernels that differ between trials make grouped convolutions.
-        order += ["scan"] if convolves else []
-    return [mode for mode in order if mode in allowed] or allowed
-
-
-def decide(
-    order: Sequence[str],
-    attempt: Callable[[str], Way | None],
-    trials: int,
-    steps: int,
-    hopeless: Callable[[str, float], bool] = lambda mode, seconds: False,
-) -> tuple[dict[str, Way], dict[str, float], bool]:
-    """The ways that are worth a look, the fastest first.
-
-    Args:
-        order: modes, the likeliest first.
-        attempt: mode -> the way, compiled; None: it does not fit.
-        trials: how many.
-        steps: of each.
-        hopeless: (mode, seconds of a step of one trial in the best way so far) ->
-            whether the mode cannot be faster, so that it is not compiled.
-
-    Returns:
-        {mode: way}; {mode: seconds of a step of one trial}; whether others were left
-        out because compiling them takes longer than they could save.
-    """
-    ways: dict[str, Way] = {}
-    seconds: dict[str, float] = {}
-
-    def whole() -> float:
-        return min(seconds.values(), default=float("inf")) * trials * steps
-
-    left_out = False
-    for mode in order:
-        costs = max((way.compile_seconds for way in ways.values()), default=0.0)
-        if ways and hopeless(mode, min(seconds.values())):
-            continue
-        if costs > WORTH * whole():
-            left_out = True
-            break
-        way = attempt(mode)
-        if way is not None:
-            ways[mode] = way
-            seconds[mode] = way.measure()
-    close = [mode for mode in ways if seconds[mode] < ALIKE * min(seconds.values())]
-    if len(close) > 1:
-        for mode in (*close, *reversed(close)):
-            seconds[mode] = min(seconds[mode], ways[mode].measure())
-    ranked = sorted(seconds, key=seconds.__getitem__)
-    return (
-        {mode: ways[mode] for mode in ranked},
-        {mode: seconds[mode] for mode in ranked},
-        left_out,
-    )
 
 
 def choose(
@@ -203,13 +94,13 @@ def choose(
 
     needs = {mode: _Needs(functools.partial(cohort, mode)) for mode in modes}
 
-    def attempt(mode: str) -> Way | None:
+    def attempt(mode: str) -> _race.Way | None:
         need = needs[mode]
         fits = _memory.largest(need, most, limit, even=size is None)
         if fits == 0 or (fits < most and size is not None):
             return None
         one, part = cohort(mode, fits), _first(trials, fits)
-        return Way(
+        return _race.Way(
             fits,
             need(fits),
             need.seconds[fits],
@@ -218,7 +109,7 @@ def choose(
 
     cpu = devices[0].platform == "cpu"
     step = cohort(modes[0], 1).parts.step.program
-    order = likely(
+    order = _race.likely(
         modes,
         trials=number,
         cores=threads or _modes_in_turn.cores(),
@@ -232,7 +123,7 @@ def choose(
     def hopeless(mode: str, seconds: float) -> bool:
         return cpu and mode == "vmap" and seconds > LONG
 
-    ways, seconds, left_out = decide(order, attempt, number, steps, hopeless)
+    ways, seconds, left_out = _race.decide(order, attempt, number, steps, hopeless)
     if not ways:
         raise ValueError(_too_much(needs, most, limit))
     mode, way = next(iter(ways.items()))

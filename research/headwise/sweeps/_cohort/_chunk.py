@@ -21,7 +21,6 @@ import numpy as np
 from headwise.sweeps._cohort import _members
 from headwise.sweeps._cohort import _program
 from headwise.sweeps._cohort import _reports
-from headwise.sweeps._cohort import _told
 from headwise.typing import Array
 
 NEVER = 2**31 - 1
@@ -79,7 +78,9 @@ def ended(
     whole = active & (broke == NEVER)
     frozen = active & (broke < NEVER) & (limits.number == 1)
     after = _members.Members(
-        state=jax.tree.map(lambda a, b: jnp.where(whole, a, b), way.state, before.state),
+        state=jax.tree.map(
+            lambda a, b: jnp.where(whole, a, b), way.state, before.state
+        ),
         t=jnp.where(whole, way.t, before.t),
         alive=before.alive & ~frozen,
         stopped=jnp.where(frozen, before.t, before.stopped),

@@ -124,7 +124,7 @@ def cohort(
         members = ways.ready(members)
         ends = np.broadcast_to(np.asarray(last if until is None else until), (size,))
         ends = np.concatenate([np.minimum(ends, last), np.zeros(ways.places - size)])
-        pieces = []
+        pieces = [_reports.none(parts.report, (ways.places,))]
         while number > 0:
             alive, t = jax.device_get((members.alive, members.t))
             left = np.where(alive, ends - t, 0)
@@ -138,8 +138,7 @@ def cohort(
             members, rows = ways.advance(members, limits)
             pieces.append(rows)
             number -= part
-        rows = _reports.joined(parts.report, pieces, (ways.places,))
-        return members, _reports.told(parts.report, rows, size)
+        return members, _reports.told(parts.report, _reports.joined(pieces), size)
 
     def finish(members: _members.Members) -> Mapping[str, Any]:
         found = ways.finish(ways.ready(members))

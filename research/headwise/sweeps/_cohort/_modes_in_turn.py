@@ -9,26 +9,17 @@ import os
 import threading
 from collections.abc import Callable
 from typing import Any
-from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 from headwise import _xla
 from headwise.sweeps._cohort import _chunk
 from headwise.sweeps._cohort import _members
+from headwise.sweeps._cohort import _one_by_one
 from headwise.sweeps._cohort import _program
 from headwise.sweeps._cohort import _reports
 from headwise.sweeps._cohort import _ways
-from headwise.typing import Array
-
-
-class _Carry(NamedTuple):
-    i: Array
-    way: _chunk.Way
-    rows: _reports.Rows
 
 
 def ways(
@@ -41,8 +32,8 @@ def ways(
     )
     of_one = "loop" if looped else "scan"
     if of_one not in parts.programs:
-        parts.programs[of_one] = _programs(parts, trial, of_one)
-    compiler, room = parts.programs[of_one]
+        parts.programs[of_one] = _one_by_one.programs(parts, trial, of_one)
+    compiler, room, at_a_call = parts.programs[of_one]
     in_turn = functools.partial(_in_turn, threads)
 
     def start(trials: Any) -> _members.Members:
@@ -60,29 +51,38 @@ def ways(
         members: _members.Members, limits: _reports.Limits
     ) -> tuple[_members.Members, _reports.Rows]:
         run, box = compiler["advance"], _Box(members)
-        none = _reports.joined(parts.report, [], ())
-        found = [none] * size
+        found = []
 
-        def piece(member: _members.Members, number: int, active: Any) -> Any:
+        def piece(members: _members.Members, number: int, active: np.ndarray) -> Any:
             mine = limits._replace(number=np.int32(number), active=active)
-            mine = jax.device_put(mine)
             if looped:
-                carry = compiler["begin"](member)
+                mine = jax.device_put(mine)
+                carry = compiler["begin"](members)
                 for _ in range(number):
                     carry = run(parts.arrays, carry, mine)
-                member, rows, broke = compiler["end"](member, carry, mine)
+                members, rows, broke = compiler["end"](members, carry, mine)
+                rows = jax.tree.map(lambda x: x[:, None], jax.device_get(rows))
             else:
-                member, rows, broke = run(parts.arrays, member, mine)
-            return member, _reports.fetched(rows), np.asarray(broke)
+                members, rows, broke = run(parts.arrays, members, mine)
+            return members, _reports.fetched(rows), np.asarray(broke)
 
-        def one(k: int) -> None:
-            number, active = int(limits.number), np.asarray(limits.active[k])
-            member, pieces = _chunk.through(piece, box.take(k), number, active)
-            box.put(k, member, size)
-            found[k] = _reports.joined(parts.report, pieces, ())
+        def some(which: np.ndarray) -> None:
+            active = np.arange(at_a_call) < len(which)
+            places = np.full(at_a_call, size)  # where there is no member: it goes back
+            places[: len(which)] = which
+            if looped:
+                places, active = places[0], active[0]
+            taken = box.take(places)
+            taken, rows = _chunk.through(piece, taken, int(limits.number), active)
+            box.put(places, taken, size)
+            found.append((which, _reports.joined(rows)))
 
-        in_turn(one, np.flatnonzero(limits.active))
-        return box.members, _reports.side_by_side(found)
+        goes_on = np.flatnonzero(limits.active)
+        calls = -(-len(goes_on) // at_a_call)
+        calls = min(-(-calls // threads) * threads, len(goes_on))  # for each as many
+        in_turn(some, np.array_split(goes_on, calls))
+        none = _reports.none(parts.report, (size,))
+        return box.members, _reports.side_by_side(none, found)
 
     def finish(members: _members.Members) -> Any:
         if parts.evaluate is None:
@@ -102,68 +102,6 @@ def ways(
     )
 
 
-def _programs(
-    parts: _program.Parts, trial: Any, mode: str
-) -> tuple[_ways.Compiler, int]:
-    """The programs of one member, for cohorts of all sizes."""
-    room = _reports.room(parts.report, 1)
-    compiler = _ways.Compiler(mode, 1)
-
-    def start(arrays: dict, trial: Any) -> _members.Members:
-        return _members.first(_program.called(parts.init, arrays["init"], trial))
-
-    def begin(member: _members.Members) -> _Carry:
-        rows = _reports.empty(parts.report, room, ())
-        return _Carry(jnp.int32(0), _chunk.begun(parts, member), rows)
-
-    def step(arrays: dict, carry: _Carry, limits: _reports.Limits) -> _Carry:
-        i, way, rows = carry
-        after, packed = _chunk.stepped(parts, arrays, way, i)
-        rows = _reports.written(rows, i, limits, way.t, packed)
-        return _Carry(i + 1, after, rows)
-
-    def end(
-        member: _members.Members, carry: _Carry, limits: _reports.Limits
-    ) -> tuple[_members.Members, _reports.Rows, Array]:
-        member, whole, broke = _chunk.ended(member, carry.way, limits)
-        return member, _reports.of_whole(carry.rows, whole), broke
-
-    def advance(
-        arrays: dict, member: _members.Members, limits: _reports.Limits
-    ) -> tuple[_members.Members, _reports.Rows, Array]:
-        def goes_on(carry: _Carry) -> Array:
-            more = carry.i < limits.number
-            return more & _chunk.goes_on(member, carry.way, limits)
-
-        carry = lax.while_loop(
-            goes_on, lambda carry: step(arrays, carry, limits), begin(member)
-        )
-        return end(member, carry, limits)
-
-    def finish(arrays: dict, state: Any) -> Any:
-        assert parts.evaluate is not None
-        return _program.called(parts.evaluate, arrays["evaluate"], state)
-
-    member = jax.eval_shape(_members.first, parts.state)
-    types = jnp.int32, jnp.bool_, jnp.int32, jnp.int32
-    limits = _reports.Limits(*(jax.ShapeDtypeStruct((), kind) for kind in types))
-    arrays = jax.tree.map(_ways.like, parts.arrays)
-    compiler.add("start", jax.jit(start), arrays, trial)
-    if mode == "loop":
-        carry = jax.eval_shape(begin, member)
-        # Steps are given the carry for good, and the member stays beside it.
-        begin_apart = jax.jit(lambda member: jax.tree.map(jnp.copy, begin(member)))
-        compiler.add("begin", begin_apart, member)
-        compiler.add("advance", jax.jit(step, donate_argnums=1), arrays, carry, limits)
-        compiler.add("end", jax.jit(end, donate_argnums=0), member, carry, limits)
-    else:
-        run = jax.jit(advance, donate_argnums=1)
-        compiler.add("advance", run, arrays, member, limits)
-    if parts.evaluate is not None:
-        compiler.add("finish", jax.jit(finish), arrays, member.state)
-    return compiler, room
-
-
 class _Box:
     """Members that several threads take from and put back to, each its own."""
 
@@ -171,11 +109,11 @@ class _Box:
         self.members: Any = members  # None: none yet
         self._lock = threading.Lock()
 
-    def take(self, k: int) -> _members.Members:
+    def take(self, k: Any) -> _members.Members:
         with self._lock:
             return _members.take(self.members, k)
 
-    def put(self, k: int, member: _members.Members, size: int) -> None:
+    def put(self, k: Any, member: _members.Members, size: int) -> None:
         with self._lock:
             if self.members is None:
                 self.members = _members.spread(member, size)
@@ -196,13 +134,13 @@ def evaluated(
     return jax.tree.map(lambda *values: np.stack(values), *found)
 
 
-def _in_turn(threads: int, one: Callable[[int], None], which: Any) -> None:
+def _in_turn(threads: int, one: Callable[[Any], None], which: Any) -> None:
     if threads == 1:
         for k in which:
-            one(int(k))
+            one(k)
         return
     with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-        for _ in pool.map(one, map(int, which)):
+        for _ in pool.map(one, which):
             pass  # an error of one is raised here
 
 

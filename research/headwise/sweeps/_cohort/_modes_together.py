@@ -87,9 +87,9 @@ def ways(
     many = functools.partial(_many, places)
     trials = placed(many(trial))
     members = placed(many(jax.eval_shape(_members.first, parts.state)))
-    number = jax.ShapeDtypeStruct((), jnp.int32)
+    scalar = jax.ShapeDtypeStruct((), jnp.int32)
     active = placed(jax.ShapeDtypeStruct((places,), jnp.bool_))
-    of_limits = _reports.Limits(number, active, number, number)
+    of_limits = _reports.Limits(scalar, active, scalar, scalar)
     of_arrays = jax.tree.map(_ways.like, arrays)
     compiler.add("start", jax.jit(start), of_arrays, trials)
     compiler.add(
@@ -120,7 +120,7 @@ def ways(
 
         number = int(limits.number)
         members, found = _chunk.through(piece, members, number, limits.active)
-        return members, _reports.joined(parts.report, found, (places,))
+        return members, _reports.joined(found)
 
     def run_finish(members: _members.Members) -> Any:
         if parts.evaluate is None:

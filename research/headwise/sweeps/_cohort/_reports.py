@@ -98,27 +98,37 @@ def fetched(rows: Rows) -> Rows:
     return jax.tree.map(lambda x: x[used], rows)
 
 
-def joined(report: Any, pieces: Sequence[Rows], lead: tuple[int, ...]) -> Rows:
-    """The rows of pieces, one after the other, of members of so many axes."""
+def none(report: Any, lead: tuple[int, ...]) -> Rows:
+    """No rows, of members of so many axes, on the host."""
     widths = _packing.widths(jax.tree.leaves(report))
-    none = {n: np.zeros((0, *lead, w), n) for n, w in widths.items()}
-    rows = [Rows(np.zeros((0, *lead), np.int32), none), *pieces]
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *rows)
+    packed = {n: np.zeros((0, *lead, w), n) for n, w in widths.items()}
+    return Rows(np.zeros((0, *lead), np.int32), packed)
 
 
-def side_by_side(members: Sequence[Rows]) -> Rows:
-    """The rows of single members with an axis of members, the shorter ones filled up."""
-    longest = max(len(rows.t) for rows in members)
+def joined(pieces: Sequence[Rows]) -> Rows:
+    """The rows of pieces, one after the other."""
+    if len(pieces) == 1:
+        return pieces[0]
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *pieces)
 
-    def stacked(*columns: np.ndarray) -> np.ndarray:
-        shape = longest, len(columns), *columns[0].shape[1:]
-        many = np.zeros(shape, columns[0].dtype)
-        for k, x in enumerate(columns):
-            many[: len(x), k] = x
+
+def side_by_side(none: Rows, found: Sequence[tuple[np.ndarray, Rows]]) -> Rows:
+    """The rows of all members from those of some; who has fewer has none at the end.
+
+    Args:
+        none: of `none`, of all members.
+        found: which members, and their rows, in as many columns or more.
+    """
+    longest = max((len(rows.t) for _, rows in found), default=0)
+
+    def filled(empty: np.ndarray, *parts: np.ndarray) -> np.ndarray:
+        many = np.zeros((longest, *empty.shape[1:]), empty.dtype)
+        for (which, _), x in zip(found, parts, strict=True):
+            many[: len(x), which] = x[:, : len(which)]
         return many
 
-    after = [rows._replace(t=rows.t + 1) for rows in members]  # 0: of no step
-    rows = jax.tree.map(stacked, *after)
+    after = [rows._replace(t=rows.t + 1) for _, rows in found]  # 0: of no step
+    rows = jax.tree.map(filled, none, *after)
     return rows._replace(t=rows.t - 1)
 
 

@@ -80,16 +80,19 @@ def _through(equation: core.JaxprEqn, given: list[Kept]) -> list[Kept]:
     if name == "optimization_barrier":
         return given
     if name in _EITHER | _FIRST or name == "select_n":
-        shape = equation.outvars[0].aval.shape  # element by element
+        out: Any = equation.outvars[0].aval
         like = [
-            kept if x.aval.shape == shape and _inexact(x.aval) else _NONE
+            kept if _alike(x.aval, out) else _NONE  # element by element
             for kept, x in zip(given, equation.invars, strict=True)
         ]
         if name == "select_n":
             return [frozenset.intersection(*like[1:])]
-        whole = _inexact(equation.outvars[0].aval)
-        return [_NONE.union(*(like if name in _EITHER else like[:1])) if whole else _NONE]
+        return [_NONE.union(*(like if name in _EITHER else like[:1]))]
     return [_NONE] * len(equation.outvars)
+
+
+def _alike(aval: Any, out: Any) -> bool:
+    return aval.shape == out.shape and _inexact(aval) and _inexact(out)
 
 
 def _inexact(aval: Any) -> bool:

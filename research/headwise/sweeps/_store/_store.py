@@ -26,7 +26,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwise import _files
-from headwise import _orbax
 from headwise import _provenance
 from headwise import _records
 from headwise.sweeps._store import _beats
@@ -68,7 +67,7 @@ def open(
     text = _study.plain(text)
     if folder is None:
         return _in_memory.Store(text)
-    return Store(_local(folder), text, worker or _processes.name(), stale)
+    return Store(_study.local(folder), text, worker or _processes.name(), stale)
 
 
 def check(folder: str | os.PathLike, text: Mapping[str, Any]) -> set[str]:
@@ -249,16 +248,3 @@ class Store:
         """Fixes the points of a batch; False if somebody was faster."""
         path = self.folder / "asks" / f"{batch:06d}.json"
         return self._take(path, _links.text(text))
-
-
-def _local(folder: str | os.PathLike) -> pathlib.Path:
-    """The path of a folder of this machine that can hold a study."""
-    try:
-        path = _files.local(folder).absolute()
-    except ValueError as error:
-        raise _study.StudyError(f"folder {error}") from error
-    if path.exists() and not path.is_dir():
-        raise _study.StudyError(f"folder {path}: expected a folder, found a file")
-    if (reason := _orbax.refused(path)) is not None:
-        raise _study.StudyError(f"folder {path}: {reason}")
-    return path

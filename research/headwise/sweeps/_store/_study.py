@@ -1,11 +1,14 @@
 """What a study is: the text that all its workers share, and what differs from it."""
 
 import json
+import os
 import pathlib
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
+from headwise import _files
+from headwise import _orbax
 from headwise import _provenance
 from headwise import _records
 from headwise.sweeps._store import _links
@@ -82,3 +85,16 @@ def _shown(leaves: Mapping[str, Any], name: str) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= 80 else f"{text[:60]}... ({len(text)} characters)"
+
+
+def local(folder: str | os.PathLike) -> pathlib.Path:
+    """The path of a folder of this machine that can hold a study."""
+    try:
+        path = _files.local(folder).absolute()
+    except ValueError as error:
+        raise StudyError(f"folder {error}") from error
+    if path.exists() and not path.is_dir():
+        raise StudyError(f"folder {path}: expected a folder, found a file")
+    if (reason := _orbax.refused(path)) is not None:
+        raise StudyError(f"folder {path}: {reason}")
+    return path
