@@ -76,7 +76,7 @@ def check(folder: str | os.PathLike, text: Mapping[str, Any]) -> set[str]:
     Raises:
         StudyError: the folder holds another study.
     """
-    path = _local(folder)
+    path = _study.local(folder)
     _study.check(path, _study.plain(text))
     return {name.removesuffix(".json") for name in _links.names(path / "done")}
 
