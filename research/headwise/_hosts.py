@@ -100,7 +100,7 @@ def of_first(function: Callable[[], T]) -> T:
 def of_each(function: Callable[[], T]) -> list[T]:
     """What a function gives in each process; what it raises in one is raised in all."""
     value, error = _tried(function)
-    return gathered(value, error)  # type: ignore[return-value]
+    return gathered(value, error)  # type: ignore[arg-type]
 
 
 def fetched(tree: PyTree) -> PyTree:
