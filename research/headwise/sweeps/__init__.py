@@ -34,7 +34,7 @@ from headwise.sweeps._store._study import StudyError
 from headwise.sweeps._work._prepared import check
 from headwise.sweeps._work._run import read_trials
 from headwise.sweeps._work._run import run
-from headwise.sweeps._work._verify import Verified
+from headwise.sweeps._work._verified import Verified
 from headwise.sweeps._work._verify import verify
 from headwise.sweeps._work._watch import describe
 from headwise.sweeps._work._watch import watch
