@@ -61,7 +61,8 @@ def fit(
 
     Many steps are one compiled program (a chunk), which ends where a validation, a
     report or a checkpoint is due, or after a quarter of a second; what the steps told
-    is fetched then. Where that cannot be, steps are run one by one (logger `headwise`,
+    is fetched then, and recorded while the next chunk runs, unless something follows
+    from records. Where that cannot be, steps are run one by one (logger `headwise`,
     level INFO, says why). Records, validations, reports and checkpoints each come every
     so many steps, of which none need divide another, and at the end; none changes
     another, and neither does the length of a chunk. An interrupted and resumed run ends
@@ -208,15 +209,13 @@ def fit(
         run = _steps.Steps(
             step, report, periods, check, chunk, lambda: interrupts.noted
         )
-        unused = run.read(batches, done, given, position, bool(kept))
-        opened.callback(unused)
+        opened.callback(run.read(batches, done, given, position, bool(kept)))
         if kept and done < steps:
             kept.program = run.program(state, done)
         state, window, records = kept.go_on(state, done)
         if done == steps and kept and validate is not None:
             _history.validate_end(course, state, records, kept)
-        folder = kept.path if kept else None
-        ended = course.start(opened, folder, done, records, state)
+        ended = course.start(opened, kept.path if kept else None, done, records, state)
         show = opened.enter_context(_progress.progress(label, done, steps, progress))
         history = _history.History(records, window, done, kept, show)
         trace = opened.enter_context(_profile.Trace(kept.folder("profile"), *traced))
@@ -225,14 +224,15 @@ def fit(
             start = done
             unasked = checkpoint_every is None and kept.may_save()
             state, done, told = run.run(state, start, unasked or course.acts)
+            unasked = checkpoint_every is None and kept.may_save()
+            wanted = unasked or course.acts or interrupts.noted
+            ahead = not wanted and run.ahead(state, done)  # takes the state
             history.add(start, told)
             for due in periods.stops(start, done):
                 record = history.close(due)
                 if validate is not None and due.validation:
                     record["validation"] = course.validation(state)
-                saves = due.checkpoint
-                if checkpoint_every is None and due.record and due.done == done:
-                    saves = saves or kept.may_save()
+                saves = due.checkpoint or (unasked and due.record and due.done == done)
                 if len(record) > 1:
                     record.update(_epochs.done(due.done, per_epoch))
                     state, ended = course.follow(history.records, record, state)
@@ -242,7 +242,7 @@ def fit(
                 if saves:
                     course.write(done)
                     kept.save(done, state, run.at, history.window, history.last)
-            if interrupts.noted:
+            if interrupts.noted and not ahead:
                 course.write(done)
                 kept.save(done, state, run.at, history.window, history.last)
                 kept.stopped(done, interrupts.noted)
