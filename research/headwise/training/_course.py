@@ -22,6 +22,7 @@ from headwise import _described
 from headwise import _trees
 from headwise.training import _best
 from headwise.training import _record
+from headwise.training import _series
 from headwise.training import _stop
 from headwise.training import _validation
 
@@ -61,6 +62,8 @@ class Course:
         self._best = None if best is None else _best.check(best)
         self._keeper: _best.Keeper | None = None
         self._begun = 0.0
+        self._past: dict[Any, _series.Past] = {}
+        """What functions of records made of all but the newest."""
         self._timed = "seconds" in _stop.metrics(stop)
         looked_at = [("stop", metric) for metric in _stop.metrics(stop)]
         looked_at += [] if self._best is None else [("best", self._best[0])]
@@ -132,7 +135,7 @@ class Course:
         """
         if not self.acts:
             return state, False
-        history = [*before, record]
+        history = _series.Records([*before, record], self._past)
         if self._timed:
             record["seconds"] = round(time.monotonic() - self._begun, 3)
         if self._adjust is not None and (found := hyperparams(state)):
