@@ -46,6 +46,8 @@ def start(
     with mark(done):
         number = np.int32(block.number)
         state, told = chunk.run(state, block.still, block.moving, number)
+    for x in jax.tree.leaves(told):
+        x.copy_to_host_async()
     wait = functools.partial(chunk.told, told, block.number)
     return Flight(state, done + block.number, leg, block, wait, started)
 
