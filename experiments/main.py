@@ -15,6 +15,7 @@ from absl import flags
 
 import headwise as hw
 from experiments.harness import command
+from experiments.harness import devices
 from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
@@ -38,7 +39,7 @@ def main(argv: Sequence[str]) -> int | None:
     workdir = hw.training.claim_workdir(
         request.workdir, request.config(), told=request.told()
     )
-    with hw.training.hold_workdir(workdir):
+    with hw.training.hold_workdir(workdir), devices.quiet():
         print(find.question(request.task.__doc__))
         done = len(hw.sweeps.read(workdir))
         if done:
@@ -71,6 +72,8 @@ def sweep_trials(argv: Sequence[str]) -> int | None:
         return 0 if sweep.verify(plan) else 1
     print(find.question(plan.task.__doc__))
     outcome.tell_before(plan)
+    if plan.study.mesh is not None:
+        print("a trial takes all devices of --mesh: no launch.worker can join")
     try:
         sweep.train(plan)
     except KeyboardInterrupt:

@@ -20,21 +20,19 @@ import sys
 from collections.abc import Callable
 from collections.abc import Sequence
 
-import jax
 from absl import flags
 
 import headwise as hw
 from experiments.harness import command
-from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
 from experiments.harness import signals
 from experiments.harness import sweep
-from experiments.harness.plan import Plan
 from experiments.harness.text import UsageError
+from launch import launches
 from launch import plan as places
 from launch import processes
-from launch import texts
+from launch.launches import Launch
 
 TRIES = 3
 """How often workers that die are started again while no trial ends in between."""
@@ -42,7 +40,7 @@ TRIES = 3
 
 def define(values: flags.FlagValues) -> None:
     """The flags of a study, and those of this launcher."""
-    places.define(values)
+    launches.define(values)
     numbers = {
         "workers": "processes that share the trials; else one, or one a GPU",
         "devices": "of each worker: GPUs, or as many as its CPUs shall look like; or 1",
@@ -52,48 +50,55 @@ def define(values: flags.FlagValues) -> None:
         flags.DEFINE_integer(name, None, meaning, flag_values=values)
 
 
+def workers(
+    launch: Launch, dealt: Sequence[places.Place], devices: int | None
+) -> list[processes.Command]:
+    """The worker of each place. What it prints goes to `logs/`."""
+    folder = launch.plan.study.folder.absolute()
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "cache")}
+    found = []
+    for i, place in enumerate(dealt):
+        log = folder / "logs" / f"{os.uname().nodename}-{os.getpid()}-worker{i}.txt"
+        words = launches.worker(
+            launch, workers=len(dealt), devices=devices, cpus=place.cpus
+        )
+        env = {n: x for n, x in cache.items() if n not in os.environ} | place.env
+        one = processes.Command(f"worker {i}", "launch.worker", words, log, env)
+        found.append(one)
+    return found
+
+
 def run(
-    plan: Plan,
-    name: str,
-    dealt: Sequence[places.Place],
+    commands: Sequence[processes.Command],
     meanwhile: Callable[[], None] = lambda: None,
 ) -> list[tuple[str, int, pathlib.Path]]:
     """Starts the workers and waits for them; name, exit code and log of each.
 
-    What a worker prints is in `logs/`. An interrupt, or an error here, ends all.
+    An interrupt, or an error here, ends all.
     """
-    folder = plan.study.folder
-    logs = folder / "logs"
-    logs.mkdir(exist_ok=True)
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(folder.absolute() / "cache")}
-    commands = []
-    for i, place in enumerate(dealt):
-        log = logs / f"{os.uname().nodename}-{os.getpid()}-worker{i}.txt"
-        words = places.worker(plan.study, name, place, len(dealt))
-        one = processes.Command(f"worker {i}", "launch.worker", words, log, place.env)
-        commands.append(one)
-    by_name = {one.name: one.log for one in commands}
-    env = cache | dict(os.environ)
-    ends = processes.run(commands, len(commands), env, meanwhile)
+    logs = {one.name: one.log for one in commands}
+    for log in logs.values():
+        log.parent.mkdir(exist_ok=True)
+    ends = processes.run(commands, len(commands), os.environ, meanwhile)
     with contextlib.closing(ends):
-        return [(one, code, by_name[one]) for one, code in ends]
+        return [(one, code, logs[one]) for one, code in ends]
 
 
-def work(plan: Plan, name: str, dealt: Sequence[places.Place]) -> int:
+def work(launch: Launch, commands: Sequence[processes.Command]) -> int:
     """Runs the workers until all is done; the worst of their exit codes.
 
     Workers that are killed are started again, unless it leads to nothing.
     """
-    tries, codes = TRIES, [0]
-    left = _left(plan)
+    tries, codes, plan = TRIES, [0], launch.plan
+    left = _left(launch)
     with hw.sweeps.watch(plan.study.folder, trials=len(plan.trials)) as look:
         while tries:
-            ends = run(plan, name, dealt, look)
+            ends = run(commands, look)
             codes = [code for _, code, _ in ends]
             for who, code, log in ends:
                 if code:
                     print(f"{who}: {_why(log, code)}", file=sys.stderr)
-            before, left = left, _left(plan)
+            before, left = left, _left(launch)
             if not left or min(codes) >= 0:
                 break
             tries = TRIES if left < before else tries - 1
@@ -102,8 +107,9 @@ def work(plan: Plan, name: str, dealt: Sequence[places.Place]) -> int:
     return max(failed, key=_rank) if failed and told else 0
 
 
-def _left(plan: Plan) -> int:
-    return len(outcome.undone(plan, hw.sweeps.read(plan.study.folder)))
+def _left(launch: Launch) -> int:
+    records = hw.sweeps.read(launch.plan.study.folder)
+    return len(outcome.undone(launch.plan, records))
 
 
 def _rank(code: int) -> int:
@@ -133,16 +139,15 @@ def main(argv: Sequence[str]) -> int:
     dealt = places.places(asked, given.devices, _cpus(), there, env)
     if study.verify is not None:
         return 0 if sweep.verify(plans.make(study)) else 1
-    jax.config.update("jax_platforms", "cpu")  # the accelerators are for the workers
-    plan = plans.make(study)
-    plan.claim()
-    name = texts.write(plan)
-    print(find.question(plan.task.__doc__))
-    outcome.tell_before(plan)
-    workers = "1 worker" if len(dealt) == 1 else f"{len(dealt)} workers"
-    print(f"{workers}; python -m launch.status {study.folder}", flush=True)
+    launch = launches.begin(study, "local", dry_run=given.dry_run)
+    plan, commands = launch.plan, workers(launch, dealt, given.devices)
+    if given.dry_run:
+        launches.tell(map(words, commands), launches.files(launch))
+        return 0
+    several = "1 worker" if len(dealt) == 1 else f"{len(dealt)} workers"
+    print(f"{several}; python -m launch.status {study.folder}", flush=True)
     try:
-        code = work(plan, name, dealt)
+        code = work(launch, commands)
     except KeyboardInterrupt:
         outcome.show_so_far(plan)
         raise
@@ -152,6 +157,20 @@ def main(argv: Sequence[str]) -> int:
     code = outcome.finish(plan) or code
     print(f"everything is in {study.folder}/")
     return 1 if code else 0
+
+
+def words(command: processes.Command) -> list[str]:
+    """A worker as a command line.
+
+    Example:
+        >>> log, gpu = pathlib.Path("log"), {"CUDA_VISIBLE_DEVICES": "0"}
+        >>> one = processes.Command("w", "launch.worker", ["--study=ab"], log, gpu)
+        >>> words(one)[:2], words(one)[3:]
+        (['env', 'CUDA_VISIBLE_DEVICES=0'], ['-m', 'launch.worker', '--study=ab'])
+    """
+    env = [f"{name}={value}" for name, value in command.env.items()]
+    python = [sys.executable, "-m", command.module, *command.argv]
+    return ["env", *env, *python] if env else python
 
 
 def _cpus() -> list[int]:

@@ -124,18 +124,3 @@ def gpus(env: Mapping[str, str], there: Sequence[str]) -> list[str]:
         return list(there)
     named = [name.strip() for name in visible.split(",")]
     return [name for name in named if name not in ("", "-1", "NoDevFiles")]
-
-
-def worker(study: Study, name: str, place: Place, workers: int) -> list[str]:
-    """The flags of `launch.worker`.
-
-    Args:
-        study: whose text is in its folder.
-        name: of that text.
-        place: what the worker runs on.
-        workers: how many there are.
-    """
-    words = [f"--folder={study.folder}", f"--study={name}", f"--workers={workers}"]
-    words += [f"--cpus={','.join(map(str, place.cpus))}"] if place.cpus else []
-    words += ["--retry"] if study.retry else []
-    return words + (["--stop_on_failure"] if study.stop_on_failure else [])

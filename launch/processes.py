@@ -20,8 +20,10 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import NamedTuple
 
-GRACE = 10.0
-"""Seconds that a child has to end by itself when it is asked to."""
+from experiments.harness import signals
+
+GRACE = signals.SAVING + signals.PATIENCE
+"""Seconds that a child has to end by itself when it is asked to: to save, too."""
 _PAUSE = 0.05
 
 

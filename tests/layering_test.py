@@ -29,6 +29,7 @@ BASE = {
     "_files",
     "_fingerprint",
     "_frameworks",
+    "_hosts",
     "_interrupts",
     "_linear_map",
     "_means",

@@ -1,12 +1,21 @@
-"""An experiment on a mesh of devices, and in half precision: what two flags ask for."""
+"""An experiment on a mesh of devices, and in half precision: what two flags ask for.
 
+The devices may be those of several processes (`jax.distributed`), which run the same
+command; the first of them prints and writes.
+"""
+
+import contextlib
+import math
+import os
 import re
+from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 
 import headwise as hw
+from experiments.harness import text
 from experiments.harness.spec import Experiment
 from experiments.harness.text import UsageError
 
@@ -14,16 +23,35 @@ _SHORT = {"bfloat16": "bf16", "float16": "f16"}
 """As programs are printed."""
 
 
-def make_mesh(axes: Mapping[str, int]) -> jax.sharding.Mesh:
-    """The first devices of this machine, along named axes.
+def speaks() -> bool:
+    """Whether this process is the one that prints and writes."""
+    return jax.process_index() == 0
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Prints nothing but in the first process."""
+    with open(os.devnull, "w") as nowhere, contextlib.ExitStack() as opened:
+        if not speaks():
+            opened.enter_context(contextlib.redirect_stdout(nowhere))
+        yield
+
+
+def make_mesh(axes: Mapping[str, int] | None) -> jax.sharding.Mesh | None:
+    """The first devices that are there, along named axes; None for None.
 
     Raises:
-        UsageError: there are fewer.
+        UsageError: there are fewer; or not all of several processes have a part.
     """
-    there = jax.devices()
-    number = 1
-    for size in axes.values():
-        number *= size
+    there, processes = jax.devices(), jax.process_count()
+    if processes > 1 and (axes is None or math.prod(axes.values()) != len(there)):
+        raise UsageError(
+            f"--mesh: expected all {len(there)} devices of {processes} processes that "
+            f"train together, such as data:{len(there)}, got {text.mesh_text(axes)}"
+        )
+    if axes is None:
+        return None
+    number = math.prod(axes.values())
     if number > len(there):
         raise UsageError(
             f"--mesh: expected at most the {len(there)} devices that are there "
@@ -38,6 +66,8 @@ def make_mesh(axes: Mapping[str, int]) -> jax.sharding.Mesh:
 
 def on_mesh(experiment: Experiment, mesh: jax.sharding.Mesh) -> Experiment:
     """The experiment with its batches and parameters split over the mesh.
+
+    A batch is one program: made whole, of which each process computes its part.
 
     Raises:
         UsageError: the devices do not divide a batch.
@@ -54,6 +84,8 @@ def on_mesh(experiment: Experiment, mesh: jax.sharding.Mesh) -> Experiment:
     def batch(key: jax.Array) -> Any:
         return hw.training.shard_batch(experiment.batch(key), mesh)
 
+    if jax.process_count() > 1:  # what comes from outside of a program is a part
+        batch = jax.jit(batch)
     try:
         jax.eval_shape(batch, jax.random.key(0))
     except ValueError as error:

@@ -37,7 +37,7 @@ def experiment(request: Request) -> Experiment:
     Raises:
         UsageError: the experiment refuses its settings, its dtype or its mesh.
     """
-    mesh = None if request.mesh is None else devices.make_mesh(request.mesh)
+    mesh = devices.make_mesh(request.mesh)
     smoke: dict[str, Any] = {"smoke": request.smoke}
     if request.dtype is not None:
         if "dtype" in request.settings:
@@ -124,6 +124,8 @@ def run(
     start = time.perf_counter()
 
     def keep(metrics: dict[str, float], **rest: Any) -> None:
+        if not devices.speaks():
+            return
         record = hw.sweeps.record(
             request.weights or {},
             seed,
@@ -165,9 +167,10 @@ def run(
         )
     metrics = history[-1]["validation"]
     keep(metrics)
-    # Whole or not at all: a reader of it never sees a part.
-    result = workdir / "result.json.part"
-    result.write_text(json.dumps(metrics, indent=2) + "\n")
-    result.replace(workdir / "result.json")
-    show.show_heads(experiment, state, history, workdir)
+    if devices.speaks():
+        # Whole or not at all: a reader of it never sees a part.
+        result = workdir / "result.json.part"
+        result.write_text(json.dumps(metrics, indent=2) + "\n")
+        result.replace(workdir / "result.json")
+        show.show_heads(experiment, state, history, workdir)
     return metrics

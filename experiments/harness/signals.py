@@ -1,10 +1,12 @@
 """An interrupt as one line and one exit code, whatever the process is doing.
 
-SIGINT (Ctrl-C), SIGTERM (a scheduler) and SIGHUP (a closed terminal) raise
-`KeyboardInterrupt` once, so that files are closed and children stopped; a second one
-ends the process at once. Python raises between its own instructions only: a process
+SIGINT (Ctrl-C), SIGTERM (a scheduler), SIGHUP (a closed terminal) and SIGUSR1 (a
+scheduler's warning) raise `KeyboardInterrupt` once, so that files are closed and
+children stopped; a second one ends the process at once, but for a warning: engines send
+it twice, by two ways, and to a launcher as to its workers. Python raises between its own instructions only: a process
 that is inside a compiled program for longer is ended from a thread. While `fit` holds
-the signals it first ends its step and saves, for which it has longer.
+the signals it first ends its step and saves, for which it has longer; after a warning as
+long as the scheduler lets it.
 """
 
 import os
@@ -16,7 +18,8 @@ from typing import Any
 
 CODE = 75
 """EX_TEMPFAIL: the same command goes on with what is kept."""
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+WARNING = signal.SIGUSR1
 PATIENCE = 2.0
 """Seconds that Python has to raise."""
 SAVING = 20.0
@@ -31,7 +34,8 @@ def catch() -> None:
         del frame
         raised.set()
         for each in SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+            again = signal.SIG_IGN if each == WARNING else signal.SIG_DFL
+            signal.signal(each, again)
         raise KeyboardInterrupt(signal.Signals(number).name)
 
     reader, writer = os.pipe()
@@ -51,13 +55,21 @@ def line(interrupt: KeyboardInterrupt) -> str:
 
 def _insist(reader: int, raised: threading.Event, ours: Any) -> None:
     """Ends a process that does not come to raising in time, or is asked twice."""
-    number = 0
-    while number not in SIGNALS:  # others have handlers, too
-        (number,) = os.read(reader, 1)
+    number = _next(reader)
     held = signal.getsignal(number) is not ours
+    while held and number == WARNING:
+        number = _next(reader)
     select.select([reader], [], [], SAVING if held else PATIENCE)
     if not raised.is_set():
         interrupt = KeyboardInterrupt(signal.Signals(number).name)
         cursor = "\033[?25h" if sys.stderr.isatty() else ""  # a bar hid it
         print(f"{cursor}\n{line(interrupt)}", file=sys.stderr, flush=True)
         os._exit(CODE)
+
+
+def _next(reader: int) -> int:
+    """Waits for one of our signals; others have handlers, too."""
+    number = 0
+    while number not in SIGNALS:
+        (number,) = os.read(reader, 1)
+    return number

@@ -7,22 +7,29 @@ from typing import Any
 import headwise as hw
 from experiments.harness import programs
 from experiments.harness import run
+from experiments.harness import texts
 from experiments.harness.plan import Plan
 from experiments.harness.text import UsageError
 
 
 def train(
-    plan: Plan, *, progress: bool = True, workers: int = 1
+    plan: Plan,
+    *,
+    progress: bool = True,
+    workers: int = 1,
+    cohorts: int | None = None,
 ) -> list[hw.sweeps.Record]:
     """Trains what a plan lists and its folder does not have yet.
 
     Trials that differ only in numbers that are arrays run as one program. What they
-    share else is built once.
+    share else is built once. The study's text is left in the folder, by which workers
+    join; not that of a mesh, whose trials take all devices.
 
     Args:
         plan: of `plan.make`.
         progress: whether to show how far it is.
         workers: how many processes do this at the same time.
+        cohorts: after how many this one ends; None: when no trial is left.
 
     Raises:
         UsageError: before anything is written: the experiment refuses its settings, or
@@ -30,6 +37,9 @@ def train(
     """
     study, mode = plan.study, _mode(plan)
     make, static = maker(plan)
+    folder = plan.claim()
+    if study.mesh is None:
+        texts.write(plan)
     try:
         return hw.sweeps.run(
             make,
@@ -37,13 +47,14 @@ def train(
             steps=plan.steps,
             static=static,
             settings=plan.recorded(),
-            folder=plan.claim(),
+            folder=folder,
             mode=mode,
             size=study.size,
             retry=study.retry,
             stop_on_failure=study.stop_on_failure,
             progress=progress,
             workers=workers,
+            cohorts=cohorts,
         )
     except ValueError as error:
         if str(error).startswith("size: "):  # more memory than there is

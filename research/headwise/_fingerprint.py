@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-_SAYS_NOTHING = re.compile(r" at 0x[0-9a-f]+|\bname=\S+")
-"""Addresses, and the names of functions."""
+_SAYS_NOTHING = re.compile(
+    r" at 0x[0-9a-f]+|\bname=\S+|AbstractMesh\((?:[^()]|\([^()]*\))*\)"
+)
+"""Addresses, the names of functions, and the devices that a run may change."""
 _SET = re.compile(r"\{('[^{}]*')\}")
 
 

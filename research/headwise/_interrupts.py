@@ -9,8 +9,12 @@ from typing import Any
 import jax
 
 _LOG = logging.getLogger("headwise")
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")
 SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
+WARNING = getattr(signal, "SIGUSR1", None)
+"""What a scheduler sends ahead, perhaps by two ways: once more, it is no second signal.
+It is noted only where the program has a handler for it: else it may be another's, as
+`faulthandler`'s."""
 
 
 class Interrupts:
@@ -21,23 +25,25 @@ class Interrupts:
     What a signal does is not changed, only when: `act` has the handler that was there
     before do it, or the system. Signals that are ignored (`nohup`) stay so. Python
     gives handlers to the main thread alone, so in others nothing is put off; nor is
-    it in a run on several machines, which would not stop at the same step.
+    it where several processes train, unless they agree on when to act.
 
     Args:
         on: whether to put anything off.
+        agreed: whether all processes act at the same step (`hear`).
     """
 
-    def __init__(self, on: bool):
-        self._on = on
+    def __init__(self, on: bool, agreed: bool = False):
+        self._on, self._agreed = on, agreed
         self._noted: tuple[int, Any] | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupts":
         main = threading.current_thread() is threading.main_thread()
-        if self._on and main and jax.process_count() == 1:
+        if self._on and main and (self._agreed or jax.process_count() == 1):
             for number in SIGNALS:
                 before = signal.getsignal(number)
-                if callable(before) or before is signal.SIG_DFL:
+                ends = before is signal.SIG_DFL and number != WARNING
+                if callable(before) or ends:
                     self._before[number] = before
                     signal.signal(number, self._note)
         return self
@@ -51,6 +57,12 @@ class Interrupts:
     def noted(self) -> str | None:
         """The name of the signal that came, None if none did."""
         return None if self._noted is None else signal.Signals(self._noted[0]).name
+
+    def hear(self, name: str) -> None:
+        """Notes a signal that another process got, which acts here, too."""
+        if self._noted is None:
+            number = signal.Signals[name]
+            self._noted = number, self._before.get(number, signal.getsignal(number))
 
     def act(self) -> None:
         """Does what the signal does: as a rule this raises, or ends the process.
@@ -74,6 +86,8 @@ class Interrupts:
     def _note(self, number: int, frame: Any) -> None:
         del frame
         if self._noted is not None:
+            if number == WARNING:
+                return
             self._pass_on(number, self._before[number])
             return
         self._noted = number, self._before[number]

@@ -12,6 +12,7 @@ import jax
 
 from headwise import _described
 from headwise import _files
+from headwise import _hosts
 from headwise import _whole
 from headwise.typing import PyTree
 
@@ -47,6 +48,8 @@ def open_checkpointer(
     # The thread that saves makes it in no time.
     context.async_options.create_directories_asynchronously = False
     context.async_options.post_finalization_callback = when_written
+    # Processes wait for each other under names; those of two folders must differ.
+    context.multiprocessing_options.barrier_sync_key_prefix = str(folder)
     # Orbax looks for the parts of its one file of arrays by a pattern, and takes the
     # path for a part of it; without that file each array has its own.
     context.array_options.saving.use_ocdbt = "[" not in str(folder)
@@ -57,11 +60,15 @@ def open_checkpointer(
     try:
         return opened()
     except Exception:  # it reads what is kept beside every checkpoint
-        for path in [path for path in folder.iterdir() if path.name.isdigit()]:
-            look = _whole.look(path, functools.partial(ocp.metadata, path))
-            if (reason := look.damage) is not None:
-                _LOG.warning("%s: is damaged (%s), moved aside", path, reason)
-                path.rename(_whole.aside(path))
+
+        def put_aside() -> None:
+            for path in [path for path in folder.iterdir() if path.name.isdigit()]:
+                look = _whole.look(path, functools.partial(ocp.metadata, path))
+                if (reason := look.damage) is not None:
+                    _LOG.warning("%s: is damaged (%s), moved aside", path, reason)
+                    path.rename(_whole.aside(path))
+
+        _hosts.of_first(put_aside)
     with _files.writing(folder):
         return opened()
 

@@ -76,6 +76,12 @@ def aside(checkpoint: pathlib.Path) -> pathlib.Path:
     return next(path for path in paths if not path.exists())
 
 
+def put_aside(checkpoint: pathlib.Path) -> None:
+    """Renames a damaged checkpoint; an OSError of one line if that cannot be."""
+    with _files.writing(checkpoint):
+        checkpoint.rename(aside(checkpoint))
+
+
 def damage(checkpoint: pathlib.Path) -> str | None:
     """Why a checkpoint is not as it was written, in words; None if it is.
 

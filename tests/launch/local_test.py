@@ -15,9 +15,9 @@ import headwise as hw
 from experiments.harness import command
 from experiments.harness import outcome
 from experiments.harness import plan as plans
+from experiments.harness import texts
 from launch import local
 from launch import plan as places
-from launch import texts
 from launch import worker
 
 ROOT = pathlib.Path(local.__file__).parents[1]
@@ -296,19 +296,6 @@ def test_a_worker_of_another_version_refuses(tmp_path, capsys):
 def test_workers_without_work(words, said, capsys):
     assert command.guarded(worker.main, ["worker", *words]) == 2
     assert said in capsys.readouterr().err
-
-
-def test_a_table_goes_with_the_study(tmp_path):
-    """Workers elsewhere do not see the file."""
-    table = tmp_path / "design.csv"
-    table.write_text("a,b,lr\n1,0.5,0.1\n1,1,0.2\n")
-    plan = planned(tmp_path / "study", f"--design={table}", "--seeds=0:2")
-    plan.claim()
-    name = texts.write(plan)
-    table.unlink()
-    (text,) = texts.read(tmp_path / "study", name).values()
-    assert texts.plan(text, tmp_path / "study").trials == plan.trials
-    assert len(plan.trials) == 4
 
 
 def test_the_former_name_says_the_new_one(tmp_path):

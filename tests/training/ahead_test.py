@@ -142,9 +142,10 @@ def test_a_record_that_fails_gives_back_the_batches_of_the_chunk_ahead(monkeypat
         return keep(self, record, durable)
 
     batches = (on_host(t) for t in range(STEPS))
-    with monkeypatch.context() as patch, pytest.raises(OSError, match="^disk full$"):
-        patch.setattr(_history.History, "keep", full)
+    monkeypatch.setattr(_history.History, "keep", full)
+    with pytest.raises(OSError, match="^disk full$"):
         fit(batches, chunk=4, log_every=1)
+    monkeypatch.setattr(_history.History, "keep", keep)
     state = first_state()
     for t in range(6):  # chunks of 1, 1 (read before that was known), 4
         state, _ = compiled()(state, on_host(t))
@@ -165,9 +166,10 @@ def test_a_signal_waits_for_the_chunk_that_runs(monkeypatch, tmp_path):
         return keep(self, record, durable)
 
     options = {"log_every": 1, "checkpoint_every": STEPS, "workdir": tmp_path}
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(_history.History, "keep", kept)
+    monkeypatch.setattr(_history.History, "keep", kept)
+    with pytest.raises(KeyboardInterrupt):
         fit(batch_at, chunk=4, **options)
+    monkeypatch.setattr(_history.History, "keep", keep)
     with hw.training.Checkpoints(tmp_path / "checkpoints") as checkpoints:
         assert checkpoints.latest == 9  # chunks of 1, 4 and 4
     state, history = fit(batch_at, **options)

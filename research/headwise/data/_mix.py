@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -32,6 +31,7 @@ def mix(
     batch_of: str = "one",
     shuffle: bool = True,
     epochs: int | Mapping[str, int | None] | None = None,
+    share: tuple[int, int] | None = None,
 ) -> grain.IterDataset:
     """A grain data set of batches of several sources, each of them by name.
 
@@ -62,6 +62,8 @@ def mix(
         epochs: how often each source is gone through, or {name: how often}; None, of
             all or of one: for ever, started again whenever it is used up. The data set
             ends with the first source that does.
+        share: (index, number): of every batch, and of every source in it, the part that
+            one of so many processes reads, as `stream` takes it.
 
     Returns:
         `grain.IterDataset` of batches as above; `.map`, `.filter` and `.mp_prefetch`
@@ -123,6 +125,7 @@ def mix(
                 f"first source ends, got {size}"
             )
         together = functools.partial(_mixed, list(rows.values()))
+        together = _rows.part(together, share, "batch_size", size)
         return _grain.ahead(mixed.batch(size, drop_remainder=True, batch_fn=together))
     sizes = _each("batch_size", rows, batch_size)
     parts = {}
@@ -130,7 +133,7 @@ def mix(
         size = _checks.positive_int(f"batch_size[{name!r}]", size)
         of_source = rows[name]
         _grain.enough(f"batch_size[{name!r}]", size, len(of_source), rounds[name])
-        take: Callable[[Sequence[int]], Any] = of_source.batch
+        take = _rows.part(of_source.batch, share, f"batch_size[{name!r}]", size)
         if batch_of == "one":
             take = functools.partial(_named, name, take)
         parts[name] = orders[name].batch(size, drop_remainder=True, batch_fn=take)

@@ -1,6 +1,8 @@
 """The examples of one source on the host, and how a batch of them is put together."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -39,6 +41,48 @@ class Records:
     def batch(self, rows: Sequence[int]) -> Any:
         """These records, stacked."""
         return jax.tree.map(lambda *x: np.stack(x), *(self.records[i] for i in rows))
+
+
+def part(
+    take: Callable[[Sequence[Any]], Any],
+    share: tuple[int, int] | None,
+    argument: str,
+    batch_size: int,
+) -> Callable[[Sequence[Any]], Any]:
+    """`take` of a process's part of the rows of a batch.
+
+    Args:
+        take: puts the rows of a batch together.
+        share: (index, number) of the process, None: the whole.
+        argument, batch_size: the number of rows, and its name.
+
+    Raises:
+        ValueError: there is no such process; the rows cannot be dealt out evenly.
+    """
+    if share is None:
+        return take
+    if not isinstance(share, tuple | list) or len(share) != 2:
+        raise TypeError(
+            "share: expected (index, number) of this process, such as "
+            f"(jax.process_index(), jax.process_count()), got {_checks.kind(share)}"
+        )
+    index = _checks.nonnegative_int("share: index", share[0])
+    number = _checks.positive_int("share: number", share[1])
+    if index >= number:
+        raise ValueError(f"share: expected index < number, got {index} of {number}")
+    if batch_size % number:
+        raise ValueError(
+            f"{argument}: expected rows that {number} processes divide (share), got "
+            f"{batch_size}"
+        )
+    own = batch_size // number
+    return functools.partial(_of_part, take, slice(index * own, (index + 1) * own))
+
+
+def _of_part(
+    take: Callable[[Sequence[Any]], Any], own: slice, rows: Sequence[Any]
+) -> Any:
+    return take(rows[own])
 
 
 def rows(name: str, examples: Any) -> Columns | Records:

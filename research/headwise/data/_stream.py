@@ -20,6 +20,7 @@ def stream(
     seed: int,
     shuffle: bool = True,
     epochs: int | None = None,
+    share: tuple[int, int] | None = None,
 ) -> grain.IterDataset:
     """A grain data set of batches over arrays, or anything with a length and an index.
 
@@ -43,15 +44,21 @@ def stream(
         seed: 0 <= seed < 2**32; the same seed gives the same batches.
         shuffle: False keeps the order of the records.
         epochs: how often to go through the records; None (default) for ever.
+        share: (index, number): of every batch the part that one of so many processes
+            reads, `(jax.process_index(), jax.process_count())`. Together, in this
+            order, they are the batch; `batch_size` is that of all. Where a reader
+            stands does not depend on its share. None: the whole batch.
 
     Returns:
-        `grain.IterDataset` whose elements are records with a leading axis B.
+        `grain.IterDataset` whose elements are records with a leading axis B, or
+        B / number.
 
     Raises:
         ModuleNotFoundError: grain is not installed.
         TypeError: records without length or index, shuffle is no bool.
         ValueError: no records, fewer in all epochs than batch_size, arrays with unequal
-            leading axes (two are named), a number that is no int or out of range.
+            leading axes (two are named), a number that is no int or out of range, a
+            batch_size that the number of processes does not divide.
 
     Example:
         >>> from headwise import data
@@ -73,11 +80,12 @@ def stream(
         epochs = _checks.positive_int("epochs", epochs)
     rows = _rows.rows("records", records)
     _grain.enough("batch_size", batch_size, len(rows), epochs)
+    take = _rows.part(rows.batch, share, "batch_size", batch_size)
     grain = _grain.module("stream")
-    if isinstance(rows, _rows.Columns):
+    if isinstance(rows, _rows.Columns) or share is not None:
         # A batch is one gather: a threads' work a record would cost more than reading.
         indices = _grain.order(grain.MapDataset.range(len(rows)), seed, shuffle, epochs)
-        batches = indices.batch(batch_size, drop_remainder=True, batch_fn=rows.batch)
+        batches = indices.batch(batch_size, drop_remainder=True, batch_fn=take)
         return _grain.ahead(batches)
     ordered = _grain.order(grain.MapDataset.source(records), seed, shuffle, epochs)
     # grain would read 500 records ahead, which is much for volumes.

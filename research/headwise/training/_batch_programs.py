@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
+from headwise import _hosts
 from headwise import _xla
 from headwise.training import _chunks
 
@@ -19,6 +20,7 @@ class Traced(NamedTuple):
 
     kind: _chunks.Kind
     room: int
+    """1: nothing is stacked, `apart` makes each."""
     run: Callable[..., list[Any]]
     alone: Callable[..., list[Any]]
     arrays: list[Any]
@@ -29,6 +31,8 @@ class Traced(NamedTuple):
 
     def one(self, t: int) -> Any:
         """The batch of a step, as it is in a stack."""
+        if self.room == 1:
+            return self.apart(t)
         return self._batch(_FIRST(self.stacked(t, 1)))
 
     def apart(self, t: int) -> Any:
@@ -62,14 +66,19 @@ def made(
         return "it gives arrays of a type that gives way"
     if program.effects:
         return "it has effects"
-    if _xla.slow_in_loops(program):
-        return "convolutions are slow in loops"
     arrays = [jnp.asarray(x) for x in program.consts]
-    if any(len(_chunks.devices(x)) > 1 for x in arrays):
-        return "it takes arrays on several devices"
     room = _chunks.rows(likes, most)
-    if room < 2:
-        return "they take too much memory"
+    why = None
+    if _xla.slow_in_loops(program):
+        why = "convolutions are slow in loops"
+    elif any(len(_chunks.devices(x)) > 1 for x in arrays):
+        why = "it takes arrays on several devices"
+    elif room < 2:
+        why = "they take too much memory"
+    if why is not None:
+        if not _hosts.several():
+            return why
+        room = 1  # one by one, and yet a program: what it makes is of all processes
 
     jaxpr = program.jaxpr  # without its arrays, which are not to be kept alive
 

@@ -5,6 +5,7 @@ next checkpoint of the run, and before it, so that a run that goes on finds what
 best when that was made.
 """
 
+import functools
 import logging
 import pathlib
 import shutil
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _files
+from headwise import _hosts
 from headwise.training import _checkpoints
 from headwise.training import _series
 from headwise.training import _stop
@@ -82,7 +84,7 @@ class Keeper:
             state: then, with the parameters to evaluate.
         """
         if self._folder is not None:
-            _drop_later(self._folder, first)
+            _hosts.of_first(functools.partial(_drop_later, self._folder, first))
             self._checkpoints = _checkpoints.Checkpoints(self._folder)
         points = _series.series("best", self._metric, history)
         then = _series.first_best(points, self._mode)

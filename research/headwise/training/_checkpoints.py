@@ -4,7 +4,6 @@ import contextlib
 import functools
 import logging
 import os
-import pathlib
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 from headwise import _checks
 from headwise import _described
 from headwise import _files
+from headwise import _hosts
 from headwise import _orbax
 from headwise import _whole
 from headwise.training import _workdir
@@ -47,7 +47,8 @@ class Checkpoints:
 
     def __init__(self, folder: str | os.PathLike, keep: int = 2):
         _checks.positive_int("keep", keep)
-        self.folder = _made(_workdir.folder_of(folder).absolute())
+        path = _workdir.folder_of(folder).absolute()
+        self.folder = _hosts.of_first(lambda: _workdir.for_checkpoints(path))
         self._checkpointer = _orbax.open_checkpointer(
             self.folder, keep, lambda: _whole.seal(self.folder, self._saving)
         )
@@ -61,7 +62,8 @@ class Checkpoints:
 
     def __exit__(self, *error: Any) -> None:
         try:
-            self.wait()
+            # Where one process has failed, the others do not come here to agree.
+            self._wait() if error[0] else self.wait()
         except Exception:
             if error[0] is None:  # else what happened first is told
                 raise
@@ -79,7 +81,7 @@ class Checkpoints:
         Raises:
             WorkdirError: there are some, and none is whole.
         """
-        self.poll()
+        self.wait() if _hosts.several() else self.poll()
         steps = self._steps()
         for step in steps:
             if self._look(step).damage is None:
@@ -106,7 +108,7 @@ class Checkpoints:
         self.wait()
         self._set_aside()
         self._looked.pop(step, None)
-        state = jax.tree.map(jnp.asarray, state)
+        state = jax.tree.map(lambda x: _hosts.everywhere(jnp.asarray(x)), state)
         kept = {"note": note, "state": _described.describe(state)}
         named = _orbax.by_name(state, jax.tree.leaves(state))
         self._saving = step
@@ -130,6 +132,15 @@ class Checkpoints:
         Raises:
             OSError: the disk refused it; names the folder and why, in one line.
         """
+        error: Exception | None = None
+        try:
+            self._wait()
+        except Exception as raised:
+            error = raised
+        _hosts.agreed(error=error)
+
+    def _wait(self) -> None:
+        """As `wait`, without a word to other processes."""
         pending, self._pending = self._pending, None
         if pending is None:
             return
@@ -140,8 +151,13 @@ class Checkpoints:
                 _orbax.metadata(self._checkpointer, self._saving)
 
     def poll(self) -> None:
-        """Raises what stopped a `save` that has ended since; waits for none."""
-        if self._pending is not None and not self._checkpointer.is_saving_in_progress():
+        """Raises what stopped a `save` that has ended since; waits for none.
+
+        Of several processes one may be done sooner: they hear of it in the next `save`.
+        """
+        if self._pending is None or _hosts.several():
+            return
+        if not self._checkpointer.is_saving_in_progress():
             self.wait()
 
     def restore(self, like: PyTree, others: Sequence[str] = ()) -> PyTree:
@@ -194,14 +210,15 @@ class Checkpoints:
     def _steps(self) -> list[int]:
         """Of all checkpoints, the newest first, but for one that is being written."""
         writing = None if self._pending is None else self._saving
-        steps = (found.step for found in self._checkpointer.checkpoints)
-        return sorted((step for step in steps if step != writing), reverse=True)
+        found = [one.step for one in self._checkpointer.checkpoints]
+        steps = (step for step in _hosts.shared(found) if step != writing)
+        return sorted(steps, reverse=True)
 
     def _look(self, step: int) -> _whole.Look:
         if step not in self._looked:
             folder = self.folder / str(step)
             read = functools.partial(_orbax.metadata, self._checkpointer, step)
-            look = _whole.look(folder, read)
+            look = _hosts.of_first(functools.partial(_whole.look, folder, read))
             if look.damage is not None:
                 _LOG.warning("%s: is damaged (%s) and passed over", folder, look.damage)
             self._looked[step] = look
@@ -211,9 +228,9 @@ class Checkpoints:
         """Renames what is damaged: it would count among the newest that are kept."""
         damaged = [step for step, look in self._looked.items() if look.damage]
         for step in damaged:
-            path = self.folder / str(step)
-            with _files.writing(path):
-                path.rename(_whole.aside(path))
+            _hosts.of_first(
+                functools.partial(_whole.put_aside, self.folder / str(step))
+            )
             del self._looked[step]
         if damaged:
             self._checkpointer.reload()
@@ -229,15 +246,3 @@ class Checkpoints:
                 f"{self.folder / str(step)}: is damaged, or of another state "
                 f"({_files.reason(error)[1]}); {out}give another folder"
             ) from error
-
-
-def _made(folder: pathlib.Path) -> pathlib.Path:
-    """The folder of checkpoints, there and fit for them."""
-    _workdir.check_kinds(folders=[folder])
-    if (reason := _orbax.refused(folder)) is not None:
-        raise _workdir.WorkdirError(f"{folder}: {reason}")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _workdir.not_writable(folder, error) from error
-    return folder

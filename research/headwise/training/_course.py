@@ -19,6 +19,7 @@ import numpy as np
 
 from headwise import _checks
 from headwise import _described
+from headwise import _hosts
 from headwise import _trees
 from headwise.training import _best
 from headwise.training import _record
@@ -64,6 +65,8 @@ class Course:
         self._begun = 0.0
         self._past: dict[Any, _series.Past] = {}
         """What functions of records made of all but the newest."""
+        self.shared: Callable[[Any], Any] = lambda value: value
+        """What the first of several processes that train together has."""
         self._timed = "seconds" in _stop.metrics(stop)
         looked_at = [("stop", metric) for metric in _stop.metrics(stop)]
         looked_at += [] if self._best is None else [("best", self._best[0])]
@@ -89,7 +92,7 @@ class Course:
     def validation(self, state: Any) -> dict[str, Any]:
         """What `validate` says of the parameters to evaluate."""
         assert self._validate is not None
-        return _validation.validation(self._validate, self.shown(state))
+        return self.shared(_validation.validation(self._validate, self.shown(state)))
 
     @property
     def acts(self) -> bool:
@@ -137,7 +140,7 @@ class Course:
             return state, False
         history = _series.Records([*before, record], self._past)
         if self._timed:
-            record["seconds"] = round(time.monotonic() - self._begun, 3)
+            record["seconds"] = self.shared(round(time.monotonic() - self._begun, 3))
         if self._adjust is not None and (found := hyperparams(state)):
             record["hyperparams"] = found
         reason = self._reason(history)
@@ -164,7 +167,7 @@ class Course:
             self._keeper.write(done)
 
     def _reason(self, history: Sequence[Mapping[str, Any]]) -> str | None:
-        reason = None if self._stop is None else self._stop(history)
+        reason = None if self._stop is None else self.shared(self._stop(history))
         if reason is None or (isinstance(reason, str) and reason):
             return reason
         raise TypeError(
@@ -178,7 +181,7 @@ def hyperparams(state: Any) -> dict[str, float | None]:
     parts = jax.tree.leaves(getattr(state, "optimizer", ()), is_leaf=_injected)
     found = [part.hyperparams for part in parts if _injected(part)]
     numbers = {n: x for names in found for n, x in names.items() if np.shape(x) == ()}
-    return _record.plain(jax.device_get(numbers))
+    return _record.plain(_hosts.fetched(numbers))
 
 
 def adjusted(
@@ -216,7 +219,7 @@ def adjusted(
             )
         leaf = jnp.asarray(leaf).astype(old.dtype)
         committed = getattr(old, "committed", False)
-        leaves.append(jax.device_put(leaf, old.sharding) if committed else leaf)
+        leaves.append(_hosts.placed(leaf, old.sharding) if committed else leaf)
     return jax.tree.unflatten(_trees.structure(state), leaves)
 
 

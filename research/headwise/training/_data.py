@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from headwise import _checks
+from headwise import _hosts
 from headwise import _trees
 
 _ONE = "which stands for one batch: give batch_size= to cut it, or a list of batches"
@@ -94,6 +95,13 @@ def _host(x: Any) -> Any:
     ):
         return x
     return np.asarray(x)
+
+
+def own(tree: Any) -> Any:
+    """The arrays as this process alone can compute with them, whole."""
+    return (
+        jax.tree.map(jnp.asarray, _hosts.fetched(tree)) if _hosts.spans(tree) else tree
+    )
 
 
 def takes(function: Callable[..., Any], parameter: str) -> bool:

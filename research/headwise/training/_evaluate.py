@@ -1,5 +1,6 @@
 """Metrics over a whole data set: exact for uneven batches, the host waits once."""
 
+import functools
 import logging
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 from headwise import _checks
+from headwise import _hosts
 from headwise.training import _data
 from headwise.training import _totals
 from headwise.typing import PyTree
@@ -25,6 +27,7 @@ def evaluate(
     *,
     rest: PyTree = (),
     batch_size: int | None = None,
+    own: bool = False,
 ) -> dict[str, Any]:
     """The metrics of a model over all data of a stream of uneven batches.
 
@@ -57,6 +60,9 @@ def evaluate(
             leave out metrics of heads that they have no data for.
         rest: other state of the model (running statistics); () means none.
         batch_size: of the batches that arrays are cut into; the last one is smaller.
+        own: of several processes (`jax.distributed`) each gives data of its own, as
+            many batches as it has: the metrics are those of the data of all. False:
+            all give the same, or arrays that lie on devices of all (`shard_batch`).
 
     Returns:
         {name: metric}, on the host: `Ratio` and others as they are (`.value`, `.mean`,
@@ -83,13 +89,41 @@ def evaluate(
         0.667 2.0
     """
     _checks.function("metrics_fn", metrics_fn)
+    _checks.boolean("own", own)
+    read = functools.partial(_data.batches_of, batches, batch_size)
+    if own and _hosts.several():
+        own_params, own_rest = _data.own((params, rest))
+        parts = _hosts.of_each(
+            lambda: _sums(metrics_fn, own_params, own_rest, read(), alone=False)
+        )
+    else:
+        parts = [_sums(metrics_fn, params, rest, read(), alone=True)]
+    sums = [of_part for part in parts for of_part in part]
+    if not sums:
+        raise ValueError(
+            "batches: expected one or more with examples, got none (a generator can be "
+            "read once: give what can be read again, such as a list or a grain data "
+            "set)"
+        )
+    return _totals.finished(functools.reduce(_totals.joined, sums))
+
+
+def _sums(
+    metrics_fn: Callable[..., Any],
+    params: PyTree,
+    rest: PyTree,
+    batches: Iterable[Any],
+    *,
+    alone: bool,
+) -> list[Any]:
+    """Those of batches with each set of names, on the host; `alone`: of all data."""
     masks, size = _data.takes(metrics_fn, "where"), 0
     more = {"where": None} if masks else {}
     program = _data.compiled("metrics_fn", metrics_fn, params, rest, **more)
     kept: dict[Any, Any] = {}
     """{structure of the metrics: their sums}"""
     shapes: set[Any] = set()
-    for batch in _data.batches_of(batches, batch_size):
+    for batch in batches:
         count = _data.length(batch)
         if count == 0:
             continue
@@ -102,7 +136,7 @@ def evaluate(
         _tell_many(shapes, batch)
         found = program(batch, **where)
         structure = _structure(found)
-        if kept:
+        if kept or not alone:
             _totals.refuse_coupled(found)
         if count is None or structure not in kept:
             _totals.check(found, count)
@@ -110,16 +144,7 @@ def evaluate(
             kept[structure] = _totals.more(kept[structure], found, count)
         else:
             kept[structure] = _totals.start(found, count)
-    if not kept:
-        raise ValueError(
-            "batches: expected one or more with examples, got none (a generator can be "
-            "read once: give what can be read again, such as a list or a grain data "
-            "set)"
-        )
-    first, *others = (sums for sums, _ in jax.device_get(list(kept.values())))
-    for sums in others:
-        first = _totals.joined(first, sums)
-    return _totals.finished(first)
+    return [sums for sums, _ in _hosts.fetched(list(kept.values()))]
 
 
 def _structure(found: Any) -> Any:

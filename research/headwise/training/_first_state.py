@@ -6,6 +6,7 @@ from typing import TypeVar
 import jax
 import jax.numpy as jnp
 
+from headwise import _hosts
 from headwise import _trees
 from headwise.typing import PyTree
 
@@ -26,7 +27,7 @@ def first_state(state: StateT) -> StateT:
         x = jnp.copy(_trees.strong(x))
         if place is None or isinstance(x, jax.core.Tracer) or x.committed:
             return x
-        return jax.device_put(x, place)
+        return _hosts.placed(x, place)
 
     return jax.tree.map(own, state)
 

@@ -11,7 +11,6 @@ from typing import Any
 from typing import TypeVar
 
 from headwise import _checks
-from headwise import _interrupts
 from headwise.training import _bilevel
 from headwise.training import _course
 from headwise.training import _default
@@ -25,6 +24,7 @@ from headwise.training import _resume
 from headwise.training import _state
 from headwise.training import _steps
 from headwise.training import _stop
+from headwise.training import _together
 
 _LOG = logging.getLogger("headwise")
 
@@ -60,13 +60,13 @@ def fit(
     """Trains until `steps` steps are done; goes on from a checkpoint in `workdir`.
 
     Many steps are one compiled program (a chunk), which ends where a validation, a
-    report or a checkpoint is due, or after a quarter of a second; what the steps told
-    is fetched then, and recorded while the next chunk runs, unless something follows
-    from records. Where that cannot be, steps are run one by one (logger `headwise`,
-    level INFO, says why). Records, validations, reports and checkpoints each come every
-    so many steps, of which none need divide another, and at the end; none changes
-    another, and neither does the length of a chunk. An interrupted and resumed run ends
-    with the same state and the same metrics file as an uninterrupted one.
+    report or a checkpoint is due, or after a quarter of a second; it is recorded while
+    the next one runs, unless something follows from records. Where that cannot be,
+    steps are run one by one (logger `headwise`, level INFO, says why). Records,
+    validations, reports and checkpoints each come every so many steps, of which none
+    need divide another, and at the end; none changes another, and neither does the
+    length of a chunk. An interrupted and resumed run ends with the same state and the
+    same metrics file as an uninterrupted one.
 
     What was learned comes from the checkpoint. What you set comes from `state`, the
     weights of `constant` among it: a new weight acts, and a line says so (logger
@@ -74,8 +74,7 @@ def fit(
     program than before: another learning rate, optimiser or loss.
 
     Args:
-        step: of `make_step` or `make_bilevel_step`. If it is not jitted, it is, and its
-            state donated.
+        step: of `make_step` or `make_bilevel_step`; jitted, its state donated, if not.
         state: the first state (`init_state`, `init_bilevel_state`), of arrays and
             numbers; replaced by the newest checkpoint.
         batches: `batches(t)` -> the batch of step t (best: resumes exactly, no
@@ -201,32 +200,33 @@ def fit(
     for line in _default.overruled(step, state):
         _LOG.warning("weights of the step -> of the state, which act: %s", line)
     with contextlib.ExitStack() as opened:
+        together = opened.enter_context(_together.Together(state, workdir))
+        course.shared = together.shared
         kept = _kept.Kept(opened, workdir, settings)
         done, position = _resume.start(kept.checkpoints, given, steps)
         traced = _profile.steps_of(profile, done, steps, log_every)
         periods = periods._replace(marks=traced)
-        interrupts = opened.enter_context(_interrupts.Interrupts(bool(kept)))
-        run = _steps.Steps(
-            step, report, periods, check, chunk, lambda: interrupts.noted
-        )
-        opened.callback(run.read(batches, done, given, position, bool(kept)))
+        run = _steps.Steps(step, report, periods, check, chunk, together)
+        unused = together.each(run.read, batches, done, given, position, bool(kept))
+        opened.callback(unused)
         if kept and done < steps:
             kept.program = run.program(state, done)
         state, window, records = kept.go_on(state, done)
         if done == steps and kept and validate is not None:
             _history.validate_end(course, state, records, kept)
-        ended = course.start(opened, kept.path if kept else None, done, records, state)
+        ended = course.start(opened, kept.folder("."), done, records, state)
+        progress = progress and together.speaks
         show = opened.enter_context(_progress.progress(label, done, steps, progress))
         history = _history.History(records, window, done, kept, show)
-        trace = opened.enter_context(_profile.Trace(kept.folder("profile"), *traced))
+        trace = _profile.Trace(kept.folder("profile"), *traced, on=together.speaks)
+        opened.enter_context(trace)
         while done < steps and not ended:
             trace.at(done)
-            start = done
-            unasked = checkpoint_every is None and kept.may_save()
+            start, unasked = done, checkpoint_every is None and kept.may_save()
             state, done, told = run.run(state, start, unasked or course.acts)
+            together.agree()
             unasked = checkpoint_every is None and kept.may_save()
-            wanted = unasked or course.acts or interrupts.noted
-            ahead = not wanted and run.ahead(state, done)  # takes the state
+            ahead = run.ahead(state, done, unasked or course.acts or together.noted)
             history.add(start, told)
             for due in periods.stops(start, done):
                 record = history.close(due)
@@ -242,9 +242,9 @@ def fit(
                 if saves:
                     course.write(done)
                     kept.save(done, state, run.at, history.window, history.last)
-            if interrupts.noted and not ahead:
+            if together.noted and not ahead:
                 course.write(done)
                 kept.save(done, state, run.at, history.window, history.last)
-                kept.stopped(done, interrupts.noted)
-                interrupts.act()
+                kept.stopped(done, together.noted)
+                together.act()
     return course.answer(state, history.records)

@@ -9,8 +9,6 @@ import threading
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
-
 try:
     import fcntl
 except ModuleNotFoundError:  # Windows: nothing is held
@@ -39,9 +37,7 @@ def held(folder: pathlib.Path) -> Iterator[None]:
     Raises:
         InUseError: another process or thread holds it.
     """
-    # Of a run on several machines the first process holds the folder for all.
-    apart = jax.distributed.is_initialized() and jax.process_index() != 0
-    if fcntl is None or apart:
+    if fcntl is None:
         yield
         return
     name, me = os.path.realpath(folder), threading.get_ident()

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from typing import TypeVar
 
+from headwise import _hosts
 from headwise import _records
 from headwise.training import _checkpoints
 from headwise.training import _due
@@ -75,15 +76,25 @@ class Kept:
         known = _resume.read(self.checkpoints)
         window = _window.from_text(known["window"])
         window["changed"] += changed
-        writer = _metrics.MetricsWriter(self.path, first, known["recorded"])
-        self._writer = self._opened.enter_context(writer)
+
+        def records() -> list[dict[str, Any]]:
+            writer = _metrics.MetricsWriter(self.path, first, known["recorded"])
+            self._writer = self._opened.enter_context(writer)
+            return list(writer.history)
+
+        there = _hosts.of_first(records)
         self._budget = _due.Budget()
-        return state, window, list(writer.history)
+        return state, window, there
 
     def write(self, record: Mapping[str, Any], durable: bool = False) -> None:
         """Adds a record, as `MetricsWriter.write` does."""
-        if self._writer is not None:
+
+        def write() -> None:
+            assert self._writer is not None
             self._writer.write(record, durable)
+
+        if self:
+            _hosts.of_first(write)
 
     def stopped(self, done: int, signal: str) -> None:
         """Waits for the checkpoint of step `done`, and says how to go on."""
@@ -99,7 +110,7 @@ class Kept:
 
     def may_save(self) -> bool:
         """Whether a checkpoint may be written that nobody asked for."""
-        return self.checkpoints is not None and self._budget.left()
+        return self.checkpoints is not None and _hosts.shared(self._budget.left())
 
     def poll(self) -> None:
         """Raises what stopped a checkpoint that was being written."""

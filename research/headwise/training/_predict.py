@@ -8,6 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from headwise import _checks
+from headwise import _hosts
 from headwise import _trees
 from headwise.training import _data
 from headwise.typing import PyTree
@@ -23,6 +25,7 @@ def predict(
     *,
     rest: PyTree = (),
     batch_size: int | None = None,
+    own: bool = False,
 ) -> PyTree:
     """The outputs of a model for all data, one row an example, in their order.
 
@@ -36,6 +39,8 @@ def predict(
             row is of its example alone. May be jitted; give the same function each
             time.
         params, batches, rest, batch_size: as in `hw.training.evaluate`.
+        own: of several processes each gives data of its own, and gets the outputs of
+            these. False: as there, and all get all outputs.
 
     Returns:
         The outputs [N, ...] as NumPy arrays, with the dtypes of the model.
@@ -54,6 +59,9 @@ def predict(
         >>> print(outputs["double"].shape, outputs["sum"])
         (3, 2) [1. 5. 9.]
     """
+    _checks.boolean("own", own)
+    if own:
+        params, rest = _data.own((params, rest))
     program = _data.compiled("predict_fn", predict_fn, params, rest)
     parts: list[PyTree] = []
     waiting: collections.deque[Any] = collections.deque()
@@ -64,7 +72,8 @@ def predict(
         outputs = program(_data.padded(batch, count, size))
         _check(outputs, size if count else 0)
         for x in jax.tree.leaves(outputs):
-            x.copy_to_host_async()
+            if x.is_fully_addressable:
+                x.copy_to_host_async()
         waiting.append((outputs, count))
         if len(waiting) > _AHEAD:
             parts.append(_rows(*waiting.popleft()))
@@ -75,7 +84,7 @@ def predict(
 
 
 def _rows(outputs: PyTree, count: int) -> PyTree:
-    return jax.tree.map(lambda x: x[:count], jax.device_get(outputs))
+    return jax.tree.map(lambda x: x[:count], _hosts.fetched(outputs))
 
 
 def _check(outputs: PyTree, size: int) -> None:

@@ -64,10 +64,13 @@ class Trace:
     Args:
         folder: made if need be.
         start, stop: of the steps.
+        on: whether this process traces.
     """
 
-    def __init__(self, folder: pathlib.Path | None, start: int, stop: int):
-        self._folder, self._start, self._stop = folder, start, stop
+    def __init__(
+        self, folder: pathlib.Path | None, start: int, stop: int, *, on: bool = True
+    ):
+        self._folder, self._start, self._stop = folder, start, stop if on else start
         self._running = False
 
     def __enter__(self) -> "Trace":

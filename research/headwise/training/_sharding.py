@@ -17,6 +17,7 @@ from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 
 from headwise import _checks
+from headwise import _hosts
 from headwise import _trees
 from headwise.typing import PyTree
 
@@ -74,7 +75,9 @@ def shard_batch(
 ) -> PyTree:
     """The batch with its examples split over an axis of a mesh, an equal part a device.
 
-    Of several hosts each gives its own part of the batch, and gets the whole one.
+    Of several processes each gives the part of the batch that it has read, as large as
+    that of any other, and gets the whole one, in their order. In a traced function the
+    batch is whole, and the same for all.
 
     Args:
         batch: pytree of arrays of JAX or NumPy with the examples along the leading
@@ -86,7 +89,8 @@ def shard_batch(
         The same, of JAX arrays.
 
     Raises:
-        ValueError: the devices do not divide a leading axis; the mesh has no such axis.
+        ValueError: the devices do not divide a leading axis; the mesh has no such axis;
+            the parts of processes differ in shape.
 
     Example:
         >>> mesh = jax.make_mesh((1,), ("data",))
@@ -95,21 +99,30 @@ def shard_batch(
         ('data',)
     """
     number = _devices(mesh, axis)
-    hosts = jax.process_count()
+    hosts = len({device.process_index for device in mesh.devices.flat})
     paths = _trees.joined(_trees.paths(batch))
     leaves, structure = jax.tree.flatten(batch)
+    own = number
+    if hosts > 1:
+        _check_parts(batch, mesh)
+        whole = NamedSharding(mesh, PartitionSpec(axis))
+        indices = whole.addressable_devices_indices_map((number,)).values()
+        own = len({index[0].start for index in indices})  # of them in this process
 
     def put(path: str, x: Any) -> jax.Array:
         x = _array("batch", x)
         shape = x.shape
-        if shape and hosts == 1 and shape[0] % number:
+        traced = isinstance(x, jax.core.Tracer)
+        among = number if traced else own
+        if shape and shape[0] % among:
             where = f" at '{path}'" if path else ""
+            of_own = " of this process" if among < number else ""
             raise ValueError(
-                f"batch: expected a leading axis that the {number} devices of mesh "
-                f"axis {axis!r} divide, got shape {shape}{where}"
+                f"batch: expected a leading axis that the {among} devices{of_own} of "
+                f"mesh axis {axis!r} divide, got shape {shape}{where}"
             )
         place = NamedSharding(mesh, PartitionSpec(*[axis][: len(shape)]))
-        if isinstance(x, jax.core.Tracer):
+        if traced:
             explicit = AxisType.Explicit in mesh.axis_types
             change = jax.sharding.reshard if explicit else lax.with_sharding_constraint
             return change(x, place)
@@ -118,6 +131,33 @@ def shard_batch(
         return jax.make_array_from_process_local_data(place, np.asarray(x))
 
     return jax.tree.unflatten(structure, list(map(put, paths, leaves)))
+
+
+_SAME: set[Any] = set()
+"""Shapes of parts that all processes have given at the same time."""
+
+
+def _check_parts(batch: PyTree, mesh: Mesh) -> None:
+    """Raises ValueError, in all processes, where the shapes of their parts differ.
+
+    All come here with the first of some shape, and later ones cost nothing.
+    """
+    leaves, structure = jax.tree.flatten(batch)
+    if any(isinstance(x, jax.core.Tracer) for x in leaves):
+        return
+    mine = f"{structure}", tuple(map(np.shape, leaves))
+    if (mine, mesh) in _SAME:
+        return
+    of_all = _hosts.gathered(mine)
+    if len(set(of_all)) > 1:
+        shapes = "; ".join(
+            f"process {i}: {', '.join(map(str, shapes)) or 'none'}"
+            for i, (_, shapes) in enumerate(of_all)
+        )
+        raise ValueError(
+            f"batch: expected parts of the same shapes from all processes, got {shapes}"
+        )
+    _SAME.add((mine, mesh))
 
 
 def _devices(mesh: Mesh, axis: str | tuple[str, ...]) -> int:

@@ -24,6 +24,7 @@ from headwise.training import _feed
 from headwise.training import _first_batch
 from headwise.training import _flight
 from headwise.training import _sharding
+from headwise.training import _together
 from headwise.training import _told
 from headwise.training import _traceable
 
@@ -58,7 +59,8 @@ class Steps:
         periods: of the run.
         check: whether to look at the first batch.
         most: the most steps of a chunk; None: as many as are of use.
-        hurry: asked between two steps whether to stop before the state is wanted.
+        together: asked between two steps whether to stop before the state is wanted,
+            and told of a batch that cannot be read.
     """
 
     def __init__(
@@ -68,12 +70,12 @@ class Steps:
         periods: _due.Periods,
         check: bool,
         most: int | None,
-        hurry: Callable[[], Any] = lambda: None,
+        together: _together.Together,
     ):
         if report is not None and periods.report == 1:
             step, report, periods = report, None, periods._replace(report=None)
         self._step, self._report, self._periods = step, report, periods
-        self._check, self._hurry = check, hurry
+        self._check, self._together = check, together
         self._most = _chunks.ROWS if most is None else most
         self._room = 1
         """The most steps of a chunk, 1: steps are run one by one. Known once begun."""
@@ -114,6 +116,8 @@ class Steps:
             found = _traceable.trace(batches, first, steps, self._room)
             if isinstance(found, _batch_programs.Traced):
                 self._feed = _feed.Made(found)
+                if found.room == 1:
+                    self._room = 1
             else:
                 _LOG.info("batches: called for every step: %s", found.why)
                 self._feed = self._host(found.given, found.still)
@@ -121,7 +125,8 @@ class Steps:
 
     def program(self, state: Any, first: int) -> Any:
         """Which step it is, for a checkpoint."""
-        return _fingerprint.program(self._step, state, self._feed.peek(first))
+        batch = self._together.each(self._feed.peek, first)
+        return _fingerprint.program(self._step, state, batch)
 
     @property
     def at(self) -> Any:
@@ -157,13 +162,19 @@ class Steps:
             self._start(state, done, leg, block)
         return self._land()
 
-    def ahead(self, state: StateT, done: int) -> bool:
+    def ahead(self, state: StateT, done: int, wanted: Any) -> bool:
         """Begins the chunk after `done` steps, for `run` to wait for; whether it did.
 
         Not where the state is wanted before, and not where anything but the device
         could fail: that fails in `run`, when what is before it has been recorded.
+
+        Args:
+            state: its arrays are given for good if it begins.
+            done: steps.
+            wanted: whether the caller wants the state.
         """
-        if not self._free or self._feed.ready not in self._programs:
+        free = self._free and not wanted
+        if not free or self._feed.ready not in self._programs:
             return False
         leg = self._periods.leg(done)
         block = self._feed.block(done, self._length(done, leg), self._room)
@@ -172,8 +183,9 @@ class Steps:
 
     def _begin(self, state: StateT, first: int) -> StateT:
         self._begun = True
+        if self._check or self._together.on:
+            batch = self._together.each(self._feed.peek, first)
         if self._check:
-            batch = self._feed.peek(first)
             _first_batch.check_first_batch(self._step, state, batch)
         if self._room > 1:
             like = self._feed.like(first)
@@ -197,9 +209,9 @@ class Steps:
             if self._report is not None and self._reports(t):
                 take = self._report
             with _flight.mark(t):
-                state, info = take(state, self._feed.one(t))
+                state, info = take(state, self._together.tried(self._feed.one, t))
             infos.append(info)
-            if self._hurry():
+            if self._together.hurry():
                 break
         return state, done + len(infos), list(_told.stacked(infos))
 

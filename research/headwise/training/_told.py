@@ -9,6 +9,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from headwise import _hosts
 from headwise import _means
 from headwise import gradients
 from headwise.training import _record
@@ -53,7 +54,7 @@ def stacked(infos: Sequence[_record.Info]) -> Iterator[Told]:
 
     A step that reports tells more than one that does not.
     """
-    rows = jax.device_get([told(info) for info in infos])
+    rows = _hosts.fetched([told(info) for info in infos])
     for _, alike in itertools.groupby(rows, _kind):
         yield jax.tree.map(lambda *leaves: np.stack(leaves), *alike)
 

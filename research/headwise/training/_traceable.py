@@ -17,6 +17,7 @@ import numpy as np
 from jax.extend import core
 
 from headwise import _fingerprint
+from headwise import _hosts
 from headwise.training import _batch_programs
 from headwise.training import _chunks
 from headwise.training import _draws
@@ -99,7 +100,10 @@ def trace(
     if isinstance(made, str):
         return Called(made, [])
     if not known:
-        if not _agree(made.one(steps - 1), batches(steps - 1)):
+        last = made.one(steps - 1)
+        # In a program `shard_batch` takes the whole batch, outside of it a part.
+        again = jax.jit(lambda: batches(steps - 1)) if _hosts.spans(last) else None
+        if not _agree(last, batches(steps - 1) if again is None else again()):
             return Called("it gives other numbers when it is traced", [])
         _know(batches, one, steps)
     return made
@@ -134,6 +138,8 @@ def _is_known(batches: Callable[[int], Any], one: _Trace, steps: int) -> bool:
     except TypeError:
         return False
     if known is None or steps > known.steps or one.program is None:
+        return False
+    if _hosts.several():  # one that knows less would look alone
         return False
     arrays = _batch_programs.constants(one.program)
     return (
@@ -194,7 +200,8 @@ def _agree(made: Any, called: Any) -> bool:
     one, other = _chunks.kind(made), _chunks.kind(called)
     if one != other:
         return False
-    for a, b in zip(jax.tree.leaves(made), jax.tree.leaves(called), strict=True):
+    leaves = map(jax.tree.leaves, _hosts.fetched((made, called)))
+    for a, b in zip(*leaves, strict=True):
         a, b = (np.asarray(x).astype(np.complex128) for x in (a, b))
         size = np.max(np.abs(b), initial=0.0, where=np.isfinite(b))
         close = np.isclose(a, b, rtol=1e-3, atol=1e-3 * size, equal_nan=True)

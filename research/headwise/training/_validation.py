@@ -5,10 +5,10 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from headwise import _hosts
 from headwise import _means
 from headwise import _scalars
 
@@ -29,7 +29,7 @@ def validation(validate: Callable[[Any, Any], Any], state: Any) -> dict[str, Any
     if not isinstance(got, Mapping):
         raise TypeError(f"validate: expected {{name: scalar}}, got {_kind(got)}")
     got = _present(got)
-    return _plain("", _in_order(got, jax.device_get(got)))
+    return _plain("", _in_order(got, _hosts.fetched(got)))
 
 
 def _present(got: Any) -> Any:

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwise import _files
+from headwise import _hosts
+from headwise import _orbax
 from headwise.training import _hold
 
 
@@ -37,7 +39,9 @@ def claim_workdir(
     """Makes the folder of a run, or takes it up again if it is this run's.
 
     `run.json` in it holds the configuration. A folder with the same one is resumed;
-    with another, or with other files in it, nothing is touched.
+    with another, or with other files in it, nothing is touched. Where several processes
+    train (`jax.distributed`) all of them call it: the first acts for them, and what it
+    raises is raised in all.
 
     Args:
         workdir: path; parents are made too, and `~` is the home folder.
@@ -74,7 +78,12 @@ def claim(
     alone: bool,
 ) -> pathlib.Path:
     """`claim_workdir`; unless `alone`, the folder may hold other files at first."""
-    path = folder_of(workdir)
+    return _hosts.of_first(lambda: _claimed(folder_of(workdir), config, told, alone))
+
+
+def _claimed(
+    path: pathlib.Path, config: Mapping[str, Any], told: Mapping[str, str], alone: bool
+) -> pathlib.Path:
     wanted = json.loads(json.dumps(dict(config), sort_keys=True))
     whole = wanted | ({_TOLD: dict(told)} if told else {})
     record = path / "run.json"
@@ -87,7 +96,7 @@ def claim(
                     f"workdir {path}: holds files that are no run of Headwise; give an "
                     "empty or new folder"
                 )
-            with hold_workdir(path):
+            with _held(path):
                 if not record.exists():  # nor has another process made it since
                     text = json.dumps(whole, indent=2, sort_keys=True)
                     _files.write_atomically(record, text + "\n")
@@ -142,7 +151,8 @@ def hold_workdir(workdir: str | os.PathLike) -> Iterator[pathlib.Path]:
     it holds the folder for longer. The system lets go when the process ends, whatever
     ends it. Within a block the same thread may hold the folder again. Every process
     on machines that share the folder is kept out where the file system passes on
-    `flock` (Linux does over NFS); where there is none (Windows) nobody is.
+    `flock` (Linux does over NFS); where there is none (Windows) nobody is. Processes
+    that train together enter the block together, and the first holds it for all.
 
     Args:
         workdir: path of a folder, made if need be. The hidden file `.lock` in it says
@@ -163,6 +173,13 @@ def hold_workdir(workdir: str | os.PathLike) -> Iterator[pathlib.Path]:
         True
     """
     path = folder_of(workdir)
+    with contextlib.ExitStack() as stack:
+        _hosts.of_first(lambda: stack.enter_context(_held(path)))
+        yield path
+
+
+@contextlib.contextmanager
+def _held(path: pathlib.Path) -> Iterator[pathlib.Path]:
     with contextlib.ExitStack() as stack:
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -196,6 +213,18 @@ def check_kinds(
     for path in folders:
         if path.exists() and not path.is_dir():
             raise WorkdirError(f"{path}: expected a folder, found a file (move it)")
+
+
+def for_checkpoints(folder: pathlib.Path) -> pathlib.Path:
+    """The folder of checkpoints, there and fit for them."""
+    check_kinds(folders=[folder])
+    if (reason := _orbax.refused(folder)) is not None:
+        raise WorkdirError(f"{folder}: {reason}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_writable(folder, error) from error
+    return folder
 
 
 def _difference(owner: dict, config: Mapping[str, Any]) -> str:

@@ -47,6 +47,7 @@ def run(
     search: Any = None,
     halving: Any = None,
     batched: bool = False,
+    cohorts: int | None = None,
 ) -> list[_records.Record]:
     """Trains every trial of a study, and returns their records.
 
@@ -90,10 +91,12 @@ def run(
         halving: of `hw.sweeps.halving`: stops the worst on their way.
         batched: of a plain function: one program for all trials; in parts, if it runs
             out of memory.
+        cohorts: end after so many of them, for an engine that gives each a task of its
+            own; the same call goes on. None: when all trials are done.
 
     Returns:
-        `Record`s in the order of the design, seeds innermost; rows that are the same
-        trial share one. A trial that becomes non-finite is frozen before that step
+        `Record`s in the order of the design, seeds innermost (with `cohorts`: those
+        that there are); rows that are the same trial share one. A trial that becomes non-finite is frozen before that step
         (`stopped`) and harms no other; it, one whose metrics are not finite, that
         raises `FloatingPointError` (as `hw.training.fit` does) or runs out of memory
         (`out_of_memory`) has `finite` False. The others go on. Other errors end the
@@ -129,6 +132,8 @@ def run(
     flags = {"batched": batched, "progress": progress, "retry": retry}
     for name, flag in (flags | {"stop_on_failure": stop_on_failure}).items():
         _checks.boolean(name, flag)
+    if cohorts is not None:
+        _checks.positive_int("cohorts", cohorts)
     settings = _records.json_settings(settings or {})
     # The same row twice is one trial; a list of trials that holds one twice is a slip.
     rows = _product.product(design, seeds, vary=vary)
@@ -153,6 +158,7 @@ def run(
             progress=progress,
             retry=retry,
             stop_on_failure=stop_on_failure,
+            cohorts=cohorts,
         )
     return _run_programs.run(
         program,
@@ -170,6 +176,7 @@ def run(
         search=search,
         halving=halving,
         batched=batched,
+        cohorts=cohorts,
     )
 
 

@@ -37,6 +37,7 @@ def run(
     progress: bool,
     retry: bool,
     stop_on_failure: bool,
+    cohorts: int | None,
 ) -> list[_records.Record]:
     """As `hw.sweeps.run`, of a plain function and these trials."""
     made_by = _provenance.function(train)
@@ -56,10 +57,15 @@ def run(
             )
             asked = _searched.Asked(search, store, wanted)
             _work.work(
-                store, wanted.left, plain.compose, plain.carry_out, more=asked.more
+                store,
+                wanted.left,
+                plain.compose,
+                plain.carry_out,
+                more=asked.more,
+                cohorts=cohorts,
             )
             asked.project()
         done = wanted.done()
     if told := _memory_faults.told(list(done.values()), folder):
         _LOG.warning(told)
-    return [done[name] for name in names + asked.names]
+    return [done[name] for name in names + asked.names if name in done]

@@ -44,6 +44,7 @@ def run(
     search: Any,
     halving: Any,
     batched: bool,
+    cohorts: int | None,
 ) -> list[_records.Record]:
     """As `hw.sweeps.run`, of programs and these trials."""
     if steps is None:
@@ -83,7 +84,7 @@ def run(
         names = wanted.add(rows)
         programs = _programs.Programs(groups, wanted, store, job, how, view)
         asked = _searched.Asked(search, store, wanted)
-        with _told(store, len(wanted.trials)):
+        with _told(store, wanted):
             _work.work(
                 store,
                 wanted.left,
@@ -91,12 +92,13 @@ def run(
                 programs.carry_out,
                 more=asked.more,
                 say=view.say,
+                cohorts=cohorts,
             )
         done = wanted.done()
         asked.project()
     if told := _memory_faults.told(list(done.values()), folder):
         _LOG.warning(told)
-    return [done[name] for name in names + asked.names]
+    return [done[name] for name in names + asked.names if name in done]
 
 
 def _with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
@@ -110,11 +112,11 @@ def _with_steps(settings: Mapping[str, Any], steps: int) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _told(store: Any, trials: int) -> Iterator[None]:
+def _told(store: Any, wanted: _wanted.Wanted) -> Iterator[None]:
     """Writes down who works on a study, and how that ends."""
     made = _provenance.made_with()
     here = {name: made[name] for name in ("host", "device", "versions")}
-    store.event("start", pid=os.getpid(), trials=trials, **here)
+    store.event("start", pid=os.getpid(), trials=len(wanted.trials), **here)
     try:
         yield
     except BaseException as error:
@@ -124,4 +126,6 @@ def _told(store: Any, trials: int) -> Iterator[None]:
             store.event("error", why=why)
         store.event("end", code=75 if stopped else 1, why=why)
         raise
-    store.event("end", code=0, why="all trials are done")
+    left = len(wanted.left())
+    why = f"as asked; {left} trials are left" if left else "all trials are done"
+    store.event("end", code=75 if left else 0, why=why)

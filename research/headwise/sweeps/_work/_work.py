@@ -35,6 +35,7 @@ def work(
     *,
     more: Callable[[], bool] = lambda: False,
     say: Callable[[str], None] = _LOG.warning,
+    cohorts: int | None = None,
 ) -> None:
     """Works on a study until these trials are done, by this worker or by others.
 
@@ -48,14 +49,15 @@ def work(
         more: asks for trials beyond those that there are, when no worker is needed for
             them any more; whether there are some.
         say: is told, once, that others are waited for.
+        cohorts: after how many of its own this worker ends; None: with the last trial.
     """
-    told = False
-    while (undone := left()) or more():
-        cohorts = store.cohorts()
-        standing = _compose.standing(undone, cohorts)
+    told, carried = False, 0
+    while carried != cohorts and ((undone := left()) or more()):
+        there = store.cohorts()
+        standing = _compose.standing(undone, there)
         claim = _first(store, standing.open)
         if claim is None and standing.free:
-            number, text = len(cohorts), compose(standing.free, cohorts)
+            number, text = len(there), compose(standing.free, there)
             if not store.compose(number, text):
                 continue  # another worker was faster: look again
             claim = store.claim(number)
@@ -74,6 +76,8 @@ def work(
         except _claims.LostClaim as error:
             store.event("lost", cohort=claim.number, why=str(error))
             _LOG.warning("%s: stopped there", error)
+        else:
+            carried += 1
         finally:
             claim.release()
 

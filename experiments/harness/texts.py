@@ -2,7 +2,8 @@
 
 `flags/HASH.json` holds the flags, the table of a `--design` and what the launcher's
 code is: all that a worker needs to know. Its name follows from what it holds, so it is
-written once and never changed; a second grid in the same folder has its own.
+written once and never changed; a second grid in the same folder has its own. Every
+command that trains a study leaves one, so that workers can join it.
 """
 
 import hashlib
@@ -45,22 +46,27 @@ def code(task: Any) -> dict[str, str]:
     }
 
 
-def write(plan: Plan) -> str:
-    """Keeps a study's text in its folder, which is there; its name."""
+def draft(plan: Plan) -> tuple[str, str]:
+    """The name and the text of a study; nothing is written."""
     design = plan.study.design
-    absolute = plan.study._replace(experiment=plan.experiment)
+    absolute = plan.study._replace(experiment=plan.experiment, design=None)
     text = {
         "flags": studies.words(absolute),
         "design": design and pathlib.Path(design).read_text(encoding="utf-8-sig"),
         "code": code(plan.task),
     }
-    data = json.dumps(text, indent=1, sort_keys=True)
-    name = hashlib.sha256(data.encode()).hexdigest()[:16]
+    data = json.dumps(text, indent=1, sort_keys=True) + "\n"
+    return hashlib.sha256(data.rstrip().encode()).hexdigest()[:16], data
+
+
+def write(plan: Plan) -> str:
+    """Keeps a study's text in its folder, which is there; its name."""
+    name, data = draft(plan)
     path = plan.study.folder / FOLDER / f"{name}.json"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         part = path.with_suffix(f".{secrets.token_hex(8)}.part")
-        part.write_text(data + "\n", encoding="utf-8")
+        part.write_text(data, encoding="utf-8")
         os.replace(part, path)  # whoever is faster wrote the same
     return name
 
