@@ -46,8 +46,8 @@ def stream(
         epochs: how often to go through the records; None (default) for ever.
         share: (index, number): of every batch the part that one of so many processes
             reads, `(jax.process_index(), jax.process_count())`. Together, in this
-            order, they are the batch; `batch_size` is that of all. Where a reader
-            stands does not depend on its share. None: the whole batch.
+            order, they are the batch; `batch_size` is that of all. The state of an
+            iterator suits any share, (0, 1) among them. None: the whole batch.
 
     Returns:
         `grain.IterDataset` whose elements are records with a leading axis B, or
