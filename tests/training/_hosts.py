@@ -1,8 +1,9 @@
-"""What each of several processes does: `python -m tests.training._hosts FOLDER SCENE ...`.
+"""What each of several processes does: `python -m tests.training._hosts FOLDER ...`.
 
 With one process it is the reference. What a process has to say it prints as JSON.
 """
 
+import functools
 import json
 import os
 import pathlib
@@ -146,7 +147,8 @@ def refused(folder):
     mesh = make_mesh()
     attempt(lambda: T.shard_batch({"x": DATA["x"][: 3 - share()[0]]}, mesh))
     for wrong in (0, 3):  # one process cannot read its part of this batch
-        attempt(lambda: fit(batches=lambda t: T.shard_batch(readable(t, wrong), mesh)))
+        read = functools.partial(readable, wrong=wrong)
+        attempt(lambda read=read: fit(batches=lambda t: T.shard_batch(read(t), mesh)))
     _, history = fit(stop=lambda history: ["here", "there"][share()[0]], steps=50)
     found.append(history[-1]["stopped"])
     attempt(lambda: hw.data.stream(DATA, batch_size=7, seed=0, share=(0, 2)))

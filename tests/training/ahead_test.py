@@ -143,7 +143,7 @@ def test_a_record_that_fails_gives_back_the_batches_of_the_chunk_ahead(monkeypat
 
     batches = (on_host(t) for t in range(STEPS))
     monkeypatch.setattr(_history.History, "keep", full)
-    with pytest.raises(OSError, match="^disk full$"):
+    with pytest.raises(OSError, match=r"^disk full$"):
         fit(batches, chunk=4, log_every=1)
     monkeypatch.setattr(_history.History, "keep", keep)
     state = first_state()

@@ -1,4 +1,4 @@
-"""One training over two processes: the numbers of one, files of one, one end for all."""
+"""One training over two processes: the numbers and the files of one, one end."""
 
 import json
 import os
