@@ -36,7 +36,7 @@ def test_a_run_decides_as_its_whole_history_does():
                 x = rng.choice([None, *rng.integers(0, 9, 5).tolist()])
                 record["validation"] = Read(x=x)
                 wait += 1
-                if x is not None and sign * x < best - (delta if wait or t else 0):
+                if x is not None and sign * x < best - delta:
                     best, wait = sign * x, 0
             history.append(record)
             if t % 7 == 5:
