@@ -99,7 +99,8 @@ def of_first(function: Callable[[], T]) -> T:
 
 def of_each(function: Callable[[], T]) -> list[T]:
     """What a function gives in each process; what it raises in one is raised in all."""
-    return gathered(*_tried(function))  # type: ignore[return-value]
+    value, error = _tried(function)
+    return gathered(value, error)  # type: ignore[arg-type]
 
 
 def fetched(tree: PyTree) -> PyTree:

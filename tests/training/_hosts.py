@@ -1,4 +1,4 @@
-"""What each of several processes does: `python -m tests.training._hosts FOLDER ...`.
+"""What each of several processes does: `python -m tests.training._hosts FOLDER SCENE`.
 
 With one process it is the reference. What a process has to say it prints as JSON.
 """
@@ -146,9 +146,8 @@ def refused(folder):
     attempt(lambda: fit(workdir=folder / "mine", settings={"seed": 1}))
     mesh = make_mesh()
     attempt(lambda: T.shard_batch({"x": DATA["x"][: 3 - share()[0]]}, mesh))
-    for wrong in (0, 3):  # one process cannot read its part of this batch
-        read = functools.partial(readable, wrong=wrong)
-        attempt(lambda read=read: fit(batches=lambda t: T.shard_batch(read(t), mesh)))
+    for wrong in (0, 3):
+        attempt(functools.partial(fit, batches=damaged(wrong, mesh)))
     _, history = fit(stop=lambda history: ["here", "there"][share()[0]], steps=50)
     found.append(history[-1]["stopped"])
     attempt(lambda: hw.data.stream(DATA, batch_size=7, seed=0, share=(0, 2)))
@@ -163,10 +162,15 @@ def refused(folder):
     return found
 
 
-def readable(t, wrong):
-    if t == wrong and share()[0] == 1:
-        raise ValueError(f"file {t} is damaged")
-    return {"x": DATA["x"][:4]}
+def damaged(wrong, mesh):
+    """One process cannot read its part of one batch."""
+
+    def batches(t):
+        if t == wrong and share()[0] == 1:
+            raise ValueError(f"file {t} is damaged")
+        return T.shard_batch({"x": DATA["x"][:4]}, mesh)
+
+    return batches
 
 
 def local():

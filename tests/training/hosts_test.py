@@ -1,4 +1,4 @@
-"""One training over two processes: the numbers and the files of one, one end."""
+"""One training over two processes: the numbers of one, one writes, one end for all."""
 
 import json
 import os

@@ -124,8 +124,8 @@ def mix(
                 f"batch_size: expected at most the {len(mixed)} examples until the "
                 f"first source ends, got {size}"
             )
-        together = functools.partial(_mixed, list(rows.values()))
-        together = _rows.part(together, share, "batch_size", size)
+        whole = functools.partial(_mixed, list(rows.values()))
+        together = _rows.part(whole, share, "batch_size", size)
         return _grain.ahead(mixed.batch(size, drop_remainder=True, batch_fn=together))
     sizes = _each("batch_size", rows, batch_size)
     parts = {}

@@ -107,7 +107,7 @@ def shard_batch(
         _check_parts(batch, mesh)
         whole = NamedSharding(mesh, PartitionSpec(axis))
         indices = whole.addressable_devices_indices_map((number,)).values()
-        own = len({index[0].start for index in indices})  # of them in this process
+        own = len({index[0].start for index in indices if index})  # in this process
 
     def put(path: str, x: Any) -> jax.Array:
         x = _array("batch", x)
