@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["keras==3.12.0", "jax==0.10.2", "numpy"]
+# dependencies = ["keras==3.15.1", "jax==0.10.2", "numpy"]
 # ///
 """Keras' `fit` with JAX behind it, of an MLP with some heads on arrays of NumPy.
 

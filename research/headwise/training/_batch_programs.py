@@ -10,7 +10,6 @@ import numpy as np
 from jax import lax
 from jax.extend import core
 
-from headwise import _fingerprint
 from headwise import _hosts
 from headwise import _xla
 from headwise.training import _chunks
@@ -46,7 +45,17 @@ class Traced(NamedTuple):
         return jax.tree.unflatten(self.kind.structure, leaves)
 
 
-def made(program: core.ClosedJaxpr, structure: Any, most: int) -> Traced | str:
+def made(
+    program: core.ClosedJaxpr, text: str, structure: Any, most: int
+) -> Traced | str:
+    """The programs of one that makes a batch of a step, or in words why not.
+
+    Args:
+        program: of a step; what it gives are the leaves of a batch.
+        text: that says which program it is, but for the arrays that it holds.
+        structure: of a batch.
+        most: of so many steps at a time.
+    """
     likes = tuple(
         jax.ShapeDtypeStruct(v.aval.shape, v.aval.dtype, weak_type=v.aval.weak_type)
         for v in program.jaxpr.outvars
@@ -90,7 +99,10 @@ def made(program: core.ClosedJaxpr, structure: Any, most: int) -> Traced | str:
         return lax.fori_loop(0, number, body, empty)
 
     kind = _chunks.Kind(structure, likes, (False,) * len(likes))
-    stacks, one = _compiled(program, run, room), _compiled(program, alone, None)
+    stacks, one = (
+        _compiled(program, text, function, room)
+        for function, room in ((run, room), (alone, None))
+    )
     return Traced(kind, room, stacks, one, arrays)
 
 
@@ -100,11 +112,13 @@ _COMPILED: dict[Any, Callable[..., list[Any]]] = {}
 the newest few."""
 
 
-def _compiled(program: core.ClosedJaxpr, run: Callable, room: int | None) -> Callable:
+def _compiled(
+    program: core.ClosedJaxpr, text: str, run: Callable, room: int | None
+) -> Callable:
     if len(constants(program)) > len(program.consts):  # some are part of the program
         return jax.jit(run)
     likes = tuple(map(str, program.in_avals + program.out_avals))
-    key = _fingerprint.hashed(str(program.jaxpr)), likes, room
+    key = text, likes, room
     _COMPILED[key] = _COMPILED.pop(key) if key in _COMPILED else jax.jit(run)
     while len(_COMPILED) > 16:
         del _COMPILED[next(iter(_COMPILED))]

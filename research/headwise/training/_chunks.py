@@ -95,34 +95,48 @@ _CHUNKS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 compiles no more. JAX holds the program for as long as the step lives."""
 
 
-def room(step: Any, state: Any, batch: Any) -> tuple[int, str | None]:
-    """How many steps a chunk has room for, and if it is 1 the reason in words.
+def begun(step: Any, state: StateT, batch: Any) -> tuple[StateT, int, str | None]:
+    """What a run in chunks begins with.
 
-    It depends on the program alone, so that a run that goes on goes the same way.
+    Args:
+        step: jitted.
+        state: the first.
+        batch: the first, or its types.
+
+    Returns:
+        The state, copied if the step leaves it to the caller; how many steps a chunk
+        has room for; and if it is 1 the reason in words. It depends on the program
+        alone, so that a run that goes on goes the same way.
     """
     if not hasattr(step, "trace"):
-        return 1, "the step cannot be traced"
+        return state, 1, "the step cannot be traced"
     if any(len(on) > 1 for on in map(devices, jax.tree.leaves((state, batch)))):
-        return 1, "state or batch lies on several devices"
+        return state, 1, "state or batch lies on several devices"
     traced = step.trace(state, batch)
+    if traced.jaxpr not in _ROOMS:
+        _ROOMS[traced.jaxpr] = _room(traced, state)
+    room, why = _ROOMS[traced.jaxpr]
+    if why is None and not all(x.donated for x in jax.tree.leaves(traced.args_info[0])):
+        state = jax.tree.map(jnp.copy, state)
+    return state, room, why
+
+
+_ROOMS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+"""{program of a step: (room, why)}"""
+
+
+def _room(traced: Any, state: Any) -> tuple[int, str | None]:
     if traced.jaxpr.effects:
         return 1, "the step has effects"
-    if not isinstance(traced.out_info, tuple | list) or len(traced.out_info) != 2:
+    given = traced.out_info
+    if not isinstance(given, tuple | list) or len(given) != 2:
         return 1, "the step gives back no pair"  # which is an error when it runs
-    if _types(traced.out_info[0]) != _types(state):
+    if _types(given[0]) != _types(state):
         return 1, "the step gives back another type of state than it takes"
     if _xla.slow_in_loops(traced.jaxpr):
         return 1, "convolutions are slow in loops"
-    number = rows(jax.tree.leaves(_told.told(traced.out_info[1])))
+    number = rows(jax.tree.leaves(_told.told(given[1])))
     return (number, None) if number > 1 else (1, "the step tells too much")
-
-
-def given_for_good(step: Any, state: StateT, batch: Any) -> StateT:
-    """The state, copied if the step leaves it to the caller."""
-    of_state, _ = step.trace(state, batch).args_info[0]
-    if all(x.donated for x in jax.tree.leaves(of_state)):
-        return state
-    return jax.tree.map(jnp.copy, state)
 
 
 def chunk(step: Any, state: Any, kind: Kind, room: int) -> Chunk:

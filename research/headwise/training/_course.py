@@ -23,6 +23,7 @@ from headwise import _hosts
 from headwise import _trees
 from headwise.training import _best
 from headwise.training import _record
+from headwise.training import _series
 from headwise.training import _stop
 from headwise.training import _validation
 
@@ -62,6 +63,8 @@ class Course:
         self._best = None if best is None else _best.check(best)
         self._keeper: _best.Keeper | None = None
         self._begun = 0.0
+        self._past: dict[Any, _series.Past] = {}
+        """What functions of records made of all but the newest."""
         self.shared: Callable[[Any], Any] = lambda value: value
         """What the first of several processes that train together has."""
         self._timed = "seconds" in _stop.metrics(stop)
@@ -135,7 +138,7 @@ class Course:
         """
         if not self.acts:
             return state, False
-        history = [*before, record]
+        history = _series.Records([*before, record], self._past)
         if self._timed:
             record["seconds"] = self.shared(round(time.monotonic() - self._begun, 3))
         if self._adjust is not None and (found := hyperparams(state)):

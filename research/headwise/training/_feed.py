@@ -40,6 +40,7 @@ class Made:
     def __init__(self, traced: _batch_programs.Traced):
         self._traced = traced
         self.one = traced.one
+        self._next: tuple[int, Block] | None = None
 
     def apart(self) -> None:
         """Batches are asked for one by one from now on."""
@@ -49,14 +50,27 @@ class Made:
         """The batch of a step."""
         return self._traced.one(t)
 
+    def like(self, t: int) -> Any:
+        """A batch of types."""
+        return self._traced.kind.like
+
+    @property
+    def ready(self) -> _chunks.Kind:
+        """The kind of the next block."""
+        return self._traced.kind
+
     def block(self, t: int, most: int, room: int) -> Block:
         """The batches from step t on, at most so many."""
+        (at, block), self._next = self._next or (t, None), None
         number = min(most, self._traced.room)
+        if at == t and block is not None and 2 * block.number > number:
+            return block._replace(number=min(block.number, number))
         moving = self._traced.stacked(t, number)
         return Block(number, self._traced.kind, [], moving, ())
 
     def ahead(self, t: int, most: int, room: int) -> None:
-        """Nothing waits for them."""
+        """Makes a block that will be asked for, beside what the device does."""
+        self._next = t, self.block(t, most, room)
 
     def unused(self) -> list[Any]:
         """None is read."""
@@ -92,11 +106,18 @@ class Read:
         ahead = self._read or self._next is not None
         return self._at if ahead else self._position()
 
+    @property
+    def ready(self) -> _chunks.Kind | None:
+        """The kind of the next block, None if that is not read, or no stack."""
+        return None if self._next is None else self._next.kind
+
     def peek(self, t: int) -> Any:
         """The batch of the next step, t, which is handed out later."""
         if not self._read:
             self._read.append(self._new(t))
         return self._read[0][0]
+
+    like = peek
 
     def one(self, t: int) -> Any:
         """The batch of the next step, t."""

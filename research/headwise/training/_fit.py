@@ -60,12 +60,13 @@ def fit(
     """Trains until `steps` steps are done; goes on from a checkpoint in `workdir`.
 
     Many steps are one compiled program (a chunk), which ends where a validation, a
-    report or a checkpoint is due, or after a quarter of a second; what the steps told
-    is fetched then. Where that cannot be, steps are run one by one (logger `headwise`,
-    level INFO, says why). Records, validations, reports and checkpoints each come every
-    so many steps, of which none need divide another, and at the end; none changes
-    another, and neither does the length of a chunk. An interrupted and resumed run ends
-    with the same state and the same metrics file as an uninterrupted one.
+    report or a checkpoint is due, or after a quarter of a second; it is recorded while
+    the next one runs, unless something follows from records. Where that cannot be,
+    steps are run one by one (logger `headwise`, level INFO, says why). Records,
+    validations, reports and checkpoints each come every so many steps, of which none
+    need divide another, and at the end; none changes another, and neither does the
+    length of a chunk. An interrupted and resumed run ends with the same state and the
+    same metrics file as an uninterrupted one.
 
     What was learned comes from the checkpoint. What you set comes from `state`, the
     weights of `constant` among it: a new weight acts, and a line says so (logger
@@ -221,18 +222,17 @@ def fit(
         opened.enter_context(trace)
         while done < steps and not ended:
             trace.at(done)
-            start = done
-            unasked = checkpoint_every is None and kept.may_save()
+            start, unasked = done, checkpoint_every is None and kept.may_save()
             state, done, told = run.run(state, start, unasked or course.acts)
             together.agree()
+            unasked = checkpoint_every is None and kept.may_save()
+            ahead = run.ahead(state, done, unasked or course.acts or together.noted)
             history.add(start, told)
             for due in periods.stops(start, done):
                 record = history.close(due)
                 if validate is not None and due.validation:
                     record["validation"] = course.validation(state)
-                saves = due.checkpoint
-                if checkpoint_every is None and due.record and due.done == done:
-                    saves = saves or kept.may_save()
+                saves = due.checkpoint or (unasked and due.record and due.done == done)
                 if len(record) > 1:
                     record.update(_epochs.done(due.done, per_epoch))
                     state, ended = course.follow(history.records, record, state)
@@ -242,7 +242,7 @@ def fit(
                 if saves:
                     course.write(done)
                     kept.save(done, state, run.at, history.window, history.last)
-            if together.noted:
+            if together.noted and not ahead:
                 course.write(done)
                 kept.save(done, state, run.at, history.window, history.last)
                 kept.stopped(done, together.noted)

@@ -60,17 +60,22 @@ def plateau(
     _checks.fraction("least", least)
     part, delta, end = float(factor), float(min_delta), float(least)
 
+    def fall(
+        before: tuple[float, float, int, int], point: _series.Point
+    ) -> tuple[float, float, int, int]:
+        now, best, waited, cooling = before
+        cooling, waited = max(0, cooling - 1), 0 if cooling else waited
+        if _series.is_better(point.value, best, mode, delta):
+            best, waited = point.value, 0
+        elif not cooling:
+            waited += 1
+            if waited >= patience and now > end:
+                now, waited, cooling = max(now * part, end), 0, cooldown
+        return now, best, waited, cooling
+
     def scale(history: Sequence[_series.Record]) -> float:
-        now, best, waited, cooling = 1.0, math.nan, 0, 0
-        for _, value in _series.series("plateau", metric, history):
-            cooling, waited = max(0, cooling - 1), 0 if cooling else waited
-            if _series.is_better(value, best, mode, delta):
-                best, waited = value, 0
-            elif not cooling:
-                waited += 1
-                if waited >= patience and now > end:
-                    now, waited, cooling = max(now * part, end), 0, cooldown
-        return now
+        begun = 1.0, math.nan, 0, 0
+        return _series.folded("plateau", metric, history, begun, fall)[0]
 
     scale.__dict__["metrics"] = (metric,)
     return scale

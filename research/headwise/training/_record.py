@@ -103,7 +103,8 @@ def contributions(report: gradients.Contributions | None) -> dict[str, Any] | No
 
 
 def _mean(total: float, count: float) -> float | None:
-    return plain(total / count) if count else None
+    mean = total / count if count else math.nan
+    return mean if math.isfinite(mean) else None
 
 
 def _by_module(c: Any) -> dict[str, Any]:

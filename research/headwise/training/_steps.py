@@ -1,4 +1,8 @@
-"""The steps of a run, in chunks or one after the other, and what they told."""
+"""The steps of a run, in chunks or one after the other, and what they told.
+
+A chunk may be given to the device before the records of the one before it are made, if
+nobody wants the state between the two: then the host works while the device does.
+"""
 
 import functools
 import logging
@@ -9,7 +13,6 @@ from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from headwise import _fingerprint
 from headwise import _trees
@@ -19,6 +22,7 @@ from headwise.training import _chunks
 from headwise.training import _due
 from headwise.training import _feed
 from headwise.training import _first_batch
+from headwise.training import _flight
 from headwise.training import _sharding
 from headwise.training import _together
 from headwise.training import _told
@@ -78,8 +82,10 @@ class Steps:
         self._begun = False
         self._programs: dict[_chunks.Kind, _chunks.Chunk] = {}
         self._size = 1
+        self._flight: _flight.Flight | None = None
+        self._free = False
+        """Whether the next chunk may begin before the state is asked for."""
         self._feed: _feed.Made | _feed.Read
-        self._last: Any = None
 
     def read(
         self, batches: Any, first: int, given: int, position: Any, keeps: bool
@@ -105,7 +111,7 @@ class Steps:
         self._host = functools.partial(_feed.Read, batch_of, stand)
         self._feed = self._host()
         if not callable(batches):
-            return lambda: batch_of.give_back(self._feed.unused())
+            return lambda: batch_of.give_back(self._unused())
         if self._room > 1:
             found = _traceable.trace(batches, first, steps, self._room)
             if isinstance(found, _batch_programs.Traced):
@@ -119,7 +125,8 @@ class Steps:
 
     def program(self, state: Any, first: int) -> Any:
         """Which step it is, for a checkpoint."""
-        return _fingerprint.program(self._step, state, self._peek(first))
+        batch = self._together.each(self._feed.peek, first)
+        return _fingerprint.program(self._step, state, batch)
 
     @property
     def at(self) -> Any:
@@ -139,27 +146,54 @@ class Steps:
         Returns:
             The state, the number of steps done, and what the steps told.
         """
-        if not self._begun:
-            state = self._begin(state, done)
-        one_by_one = self._room == 1
-        most = self._periods.leg(done, recorded or one_by_one)
-        if one_by_one or self._reports(done):
-            return self._one_by_one(state, done, most)
-        return self._chunk(state, done, most)
+        if self._flight is None:
+            if not self._begun:
+                state = self._begin(state, done)
+            self._free = False
+            one_by_one = self._room == 1
+            leg = self._periods.leg(done, recorded or one_by_one)
+            if one_by_one or self._reports(done):
+                return self._one_by_one(state, done, leg)
+            block = self._feed.block(done, self._length(done, leg), self._room)
+            if block.kind is None:
+                with _flight.mark(done):
+                    state, info = self._step(state, block.read[0][0])
+                return state, done + 1, list(_told.stacked([info]))
+            self._start(state, done, leg, block)
+        return self._land()
+
+    def ahead(self, state: StateT, done: int, wanted: Any) -> bool:
+        """Begins the chunk after `done` steps, for `run` to wait for; whether it did.
+
+        Not where the state is wanted before, and not where anything but the device
+        could fail: that fails in `run`, when what is before it has been recorded.
+
+        Args:
+            state: its arrays are given for good if it begins.
+            done: steps.
+            wanted: whether the caller wants the state.
+        """
+        free = self._free and not wanted
+        if not free or self._feed.ready not in self._programs:
+            return False
+        leg = self._periods.leg(done)
+        block = self._feed.block(done, self._length(done, leg), self._room)
+        self._start(state, done, leg, block)
+        return True
 
     def _begin(self, state: StateT, first: int) -> StateT:
         self._begun = True
-        batch = self._peek(first)
+        if self._check or self._together.on:
+            batch = self._together.each(self._feed.peek, first)
         if self._check:
             _first_batch.check_first_batch(self._step, state, batch)
         if self._room > 1:
-            room, why = _chunks.room(self._step, state, batch)
+            like = self._feed.like(first)
+            state, room, why = _chunks.begun(self._step, state, like)
             self._room = min(self._room, room)
             if why is not None:
                 _LOG.info("steps are run one by one: %s", why)
-        if self._room > 1:
-            return _chunks.given_for_good(self._step, state, batch)
-        if isinstance(self._feed, _feed.Made):
+        if self._room == 1 and isinstance(self._feed, _feed.Made):
             self._feed.apart()
         return state
 
@@ -174,64 +208,42 @@ class Steps:
             take = self._step
             if self._report is not None and self._reports(t):
                 take = self._report
-            with _mark(t):
-                state, info = take(state, self._one(t))
+            with _flight.mark(t):
+                state, info = take(state, self._together.tried(self._feed.one, t))
             infos.append(info)
             if self._together.hurry():
                 break
         return state, done + len(infos), list(_told.stacked(infos))
 
-    def _peek(self, t: int) -> Any:
-        """The batch of a step that comes, in all processes, or an error in all."""
-        return self._together.each(self._feed.peek, t)
-
-    def _one(self, t: int) -> Any:
-        """The batch of a step.
-
-        Other processes would wait for ever for one whose batch cannot be read: it goes
-        with them to the next step at which all agree, in vain.
-        """
-        if not self._together.on:
-            return self._feed.one(t)
-        try:
-            self._last = self._feed.one(t)
-        except Exception as error:
-            self._together.failed(error)
-        return self._last
-
-    def _chunk(
-        self, state: StateT, done: int, most: int
-    ) -> tuple[StateT, int, list[_told.Told]]:
-        started = time.perf_counter()
-        block = self._feed.block(done, self._length(done, most), self._room)
-        if block.kind is None:
-            with _mark(done):
-                state, info = self._step(state, block.read[0][0])
-            return state, done + 1, list(_told.stacked([info]))
+    def _start(self, state: Any, done: int, leg: int, block: _feed.Block) -> None:
+        assert block.kind is not None
         chunk = self._programs.get(block.kind)
         if chunk is None:
             chunk = _chunks.chunk(self._step, state, block.kind, self._room)
             self._programs[block.kind] = chunk
-        number = np.int32(block.number)
-        with _mark(done):
-            state, told = chunk.run(state, block.still, block.moving, number)
-        done += block.number
+        self._flight = _flight.start(chunk, state, block, done, leg)
+
+    def _land(self) -> tuple[Any, int, list[_told.Told]]:
+        """Waits for a chunk; the batches of the next one are read meanwhile."""
+        assert self._flight is not None
+        state, done, leg, block, wait, started = self._flight
         if done < self._periods.steps and not self._reports(done):
-            most = self._periods.leg(done)
-            self._feed.ahead(done, self._length(done, most), self._room)
-        rows = chunk.told(told, block.number)
+            length = self._length(done, self._periods.leg(done))
+            self._feed.ahead(done, length, self._room)
+        rows, self._flight = wait(), None
         seconds = max(time.perf_counter() - started, 1e-9)
         fitting = int(block.number * SECONDS / seconds)
         self._size = max(1, min(GROWTH * block.number, fitting))
+        self._free = done < leg
         return state, done, [rows]
+
+    def _unused(self) -> list[Any]:
+        """The batches that were read and whose steps are not done."""
+        read = [] if self._flight is None else self._flight.block.read
+        return [*(batch for batch, _ in read), *self._feed.unused()]
 
     def _length(self, done: int, most: int) -> int:
         """Of the next chunk: whole records, where it can hold some."""
         end = min(most, done + min(self._size, self._room, self._most))
         whole = end - end % self._periods.log
         return (whole if done < whole and end < most else end) - done
-
-
-def _mark(step: int) -> Any:
-    """Names what is done inside as that step, or those from it on, in a profile."""
-    return jax.profiler.StepTraceAnnotation("step", step_num=step)

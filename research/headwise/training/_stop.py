@@ -54,12 +54,17 @@ def patience(metric: str, patience: int, *, min_delta: float = 0.0, mode: str) -
     delta = float(min_delta)
     _checks.choice("mode", MODES, mode)
 
+    def wait(
+        now: tuple[_series.Point, int], point: _series.Point
+    ) -> tuple[_series.Point, int]:
+        best, waited = now
+        if _series.is_better(point.value, best.value, mode, delta):
+            return point, 0
+        return best, waited + 1
+
     def stop(history: Sequence[_series.Record]) -> str | None:
-        best, waited = _series.Point(0, math.nan), 0
-        for point in _series.series("patience", metric, history):
-            waited += 1
-            if _series.is_better(point.value, best.value, mode, delta):
-                best, waited = point, 0
+        begun = _series.Point(0, math.nan), 0
+        best, waited = _series.folded("patience", metric, history, begun, wait)
         if waited < patience:
             return None
         than = f"{best.value:.4g} of step {best.step}"
@@ -94,11 +99,16 @@ def reached(metric: str, target: float, *, mode: str) -> Stop:
     wanted = float(target)
     _checks.choice("mode", MODES, mode)
 
+    def look(first: _series.Point | None, point: _series.Point) -> _series.Point | None:
+        good = point.value == wanted or _series.is_better(point.value, wanted, mode)
+        return point if first is None and good else first
+
     def stop(history: Sequence[_series.Record]) -> str | None:
-        for step, value in _series.series("reached", metric, history):
-            if value == wanted or _series.is_better(value, wanted, mode):
-                return f"{metric}: {value:.4g} of step {step} reaches {wanted:.4g}"
-        return None
+        first = _series.folded("reached", metric, history, None, look)
+        if first is None:
+            return None
+        step, value = first
+        return f"{metric}: {value:.4g} of step {step} reaches {wanted:.4g}"
 
     return _looking_at(stop, metric)
 

@@ -46,6 +46,7 @@ class Together:
         self._steps, self._since = 0, time.perf_counter()
         self._heard: str | None = None
         self._error: Exception | None = None
+        self._last: Any = None
         self._interrupts = _interrupts.Interrupts(workdir is not None, self.on)
         self._quiet = _hosts.quiet(self.on)
 
@@ -90,6 +91,20 @@ class Together:
             self._error = error
         self._raise()
         return value
+
+    def tried(self, function: Callable[..., Any], *args: Any) -> Any:
+        """What a function gives here; what it raises is raised in all (`agree`).
+
+        Other processes would wait for ever for one that does not go on: it goes with
+        them to the next step at which all agree, with what it had last, in vain.
+        """
+        if not self.on:
+            return function(*args)
+        try:
+            self._last = function(*args)
+        except Exception as error:
+            self.failed(error)
+        return self._last
 
     def failed(self, error: Exception) -> None:
         """Keeps an error of this process alone, which is raised in all (`agree`)."""
