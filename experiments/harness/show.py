@@ -91,9 +91,10 @@ def about(request: Request) -> dict[str, Any]:
         f"--steps={{steps}} --set={{set}} {fixed} "
     )
     again = "--workdir={folder}/again/{key}"
-    question = (request.task.__doc__ or "").strip()
+    told = (request.task.__doc__ or "").strip().split("\n\n")
+    question = [part for part in told if not part.startswith("Command:")]
     return {
-        "question": question,
+        "question": "\n\n".join(question),
         "metrics": dict(spec.metrics),
         "front": list(spec.front),
         "remark": spec.remark,

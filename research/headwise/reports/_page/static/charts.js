@@ -4,6 +4,7 @@ const dark = matchMedia("(prefers-color-scheme: dark)");
 const drawn = new Map(); // id of a chart: what draws it
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const lead = () => okabeIto[dark.matches ? 4 : 0]; // of dots, on either ground
 const colourOf = (i) => okabeIto[i % okabeIto.length];
 // Plotly reads a little markup in names: angle brackets are what they are.
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");

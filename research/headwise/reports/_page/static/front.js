@@ -61,7 +61,7 @@ function frontChart() {
   const shade = colour && numeric(colour)
     ? { color: colour.values.map((v) => v === null ? NaN : logarithmic(colour) ? Math.log10(v) : v), colorscale: "Viridis", showscale: true,
       colorbar: { title: { text: plain(logarithmic(colour) ? `log10 ${colour.name}` : colour.name), side: "right" }, thickness: 12 } }
-    : { color: colour ? codes(colour.values).map(colourOf) : okabeIto[0] };
+    : { color: colour ? codes(colour.values).map(colourOf) : lead() };
   traces.push({
     type: trials.n > 2000 ? "scattergl" : "scatter", mode: "markers", name: "trials", x: x.values, y: y.values, text: names,
     hovertemplate: `%{text}<br>${plain(x.name)} %{x:.4g}<br>${plain(y.name)} %{y:.4g}<extra></extra>`, visible: seeds,

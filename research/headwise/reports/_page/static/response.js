@@ -26,7 +26,7 @@ function responseChart() {
     const at = i ? i + 1 : "";
     traces.push({
       type: "scatter", mode: "markers", name: "trials", x: part.map((t) => c.values[t]), y: part.map((t) => metric.values[t]), xaxis: `x${at}`, yaxis: `y${at}`,
-      marker: { color: okabeIto[0], size: 6, opacity: 0.5 }, text: part.map((t) => plain(nameOf(t))),
+      marker: { color: lead(), size: 6, opacity: 0.5 }, text: part.map((t) => plain(nameOf(t))),
       hovertemplate: `%{text}<br>${plain(c.name)} %{x}<br>${plain(metric.name)} %{y:.4g}<extra></extra>`,
     });
     const levels = [...new Set(c.values.filter((v) => v !== null))].sort((a, b) => a - b);
