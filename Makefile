@@ -7,7 +7,7 @@ TESTS = $(BIN)/python -m pytest -n auto --dist=loadfile --no-loadscope-reorder
 # More words for pytest, as `make test MORE=--cov`.
 MORE ?=
 
-.PHONY: demo test test-fast engines expected lint wheel matrix oldest newest clean
+.PHONY: demo test test-fast engines expected lint docs wheel matrix oldest newest clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
@@ -30,6 +30,10 @@ lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# README.md, docs/ and the docstrings as a site: open site/index.html.
+docs: $(VENV)/docs.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 # A wheel, installed where nothing else is, runs the README's code.
 wheel: $(VENV)/dev.installed
@@ -62,4 +66,4 @@ $(VENV)/%.installed: setup.cfg pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist research/*.egg-info .*_cache .coverage*
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest build dist site research/*.egg-info .*_cache .coverage*
