@@ -41,7 +41,7 @@ class Problem(NamedTuple):
 
 
 def methods() -> dict[str, str]:
-    """{name: text for `balancers.make`}: every balancer, with its defaults if it can."""
+    """{name: text for `balancers.make`}: every balancer, by its defaults if it can."""
     both = "first:1;second:1"
     arguments = {
         "cosmos": f"penalty=1,preferences={both}",
