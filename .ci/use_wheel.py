@@ -13,6 +13,8 @@ checkout = pathlib.Path(sys.argv[1]).resolve()
 home = pathlib.Path(hw.__file__).resolve()
 assert not home.is_relative_to(checkout / "research"), f"{home} is the checkout's"
 assert (home.parent / "py.typed").exists(), "the wheel lacks py.typed"
+page = home.parent / "reports/_page/static/page.html"
+assert page.exists(), "the wheel lacks the report's page"
 for extra in ("matplotlib", "chex", "grain", "tensorboardX", "scipy.stats"):
     assert extra not in sys.modules, f"`import headwise` loads {extra}"
 spec = importlib.util.spec_from_file_location("pages", checkout / "tests/_pages.py")
