@@ -87,7 +87,7 @@ def first_sentence(name: str, word: str) -> str:
     else:
         text = _docstring_below(name, word)
     paragraph = " ".join(text.split("\n\n")[0].split())
-    return re.split(r"(?<=[a-z\])`][.:?]) |::", paragraph)[0]
+    return re.split(r"(?<=[.?]) (?=[A-Z`])", paragraph)[0].rstrip(":")
 
 
 def _docstring_below(name: str, word: str) -> str:
