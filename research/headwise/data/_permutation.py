@@ -18,6 +18,7 @@ import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
+from jax import lax
 
 from headwise.typing import Array
 
@@ -45,6 +46,9 @@ def permuted(places: Array, words: Sequence[Array], count: int) -> Array:
         else:
             length = jnp.where(column < last, rows, rows - 1).astype(jnp.uint32)
             row = _rotated(row, _mixed(column ^ word), length)
+        # Each round uses the last one's places twice: fused into one expression, as
+        # XLA's CPU backend of jaxlib 0.12 does, twelve of them compile for minutes.
+        row, column = lax.optimization_barrier((row, column))
     return row * width + column
 
 
