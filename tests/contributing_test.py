@@ -22,6 +22,7 @@ PLACES = (
     LIBRARY,
     LIBRARY / "balancers",
     LIBRARY / "balancers/_gramian",
+    LIBRARY / "reports/_page",
     ROOT / "experiments/benchmarks",
     ROOT / "experiments/tasks",
 )

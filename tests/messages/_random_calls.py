@@ -48,7 +48,10 @@ LEFT_OUT = {
     "gradients": ("linearize",),
     "nn": ("ConvNet", "UNet3D", "matmul_convolution", "unite"),
     "objective": ("pmean",),
-    "reports": ("front_picture", "weights_picture"),
+    "reports": (
+        *("curves_picture", "front_picture", "heads_picture", "weights_picture"),
+        "write_report",
+    ),
     "sweeps": (
         *("append", "curves", "describe", "made_with", "read", "status", "table"),
         *("to_csv", "to_par", "verify", "watch"),
@@ -59,7 +62,14 @@ MODULES = ("Mlp", "MultiHead", "SourceBatchNorm")  # `__init__` says what they t
 NO_ARGUMENTS = ("ax", "axis_name", "checkpoint_every", "folder", "label")
 NO_ARGUMENTS += ("made_with", "retry", "workdir")
 # Newer than the calls that are drawn from the same numbers.
-NO_ARGUMENTS += ("halving", "profile", "search", "stop_on_failure", "workers")
+NO_ARGUMENTS += (
+    "cohorts",
+    "halving",
+    "profile",
+    "search",
+    "stop_on_failure",
+    "workers",
+)
 # What is said of these is that they may be NaN: nothing counts, or it has no answer.
 MAY_BE_NAN = ("solvers", "reports", "pareto", "gradients.cosines", "losses.scale_inv")
 
@@ -96,7 +106,9 @@ MEASURES = (
     "sweeps.slopes",
 )
 """And these."""
-APART = (*NEWER, *STUDIES, *MEASURES)
+CHECKS = ("sweeps.check",)
+"""And this."""
+APART = (*NEWER, *STUDIES, *MEASURES, *CHECKS)
 FIRST = tuple(name for name in ROSTER if name not in APART)
 
 

@@ -9,8 +9,8 @@ from tests.messages import _random_calls
     ("start", "names"),
     [(start, _random_calls.FIRST) for start in range(0, 200, 50)]
     + [(0, _random_calls.NEWER), (0, _random_calls.STUDIES)]
-    + [(0, _random_calls.MEASURES)],
-    ids=["0", "50", "100", "150", "newer", "studies", "measures"],
+    + [(0, _random_calls.MEASURES), (0, _random_calls.CHECKS)],
+    ids=["0", "50", "100", "150", "newer", "studies", "measures", "checks"],
 )
 def test_calls_at_random(start, names):
     calls = list(_random_calls.run(50, seed=0, start=start, names=names))

@@ -1,5 +1,6 @@
 """Trials by program: each program is made and traced once."""
 
+from collections.abc import Collection
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -7,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 
+from headwise import _checks
 from headwise import _program
 from headwise import _records
 from headwise.sweeps._cohort import _program as _parts
@@ -32,6 +34,10 @@ class Groups:
     """
 
     def __init__(self, program: Any, static: Sequence[str]):
+        if isinstance(static, str) or not isinstance(static, Collection):
+            raise TypeError(
+                f"static: expected a tuple of names, got {_checks.kind(static)}"
+            )
         self._program, self._names = program, tuple(static)
         self._made: dict[str, Group] = {}
 
@@ -68,6 +74,7 @@ def made(program: Any, values: Mapping[str, Any]) -> _program.Program:
                 "since these vary and are no arrays; got one Program"
             )
         return program
+    _checks.function("program", program)
     found = program(**values)
     _parts.check(found)
     return found

@@ -122,7 +122,7 @@ def check(
         rows,
         steps=steps,
         static=static,
-        settings=_records.json_settings(settings or {}),
+        settings=_records.json_settings({} if settings is None else settings),
         folder=folder,
         how=_choices.How(mode, size, workers),
         retry=retry,

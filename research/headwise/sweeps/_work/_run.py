@@ -135,7 +135,7 @@ def run(
         _checks.boolean(name, flag)
     if cohorts is not None:
         _checks.positive_int("cohorts", cohorts)
-    settings = _records.json_settings(settings or {})
+    settings = _records.json_settings({} if settings is None else settings)
     # The same row twice is one trial; a list of trials that holds one twice is a slip.
     rows = _product.product(design, seeds, vary=vary)
     if design is not None and not isinstance(design, Mapping):
