@@ -19,7 +19,8 @@ function startParallel() {
     element("brush-said").textContent = kept ? `${kept.size} of ${trials.n} trials kept` : "";
   });
   listeners.mark.push(() => {
-    if (drawn.has("parallel-chart")) Plotly.restyle("parallel-chart", { "line.color": [lineColours()] }, [0]);
+    // Colouring anew draws all lines: of many it would take longer than a key is held.
+    if (drawn.has("parallel-chart") && part.length <= 500) Plotly.restyle("parallel-chart", { "line.color": [lineColours()] }, [0]);
   });
 }
 

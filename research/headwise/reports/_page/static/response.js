@@ -10,7 +10,7 @@ function startResponse() {
     if (point) mark(part[point.pointNumber], "response");
   }));
   listeners.mark.push((trial) => {
-    if (!drawn.has("response-chart")) return;
+    if (!drawn.has("response-chart") || part.length > 500) return;
     const metric = column.get(element("response-metric").value), shown = weights.slice(0, 12);
     const at = (c) => (trial === null ? [] : [c.values[trial]]);
     Plotly.restyle("response-chart", { x: shown.map(at), y: shown.map(() => at(metric)) }, shown.map((_, i) => 3 * i + 2));
