@@ -18,7 +18,7 @@ test: $(VENV)/dev.installed
 test-fast: $(VENV)/dev.installed
 	$(TESTS) -m "not slow" $(MORE)
 
-# What the tests of launchers start beside pip's packages: a SLURM, where it can be had.
+# What tests start beside pip's packages: SLURM and a browser, where they can be had.
 engines:
 	@.ci/engines
 

@@ -6,6 +6,7 @@
 It needs a Chromium (--browser=PATH, else the one that is found) and playwright.
 """
 
+import os
 import pathlib
 import shutil
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from absl import flags
 from experiments.harness import command
 from experiments.harness.text import UsageError
 
-BROWSERS = "chromium", "chromium-browser", "google-chrome"
+BROWSERS = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
+# Without a graphics card: software draws what wants one.
 FLAGS = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"]
 
 
@@ -34,10 +36,16 @@ def define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("height", 3100, "of the picture", flag_values=values)
 
 
+def browser() -> str | None:
+    """The path of a Chromium that is there; `CHROMIUM` in the environment is first."""
+    there = filter(None, map(shutil.which, BROWSERS))
+    return os.environ.get("CHROMIUM") or next(there, None)
+
+
 def main(argv: Sequence[str]) -> int:
     """Opens the report, draws all of it, and keeps what is seen."""
     given = command.parse(argv, define, __doc__)
-    found = given.browser or next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = given.browser or browser()
     if not given.report or not given.output:
         raise UsageError("--report and --output: expected two files")
     if not found:
@@ -45,9 +53,9 @@ def main(argv: Sequence[str]) -> int:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=FLAGS)
+        chromium = driver.chromium.launch(executable_path=found, args=FLAGS)
         size = {"width": given.width, "height": 900}
-        page = browser.new_page(viewport=size, color_scheme=given.scheme or "light")  # type: ignore[arg-type]
+        page = chromium.new_page(viewport=size, color_scheme=given.scheme or "light")  # type: ignore[arg-type]
         page.goto(pathlib.Path(given.report).resolve().as_uri())
         page.wait_for_selector("html[data-ready=yes]", state="attached")
         for place in range(0, given.height + 900, 400):  # charts are drawn when seen
@@ -59,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
         page.wait_for_timeout(500)
         clip = {"x": 0, "y": 0, "width": given.width, "height": given.height}
         page.screenshot(path=given.output, full_page=True, clip=clip)  # type: ignore[arg-type]
-        browser.close()
+        chromium.close()
     return 0
 
 

@@ -1,21 +1,19 @@
 """A page in a real browser without a network; skipped where no Chromium is."""
 
 import contextlib
-import os
-import shutil
 
 import pytest
 
-NAMES = "chromium", "chromium-browser", "google-chrome", "google-chrome-stable"
+from experiments.studies import report_picture
 
 
 def find():
     """The path of a Chromium, or a skip that says so."""
-    found = os.environ.get("CHROMIUM") or next(
-        filter(None, map(shutil.which, NAMES)), None
-    )
+    found = report_picture.browser()
     if not found:
-        pytest.skip(f"no browser: none of {', '.join(NAMES)} is there")
+        pytest.skip(
+            f"no browser: none of {', '.join(report_picture.BROWSERS)} is there"
+        )
     pytest.importorskip("playwright", reason="playwright drives the browser")
     return found
 
@@ -26,9 +24,10 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     path = find()
-    flags = ["--no-sandbox", "--enable-unsafe-swiftshader", "--use-angle=swiftshader"]
     with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, args=flags)
+        chromium = driver.chromium.launch(
+            executable_path=path, args=report_picture.FLAGS
+        )
         try:
             yield chromium
         finally:

@@ -3,6 +3,7 @@
 import csv
 import pathlib
 
+import numpy as np
 import pytest
 
 import headwise as hw
@@ -70,6 +71,39 @@ def test_a_click_on_the_front_marks_the_trial_everywhere(chromium, trained):
         seen(page, "curves-chart")
         widths = traces(page, "curves-chart", "t => [t.meta, t.line.width]")
         assert [meta for meta, width in widths if width > 3] == [trial]
+
+
+def test_front_surface_and_arrows_are_those_of_the_library(chromium, tmp_path):
+    rng, ways = np.random.default_rng(3), [True, False]
+    records = []
+    for i in range(24):
+        up, down = rng.uniform(size=2).round(3)
+        record = hw.sweeps.record(
+            {"a": float(1 + i // 4), "b": 1.0}, i % 4, {"up": up, "down": down}
+        )
+        slopes = {"up": {"a": 0.1 * i}, "down": {"a": -0.2}}
+        records.append({**record, "slopes": slopes})
+    hw.sweeps.append(tmp_path, *records)
+    path = hw.reports.write_report(tmp_path, higher={"up": True, "down": False})
+    points = np.array([[r["metrics"]["up"], r["metrics"]["down"]] for r in records])
+    means = points.reshape(6, 4, 2).mean(axis=1)
+    with _browser.opened(chromium, path) as page:
+        seen(page, "front-chart")
+        page.locator("#front-half").check()
+        page.locator("#front-turn").select_option("a")
+        lines = traces(page, "front-chart", "t => [t.name, t.x, t.y]")
+        drawn = {name: np.array([x, y], float).T for name, x, y in lines if len(x)}
+    front = means[hw.pareto.front(means, ways)]
+    front = front[np.argsort(front[:, 0])]
+    np.testing.assert_allclose(drawn["front of the means"], front, rtol=1e-6)
+    want = hw.pareto.attainment([points[s::4] for s in range(4)], 0.5, ways)
+    got = drawn["half of the seeds reach this"]
+    np.testing.assert_allclose(got[np.argsort(got[:, 0])], want[np.argsort(want[:, 0])])
+    arrows = drawn["with a a quarter larger (slopes)"]
+    np.testing.assert_allclose(arrows[0::3], points)
+    log = np.log(1.25)  # a slope is in the logarithm of the weight
+    ends = points + log * np.array([[0.1 * i, -0.2] for i in range(24)])
+    np.testing.assert_allclose(arrows[1::3], ends, rtol=1e-6)
 
 
 def test_the_keyboard_alone_reaches_every_trial(chromium, trained):
