@@ -73,14 +73,14 @@ def work(launch: Launch, workers: int, submit: Callable[[int], Any]) -> int:
                 time.sleep(cluster.PERIOD)
                 for ref in cluster.wait(list(flying)):
                     one, ended = flying.pop(ref), cluster.end(ref)
+                    if ended.code not in (0, signals.CODE):
+                        on = f" on {ended.host}" if ended.host else ""
+                        line = f"worker {one.number}{on}: {ended.line}"
+                        print(line, file=sys.stderr)
                     done = done or ended.code == 0
                     if done:  # the others see it, too
                         waiting, last = [], 0
                         continue
-                    if ended.code != signals.CODE:
-                        on = f" on {ended.host}" if ended.host else ""
-                        line = f"worker {one.number}{on}: {ended.line}"
-                        print(line, file=sys.stderr)
                     if ended.code in (2, 1 if plan.study.stop_on_failure else 2):
                         return ended.code
                     moved = further(one.before, saved(folder))

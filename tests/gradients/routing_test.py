@@ -202,11 +202,11 @@ def test_a_hundred_layers_in_seconds():
             x = jax.nn.relu(x @ layer["w"] + layer["b"])
         return {"u": jnp.sum(x @ p["C"]), "v": jnp.sum(x @ p["D"])}
 
-    start = time.perf_counter()
+    start = time.process_time()  # what others take of the machine does not count
     r = hw.routing(program, params, jnp.ones((4, 8)))
-    # Measured: half a second. The bound leaves room for a busy machine, and fails for
+    # Measured: half a second. The bound leaves room for a slow machine, and fails for
     # anything quadratic in the length of the program.
-    assert time.perf_counter() - start < 20
+    assert time.process_time() - start < 20
     assert all(jax.tree.leaves(r.shared["trunk"]))
     assert r.moves("u")[0] == "C"
     assert "D" not in r.moves("u")

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 
+from experiments.harness import command
+
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = ROOT / "tests/launch/_tiny.py"
 HELD = ROOT / "tests/launch/_held.py"
@@ -52,6 +54,12 @@ def run(*words, **options):
             return end(process)
         finally:
             process.kill()
+
+
+def here(capture, module, *words):
+    """Exit code, output and errors of a command, in this process."""
+    code = command.guarded(module.main, [module.__name__, *map(str, words)])
+    return code, *capture.readouterr()
 
 
 def until(true, seconds=PATIENCE):

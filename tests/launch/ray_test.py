@@ -3,7 +3,6 @@
 import importlib.util
 import json
 import os
-import pathlib
 import secrets
 import signal
 import subprocess
@@ -17,55 +16,44 @@ from experiments.harness import command
 from launch import launches
 from launch import plan as places
 from launch import ray as launcher
+from launch import ray_task
 from launch import ray_work
 from launch.ray_task import Ended
+from tests.launch import _commands
+from tests.launch._commands import claims
+from tests.launch._commands import until
 
-ROOT = pathlib.Path(launcher.__file__).parents[1]
-TINY = ROOT / "tests/launch/_tiny.py"
-NAMES = ("XLA_FLAGS", "HOME", "TMPDIR")
+ROOT, TINY = _commands.ROOT, _commands.TINY
 # Ray's own token, so that none is looked for or written in the user's home.
-ENVIRONMENT = {
-    "PYTHONPATH": "research",
-    "PATH": "/usr/bin:/bin",
-    "JAX_PLATFORMS": "cpu",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": secrets.token_hex(32),
-} | {
-    name: value
-    for name, value in os.environ.items()
-    if name in NAMES or name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))
-}
+ENVIRONMENT = (
+    _commands.ENVIRONMENT
+    | {name: os.environ[name] for name in ("HOME", "TMPDIR") if name in os.environ}
+    | {
+        "PATH": "/usr/bin:/bin",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": secrets.token_hex(32),
+    }
+)
 
 
-def begin(*arguments, module="launch.ray", pass_fds=(), **env):
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        env=ENVIRONMENT | env,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        pass_fds=pass_fds,
+def begin(*words, module="launch.ray", environment=None, **options):
+    environment = ENVIRONMENT | (environment or {})
+    return _commands.begin(
+        *words,
+        module=module,
+        environment=environment,
+        **{"stdin": subprocess.PIPE} | options,
     )
-
-
-def until(true, seconds=60):
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert true()
 
 
 class Cluster:
     """The process that holds a cluster."""
 
-    def __init__(self):
-        self.process = begin(module="tests.launch._ray_cluster")
+    def __init__(self, process):
+        self.process, self.nodes = process, 2
         self.jobs = self._read("jobs")
-        self.address, self.nodes = self._read("address "), 2
+        self.address = self._read("address ")
 
     def _read(self, start):
         for line in self.process.stdout:
@@ -85,29 +73,18 @@ class Cluster:
 def cluster():
     if importlib.util.find_spec("ray") is None:
         pytest.skip("the extra [ray] is not installed")
-    one = Cluster()
-    yield one
-    try:
-        one.process.communicate("end\n", timeout=30)
-    finally:
-        one.process.kill()
-
-
-def claims(folder):
-    return sorted(path.name for path in folder.glob("claims/*.[0-9]"))
+    with begin(module="tests.launch._ray_cluster") as process:
+        try:
+            yield Cluster(process)
+            process.communicate("end\n", timeout=_commands.PATIENCE)
+        finally:
+            process.kill()
 
 
 def workers_of(folder):
-    """The processes of workers that name this folder."""
-    found = []
-    for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = process.read_bytes().split(b"\0")
-        except OSError:  # gone
-            continue
-        if b"launch.worker" in words and f"--folder={folder}".encode() in words:
-            found.append(process)
-    return found
+    """{process: its words} of the workers of a folder, not of who looks into it."""
+    found = _commands.processes_of(folder, "launch.worker")
+    return {pid: words for pid, words in found.items() if "--check" not in words}
 
 
 def results(folder):
@@ -120,25 +97,33 @@ def results(folder):
 
 @pytest.mark.slow
 def test_a_study_that_loses_a_node(cluster, tmp_path, commands):
-    """Every trial once, and the bits of a run on this machine alone."""
-    study = [f"--experiment={TINY}", "--weights=a=1,b=0.1:0.5:1:2", "--size=1"]
-    study.append("--steps=600000")
-    here, there = tmp_path / "here", tmp_path / "there"
+    """Every trial once, and the bits of a run on this machine alone.
+
+    No trial ends before the launcher has told of the loss.
+    """
+    study = [f"--experiment={_commands.HELD}", "--weights=a=1,b=0.1:0.5:1:2"]
+    study += ["--size=1", "--mode=scan", f"--set=until={tmp_path / 'go'}"]
+    here, there, said = tmp_path / "here", tmp_path / "there", tmp_path / "said"
     alone = begin(*study, f"--folder={here}", module="launch.local")
     flags = [f"--folder={there}", f"--address={cluster.address}", "--working_dir=none"]
-    shared = begin(*study, *flags)
+    flags.append("--cohorts=2")
+    with said.open("w") as file:
+        shared = begin(*study, *flags, stdout=file)
     commands += [alone, shared]
-    until(lambda: len(claims(there)) >= 2)
+    until(lambda: len(claims(there)) == 2)  # a node each
     cluster.lose()
-    out, _ = shared.communicate(timeout=100)
-    assert shared.returncode == 0, out
-    assert "4 trials of 600000 steps" in out
+    until(lambda: "\nworker " in said.read_text() or shared.poll() is not None)
+    (tmp_path / "go").touch()
+    code, out = shared.wait(_commands.PATIENCE), said.read_text()
+    assert code == 0, out
+    assert "4 trials of 900 steps" in out
     assert "2 workers on 2 nodes" in out
     assert "4/4 trials" in out
-    assert "node" in next(line for line in out.splitlines() if "worker " in line)
+    (lost,) = [line for line in out.splitlines() if line.startswith("worker ")]
+    assert "node" in lost
     assert "Traceback" not in out
-    said, _ = alone.communicate(timeout=60)
-    assert alone.returncode == 0, said
+    code, out = _commands.end(alone)
+    assert code == 0, out
     assert len(list((there / "done").iterdir())) == 4
     assert results(there) == results(here)
     assert (there / "front.png").stat().st_size > 100
@@ -154,17 +139,20 @@ def test_the_ends_of_two_launchers(cluster, tmp_path, commands):
     each first makes empty.
     """
     cluster.lose()  # there is room for one worker
-    study = [f"--experiment={TINY}", "--weights=a=1,b=1", "--steps=2000000000"]
+    study = [f"--experiment={TINY}", "--weights=a=1,b=1", _commands.FOREVER]
     study += [f"--folder={tmp_path}", f"--address={cluster.address}", "--workers=1"]
     one = begin(*study)
     commands.append(one)
-    until(lambda: list(tmp_path.glob("launches/*.json")))
+    (launch,) = until(lambda: list(tmp_path.glob("launches/*.json")))
     other = begin(*study)
     commands.append(other)
-    until(lambda: claims(tmp_path))
+    until(lambda: _commands.trains(tmp_path))
+    mine = f"--launch={launch.stem}"
+    if not any(mine in words for words in workers_of(tmp_path).values()):
+        one, other = other, one  # it was quicker
     one.send_signal(signal.SIGTERM)
-    out, _ = one.communicate(timeout=60)
-    assert one.returncode == 75, out
+    code, out = _commands.end(one)
+    assert code == 75, out
     assert "interrupted by SIGTERM: the same command goes on" in out.splitlines()
     assert "Traceback" not in out
     assert (tmp_path / "claims/000000.0.left").exists()
@@ -173,7 +161,7 @@ def test_the_ends_of_two_launchers(cluster, tmp_path, commands):
     assert workers_of(tmp_path)
     other.kill()
     other.communicate()
-    until(lambda: workers_of(tmp_path) == [], 20)
+    until(lambda: not workers_of(tmp_path))
 
 
 @pytest.mark.slow
@@ -191,8 +179,8 @@ def test_a_job_that_is_submitted_twice_is_done_once(cluster, tmp_path, commands)
     ]
     commands += both
     for one in both:
-        out, _ = one.communicate(timeout=100)
-        assert one.returncode == 0, out
+        code, out = _commands.end(one)
+        assert code == 0, out
         assert "1/1 trials" in out
         assert f"everything is in {tmp_path}/" in out
     assert len(list((tmp_path / "launches").glob("*.json"))) == 2
@@ -210,14 +198,14 @@ def test_what_a_cluster_cannot_do_is_one_line(cluster, tmp_path, commands):
     one, other = (f"--folder={tmp_path / name}" for name in ("one", "other"))
     started = [
         begin(*common, one, "--gpus=2"),
-        begin(*common, one, RAY_AUTH_TOKEN="ab" * 32),
+        begin(*common, one, environment={"RAY_AUTH_TOKEN": "ab" * 32}),
         begin(*common, other, "--gpus=1", "--working_dir=none"),
         begin(*common, hidden, "--working_dir=none", pass_fds=[held]),
     ]
     commands += started
     os.close(held)
-    said = [process.communicate(timeout=100)[0] for process in started]
-    assert [process.returncode for process in started] == [2, 2, 2, 2], said
+    codes, said = zip(*map(_commands.end, started), strict=True)
+    assert codes == (2, 2, 2, 2), said
     many, token, none, unseen = (out.splitlines() for out in said)
     assert many == [
         "error: one task asks for CPU=1, GPU=2; the node with the most of it has "
@@ -266,7 +254,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     argv = ["ray", f"--experiment={TINY}", f"--folder={folder}", *words]
     start = time.monotonic()
     assert command.guarded(launcher.main, argv) == 2
-    assert time.monotonic() - start < 15
+    assert time.monotonic() - start < 60  # Ray itself tries for minutes
     error = capsys.readouterr().err
     assert said in error
     assert error.startswith("error: ")
@@ -296,6 +284,28 @@ def test_without_ray_the_extra_is_named(tmp_path, capsys, monkeypatch):
     assert not (tmp_path / "study").exists()
 
 
+@pytest.fixture
+def given_out(tmp_path, monkeypatch):
+    """`work` on tasks that end at once, as a function of their number says."""
+    argv = ["ray", f"--experiment={TINY}", f"--folder={tmp_path}"]
+    study = places.read(command.parse(argv, launches.define, ""))
+    launch, submitted = launches.begin(study, "ray"), []
+
+    def submit(number):
+        submitted.append(number)
+        return len(submitted)
+
+    def work(workers, end):
+        monkeypatch.setattr(ray_work.cluster, "end", end)
+        return ray_work.work(launch, workers, submit), submitted
+
+    monkeypatch.setattr(ray_work.cluster, "PERIOD", 0.0)
+    monkeypatch.setattr(ray_work.cluster, "wait", lambda refs: refs)
+    monkeypatch.setattr(ray_work.cluster, "cancel", lambda refs: None)
+    monkeypatch.setattr(ray_work, "PAUSE", 0.0)
+    return work
+
+
 @pytest.mark.parametrize(
     ("codes", "progress", "given", "code"),
     [
@@ -307,17 +317,9 @@ def test_without_ray_the_extra_is_named(tmp_path, capsys, monkeypatch):
     ],
 )
 def test_workers_that_lead_to_nothing_are_given_up(
-    codes, progress, given, code, tmp_path, capsys, monkeypatch
+    codes, progress, given, code, tmp_path, capsys, given_out
 ):
-    """By tasks that end at once with these codes, the last one again and again."""
-    argv = ["ray", f"--experiment={TINY}", f"--folder={tmp_path}"]
-    study = places.read(command.parse(argv, launches.define, ""))
-    one = launches.begin(study, "ray")
-    submitted = []
-
-    def submit(number):
-        submitted.append(number)
-        return len(submitted)
+    """By tasks that end with these codes, the last one again and again."""
 
     def end(ref):
         if ref in progress:
@@ -325,13 +327,7 @@ def test_workers_that_lead_to_nothing_are_given_up(
             step.mkdir(parents=True)
         return Ended(codes[min(ref, len(codes)) - 1], f"end {ref}", "host")
 
-    monkeypatch.setattr(ray_work.cluster, "PERIOD", 0.0)
-    monkeypatch.setattr(ray_work.cluster, "wait", lambda refs: refs)
-    monkeypatch.setattr(ray_work.cluster, "end", end)
-    monkeypatch.setattr(ray_work.cluster, "cancel", lambda refs: None)
-    monkeypatch.setattr(ray_work, "PAUSE", 0.0)
-    assert ray_work.work(one, 1, submit) == code
-    assert submitted == [0] * given
+    assert given_out(1, end) == (code, [0] * given)
     told = [
         ref
         for ref in range(1, given + 1)
@@ -339,3 +335,17 @@ def test_workers_that_lead_to_nothing_are_given_up(
     ]
     lines = [f"worker 0 on host: end {ref}" for ref in told]
     assert capsys.readouterr().err.splitlines() == lines
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_worker_that_is_lost_as_the_work_ends_is_told(lost, capsys, given_out):
+    """Before the other one has done the rest, or after."""
+
+    def end(ref):
+        if ref == 1 + lost:
+            return Ended(ray_task.LOST, "its node died", "")
+        return Ended(0, "", "host")
+
+    code, submitted = given_out(2, end)
+    assert (code, submitted) == (0, [0, 1])
+    assert capsys.readouterr().err == f"worker {lost}: its node died\n"

@@ -6,14 +6,13 @@ import pathlib
 import time
 
 import headwise as hw
-from experiments.harness import command
 from headwise.sweeps._store import _store
 from launch import status
+from tests.launch import _commands
 
 
 def look(capsys, *words):
-    code = command.guarded(status.main, ["status", *map(str, words)])
-    return code, *capsys.readouterr()
+    return _commands.here(capsys, status, *words)
 
 
 def files(folder):
