@@ -8,20 +8,33 @@ from typing import NamedTuple
 from experiments.benchmarks.results import Result
 
 
-class Case(NamedTuple):
-    """One line: one row for ours, and one or more for theirs, of one run."""
+class Side(NamedTuple):
+    """Who computes a thing beside us, and where both stand in a result's rows."""
 
-    what: str
-    page: str
-    """Where it is measured in full, from README."""
-    benchmark: str
-    where: Mapping[str, Any]
-    """Columns and values that all of its rows have."""
+    name: str
     ours: tuple[str, str]
     """The form of our row, and its column of seconds."""
-    theirs: tuple[tuple[str, str], ...]
-    """The same of the other ones, of which the quickest counts."""
-    name: str
+    theirs: Sequence[tuple[str, str]]
+    """The same of theirs, of which the quickest counts."""
+
+
+class Place(NamedTuple):
+    """Where a thing is measured: the page, from README, and the benchmark."""
+
+    page: str
+    benchmark: str
+    form: str = ""
+    """The column of its rows that says who computed them, where there is one."""
+
+
+class Case(NamedTuple):
+    """One line of the table."""
+
+    what: str
+    place: Place
+    where: Mapping[str, Any]
+    """Columns and values that its rows have on both sides."""
+    side: Side
 
 
 class Line(NamedTuple):
@@ -33,87 +46,84 @@ class Line(NamedTuple):
     their_seconds: float
 
 
-_KERAS = (
-    ("fit", "seconds"),
-    tuple((f"Keras, {steps}", "seconds") for steps in (1, 10, 50, 200)),
+_KERAS = Side(
     "Keras `fit`, its best",
+    ("fit", "seconds"),
+    [(f"Keras, {steps}", "seconds") for steps in (1, 10, 50, 200)],
 )
-_TORCH = (("auto", "seconds"), (("PyTorch", "seconds"),), "PyTorch, one by one")
-_MONAI = (("headwise", "seconds"), (("MONAI", "seconds"),), "MONAI")
-_JACREV = (("head_grads", "seconds"), (("jacrev", "seconds"),), "`jax.jacrev`")
-_TORCHJD = (("", "seconds"), (("", "torchjd_seconds"),), "TorchJD")
+_TORCH = Side("PyTorch, one by one", ("auto", "seconds"), [("PyTorch", "seconds")])
+_MONAI = Side("MONAI", ("headwise", "seconds"), [("MONAI", "seconds")])
+_JACREV = Side("`jax.jacrev`", ("head_grads", "seconds"), [("jacrev", "seconds")])
+_TORCHJD = Side("TorchJD", ("", "seconds"), [("", "torchjd_seconds")])
 
-_STEP = ("docs/fit.md#how-fast", "loop")
-_TRIAL = ("docs/sweeps.md#what-a-step-costs", "sweep")
-_LOSS = ("docs/losses.md#speed-and-memory", "losses")
-_HEADS = ("docs/head_gradients.md#measured", "gradients")
-_UPDATE = ("docs/balancers.md#what-an-update-costs", "balancers")
-
-_FORM = {"loop": "form", "sweep": "form", "gradients": "form", "losses": "way"}
-"""The column that says who computed a row, where there is one."""
+_STEP = Place("docs/fit.md#how-fast", "loop", "form")
+_TRIAL = Place("docs/sweeps.md#what-a-step-costs", "sweep", "form")
+_LOSS = Place("docs/losses.md#speed-and-memory", "losses", "way")
+_HEADS = Place("docs/head_gradients.md#measured", "gradients", "form")
+_UPDATE = Place("docs/balancers.md#what-an-update-costs", "balancers")
 
 CASES = (
-    Case("a step of training, two heads", *_STEP, {"model": "mlp"}, *_KERAS),
-    Case("a step of training, 14 heads", *_STEP, {"model": "tabular"}, *_KERAS),
+    Case("a step of training, two heads", _STEP, {"model": "mlp"}, _KERAS),
+    Case("a step of training, 14 heads", _STEP, {"model": "tabular"}, _KERAS),
     Case(
         "a step of one of 32 trials, 14 heads",
-        *_TRIAL,
+        _TRIAL,
         {"model": "tabular", "trials": 32},
-        *_TORCH,
+        _TORCH,
     ),
     Case(
         "a step of one of 16 trials, a conv net",
-        *_TRIAL,
+        _TRIAL,
         {"model": "digits", "trials": 16},
-        *_TORCH,
+        _TORCH,
     ),
     Case(
         "Dice and cross entropy with gradient, 4 classes",
-        *_LOSS,
+        _LOSS,
         {"loss": "dice_ce", "classes": 4, "kept": False},
-        *_MONAI,
+        _MONAI,
     ),
     Case(
         "the same, 118 classes",
-        *_LOSS,
+        _LOSS,
         {"loss": "dice_ce", "classes": 118, "kept": False},
-        *_MONAI,
+        _MONAI,
     ),
     Case(
         "Dice, 16 classes, allocators that keep memory",
-        *_LOSS,
+        _LOSS,
         {"loss": "dice", "classes": 16, "kept": True},
-        *_MONAI,
+        _MONAI,
     ),
     Case(
         "gradients of 8 heads, a 3-D conv net",
-        *_HEADS,
+        _HEADS,
         {"model": "conv3d", "heads": 8},
-        *_JACREV,
+        _JACREV,
     ),
     Case(
         "gradients of 8 heads, a transformer",
-        *_HEADS,
+        _HEADS,
         {"model": "transformer", "heads": 8},
-        *_JACREV,
+        _JACREV,
     ),
     Case(
         "weights of 8 heads by Nash-MTL",
-        *_UPDATE,
+        _UPDATE,
         {"balancer": "nash_mtl", "heads": 8},
-        *_TORCHJD,
+        _TORCHJD,
     ),
     Case(
         "weights of 8 heads by UPGrad",
-        *_UPDATE,
+        _UPDATE,
         {"balancer": "upgrad", "heads": 8},
-        *_TORCHJD,
+        _TORCHJD,
     ),
     Case(
         "weights of 32 heads by UPGrad",
-        *_UPDATE,
+        _UPDATE,
         {"balancer": "upgrad", "heads": 32},
-        *_TORCHJD,
+        _TORCHJD,
     ),
 )
 
@@ -121,14 +131,14 @@ CASES = (
 def _rows(case: Case, result: Result) -> dict[str, Mapping[str, Any]]:
     """{form: row} of what a case wants, the first of each."""
     found: dict[str, Mapping[str, Any]] = {}
-    if result.benchmark != case.benchmark:
+    place = case.place
+    if result.benchmark != place.benchmark:
         return found
-    form = _FORM.get(case.benchmark)
     for row in result.rows:
         # Variables of the environment are those that make the allocator keep memory.
         told = {**row, "kept": bool(result.variables)}
         if all(told[key] == value for key, value in case.where.items()):
-            found.setdefault(row[form] if form else "", row)
+            found.setdefault(row[place.form] if place.form else "", row)
     return found
 
 
@@ -138,12 +148,14 @@ def line(case: Case, results: Sequence[Result]) -> Line:
     Raises:
         ValueError: None has both.
     """
+    name, our, their = case.side
     for result in results:
         rows = _rows(case, result)
-        pairs = [(rows.get(form), column) for form, column in (case.ours, *case.theirs)]
-        if all(row is not None and row[column] is not None for row, column in pairs):
-            ours, *theirs = (row[column] for row, column in pairs if row is not None)
-            return Line(f"[{case.what}]({case.page})", ours, case.name, min(theirs))
+        # A result without the row, or without the peer, says nothing of this case.
+        ours, *theirs = (rows.get(form, {}).get(at) for form, at in (our, *their))
+        if ours is not None and None not in theirs:
+            what = f"[{case.what}]({case.place.page})"
+            return Line(what, ours, name, min(filter(None, theirs)))
     raise ValueError(f"expected a result with both sides of {case.what!r}, got none")
 
 
