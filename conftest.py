@@ -39,6 +39,12 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),  # wins
     ]
 )
+# Laws that no code generator may change (formulas, derivatives, words, routing) are
+# tested on programs compiled without optimisation, in a third of the time; laws of bits
+# and of speed, marked `optimized`, on what users run, as is all of `make matrix`.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(
+    int(os.environ.get("HEADWISE_OPTIMIZED", "0") == "0")
+)
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +67,32 @@ def pytest_configure() -> None:
     flags.FLAGS.mark_as_parsed()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+# Children have what the test has that starts them.
+_VARIABLE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+_ALL_OPTIMIZED = os.environ[_VARIABLE] == "0"
+_OF_BITS = ("tests/launch/", "tests/sweeps/")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files of optimised programs first: a worker then changes but once."""
+    for item in items:
+        if item.nodeid.startswith(_OF_BITS):
+            item.add_marker("optimized")
+    items.sort(key=lambda item: item.get_closest_marker("optimized") is None)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Has programs compiled as the test wants them; jit does not tell them apart."""
+    marked = item.get_closest_marker("optimized") is not None
+    wanted = str(int(not (_ALL_OPTIMIZED or marked)))
+    if os.environ[_VARIABLE] != wanted:
+        os.environ[_VARIABLE] = wanted
+        jax.config.update("jax_disable_most_optimizations", wanted == "1")
+        jax.clear_caches()
 
 
 @pytest.fixture
