@@ -3,6 +3,7 @@
 import ctypes
 import gc
 import importlib.metadata
+import itertools
 import os
 import pathlib
 import platform
@@ -76,12 +77,32 @@ _OF_BITS = ("tests/launch/", "tests/sweeps/")
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
     """Files of optimised programs first: a worker then changes but once."""
     for item in items:
         if item.nodeid.startswith(_OF_BITS):
             item.add_marker("optimized")
     items.sort(key=lambda item: item.get_closest_marker("optimized") is None)
+    if config.getoption("cov_source", None):
+        _measure_some(items)
+
+
+def _measure_some(items: list[pytest.Item]) -> None:
+    """Of the cases of a test the first and each eighth are measured, of slow none.
+
+    Following each line of JAX doubles the time of what is traced, to learn nothing new.
+    """
+    functions: dict[str, itertools.count] = {}
+    for item in items:
+        name, _, case = item.nodeid.partition("[")
+        # Functions begin at different cases, so that together they show all.
+        known = name in functions
+        number = functions.setdefault(name, itertools.count(len(functions)))
+        measured = next(number) % 8 == 0 or not (case and known)
+        if not measured or item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
 
 
 @pytest.hookimpl(tryfirst=True)
