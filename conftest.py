@@ -1,5 +1,6 @@
 """Settings of every test process: strict, and the names that examples may use."""
 
+import contextlib
 import ctypes
 import gc
 import importlib.metadata
@@ -118,13 +119,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture
 def commands() -> Iterator[list[subprocess.Popen]]:
-    """The processes that a test starts: killed when it ends, however it ends."""
+    """The processes that a test starts: killed when it ends, however it ends.
+
+    Their pipes are closed, too: else a later test would be told of them.
+    """
     started: list[subprocess.Popen] = []
     yield started
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    with contextlib.ExitStack() as stack:
+        for process in started:
+            stack.enter_context(process)  # closes its pipes, waits
+            stack.callback(process.kill)
 
 
 _MAPS = pathlib.Path("/proc/self/maps")
