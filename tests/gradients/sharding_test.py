@@ -15,8 +15,6 @@ from tests.gradients import _programs
 from tests.gradients._programs import assert_close
 from tests.gradients._programs import one_by_one
 
-pytestmark = pytest.mark.optimized
-
 NAMES = ("y1", "y2", "y3")
 METHODS = ("sequential", "batched")
 GRAMIANS = ("sequential", "lockstep", "batched")
@@ -182,6 +180,7 @@ def test_gradients_inside_shard_map(check):
         assert_close(mine, on_one_device()[0], 2e-6)
 
 
+@pytest.mark.optimized
 def test_long_gradients_stay_on_their_devices():
     """Products of what is split are summed where it lies; single numbers travel."""
     mesh = Mesh(devices(), ("batch",))

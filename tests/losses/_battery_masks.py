@@ -80,7 +80,8 @@ class Masks:
             preds, targets = _draws.example(entry, kind=kind)
             where = np.ones(preds.shape[:-1], bool)
             where[0].flat[1] = False
-            gradient = jax.value_and_grad(_draws.total(entry, where=where, **softmax))
+            total = _draws.total(entry, where=where, **softmax)
+            gradient = jax.jit(jax.value_and_grad(total))
             hidden = ~where[..., None]
             value, grads = gradient(jnp.where(hidden, jnp.nan, preds), targets)
             assert np.isfinite(value)
@@ -108,9 +109,9 @@ class Masks:
         entry = self.entries[name]
         preds, targets = _draws.example(entry)
         where = np.zeros(preds.shape[:-1], bool)
-        got = entry.loss(preds, targets, where=where)
+        got = jax.jit(entry.loss)(preds, targets, where=where)
         np.testing.assert_array_equal(got, 0.0)
-        grads = jax.grad(_draws.total(entry, where=where))(preds, targets)
+        grads = jax.jit(jax.grad(_draws.total(entry, where=where)))(preds, targets)
         np.testing.assert_array_equal(grads, 0.0)
 
     @_draws.concerns(_draws.takes_labels)

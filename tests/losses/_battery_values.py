@@ -199,17 +199,18 @@ class Values:
         preds = preds.astype(dtype)
         if jnp.issubdtype(targets.dtype, jnp.floating):
             targets = targets.astype(dtype)
-        got = entry.loss(preds, targets)
+        loss = jax.jit(entry.loss)
+        got = loss(preds, targets)
         assert got.dtype == jnp.float32
         wide = [
             x if x.dtype == int else x.astype(jnp.float32) for x in (preds, targets)
         ]
-        expected = entry.loss(*wide)
+        expected = loss(*wide)
         # Summed in float32, so equal to rounding. A part of a mixture that is not ours
         # squares in half precision: 8 bits of mantissa, 2⁻⁸ = 0.004.
         rtol = 0.004 if name == "mix" else 2e-6
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=1e-7)
-        grads = jax.grad(_draws.total(entry))(preds, targets)
+        grads = jax.jit(jax.grad(_draws.total(entry)))(preds, targets)
         assert grads.dtype == dtype
         assert np.all(np.isfinite(grads.astype(np.float32)))
 

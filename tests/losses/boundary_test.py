@@ -14,8 +14,10 @@ from jax.sharding import PartitionSpec as Spec
 
 from headwise.losses import _boundary
 from tests.losses import _boundary_reference as reference
+from tests.losses import _compiled
 
 LOSSES = {"boundary": _boundary.boundary, "hausdorff": _boundary.hausdorff}
+hausdorff = _compiled.whole(_boundary.hausdorff)
 every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
 
 
@@ -120,9 +122,9 @@ REDUCE = dict(mean=jnp.mean, sum=jnp.sum, none=lambda x: x)
 @pytest.mark.parametrize("case", PUBLISHED)
 def test_published_hausdorff_values(case):
     preds, targets, activation, background, reduction, expected = PUBLISHED[case]
-    values = _boundary.hausdorff(
-        jnp.moveaxis(jnp.array(preds), 1, -1),
-        jnp.moveaxis(jnp.array(targets), 1, -1),
+    values = hausdorff(
+        np.moveaxis(np.float32(preds), 1, -1),
+        np.moveaxis(np.float32(targets), 1, -1),
         activation=ACTIVATIONS[activation],
         background=background,
     )
@@ -134,9 +136,9 @@ def test_published_hausdorff_values(case):
 def test_published_logarithms(case):
     """Where one value is one example and class, MONAI's log is ours."""
     preds, targets, activation, background, _, expected = PUBLISHED[case]
-    values = _boundary.hausdorff(
-        jnp.moveaxis(jnp.array(preds), 1, -1),
-        jnp.moveaxis(jnp.array(targets), 1, -1),
+    values = hausdorff(
+        np.moveaxis(np.float32(preds), 1, -1),
+        np.moveaxis(np.float32(targets), 1, -1),
         activation=ACTIVATIONS[activation],
         background=background,
         log=True,
@@ -186,14 +188,15 @@ def test_gradient_of_hausdorff_takes_distances_as_constants():
 def test_boundary_is_least_for_the_target_and_its_inner_rim():
     """phi < 0 at the depth of the target, 0 at its rim, > 0 outside."""
     _, targets = batch(1, (12, 12))
-    least = _boundary.boundary(targets, targets)
+    boundary = _compiled.whole(_boundary.boundary)
+    least = boundary(targets, targets)
     assert np.all(least < 0)
     for seed in range(5):
         preds = np.random.default_rng(seed).uniform(size=targets.shape)
-        values = _boundary.boundary(preds.astype(np.float32), targets)
+        values = boundary(preds.astype(np.float32), targets)
         assert np.all(values > least)
     more = np.maximum(targets, np.roll(targets, 1, 1))
-    assert np.all(_boundary.boundary(more, targets) > least)
+    assert np.all(boundary(more, targets) > least)
 
 
 def test_a_far_error_costs_more_than_a_near_one():
@@ -216,7 +219,10 @@ def test_equals_reference_with_spacing(loss, shape):
     expected = getattr(reference, loss.__name__)(preds, targets, **options)
     # float32 against float64, sums of up to 60 terms of both signs.
     np.testing.assert_allclose(
-        loss(preds, targets, **options), expected, rtol=1e-5, atol=1e-6
+        _compiled.whole(loss)(preds, targets, **options),
+        expected,
+        rtol=1e-5,
+        atol=1e-6,
     )
 
 
@@ -250,7 +256,7 @@ def test_target_without_a_boundary(loss, value):
     preds, targets = batch(6)
     targets[0, ..., 0] = value
     got = loss(preds, targets)
-    gradient = jax.grad(lambda p: jnp.sum(loss(p, targets)))(preds)
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(loss(p, targets))))(preds)
     assert np.all(np.isfinite(gradient))
     if loss is _boundary.boundary:
         assert got[0, 0] == 0

@@ -8,8 +8,12 @@ import pytest
 from headwise.losses import _cldice
 from headwise.losses import _region
 from headwise.losses import _skeleton
+from tests.losses import _compiled
 from tests.losses.shape_test import P
 from tests.losses.shape_test import T
+
+cldice = _compiled.whole(_cldice.cldice)
+dice_cldice = _compiled.whole(_cldice.dice_cldice)
 
 
 def hard_masks(shape, seed=0, share=0.6):
@@ -24,7 +28,7 @@ def soft(shape, seed=0):
 @pytest.mark.parametrize("shape", [(7, 11, 10, 3), (2, 13, 14, 5, 3)])
 def test_ones_have_loss_0_as_monai_publishes(shape):
     ones = np.ones(shape, np.float32)
-    for loss in (_cldice.cldice, _cldice.dice_cldice):
+    for loss in (cldice, dice_cldice):
         np.testing.assert_array_equal(loss(ones, ones), 0.0)
 
 
@@ -39,9 +43,9 @@ MONAI = [
 
 @pytest.mark.parametrize(("iterations", "alone", "mixed"), MONAI)
 def test_equals_monai(iterations, alone, mixed):
-    got = _cldice.cldice(P, T, iterations=iterations)
+    got = cldice(P, T, iterations=iterations)
     np.testing.assert_allclose(got, [[alone]], rtol=2e-6)  # float32, 16 positions
-    got = _cldice.dice_cldice(P, T, iterations=iterations, alpha=0.3)
+    got = dice_cldice(P, T, iterations=iterations, alpha=0.3)
     np.testing.assert_allclose(got, [[mixed]], rtol=2e-6)
 
 
@@ -49,7 +53,7 @@ def test_equals_monai_in_3_d():
     places = np.arange(27).reshape(1, 3, 3, 3, 1)
     p = ((places * 7) % 27 / 27).astype(np.float32)
     t = (places % 5 < 3).astype(np.float32)
-    got = _cldice.cldice(p, t, iterations=1)
+    got = cldice(p, t, iterations=1)
     np.testing.assert_allclose(got, [[0.4305148795]], rtol=2e-6)
 
 
@@ -58,7 +62,7 @@ def test_equals_monai_in_3_d():
 def test_equal_hard_masks_have_loss_0(shape, smooth):
     t = hard_masks(shape)
     # A skeleton lies in its mask: twice the same sums, in two orders.
-    np.testing.assert_allclose(_cldice.cldice(t, t, smooth=smooth), 0.0, atol=3e-7)
+    np.testing.assert_allclose(cldice(t, t, smooth=smooth), 0.0, atol=3e-7)
 
 
 def test_the_skeleton_of_a_bar_is_its_centreline():
@@ -83,22 +87,20 @@ def test_iterations_are_for_wide_structures():
 
 def test_each_example_and_class_has_a_value_of_its_own():
     p, t = soft((3, 6, 7, 2)), hard_masks((3, 6, 7, 2))
-    got = _cldice.cldice(p, t)
+    got = cldice(p, t)
     assert len(np.unique(got)) == 6
     for b in range(3):
         for c in range(2):
             alone = p[b : b + 1, ..., c : c + 1], t[b : b + 1, ..., c : c + 1]
-            np.testing.assert_allclose(
-                got[b, c], _cldice.cldice(*alone)[0, 0], rtol=1e-6
-            )
+            np.testing.assert_allclose(got[b, c], cldice(*alone)[0, 0], rtol=1e-6)
 
 
 def test_a_masked_margin_is_cut_off():
     p, t = soft((2, 8, 9, 3)), hard_masks((2, 8, 9, 3))
     where = np.zeros((2, 8, 9), bool)
     where[:, 1:6, 2:9] = True
-    gradient = jax.value_and_grad(
-        lambda p, t, where=None: jnp.sum(_cldice.cldice(p, t, where=where))
+    gradient = jax.jit(
+        jax.value_and_grad(lambda p, t, where=None: jnp.sum(cldice(p, t, where=where)))
     )
     value, grads = gradient(p, t, where)
     inner = (slice(None), slice(1, 6), slice(2, 9))
@@ -112,16 +114,16 @@ def test_short_axes():
     for shape in ((1, 1, 1), (1, 2, 1), (1, 1, 2, 1), (1, 2, 1, 5, 1)):
         t = np.ones(shape, np.float32)
         t[0, 0] = 0
-        np.testing.assert_array_equal(_cldice.cldice(t, t), 0.0)
-        grads = jax.grad(lambda p, t=t: _cldice.cldice(p, t)[0, 0])(0.5 * t)
+        np.testing.assert_array_equal(cldice(t, t), 0.0)
+        grads = jax.jit(jax.grad(lambda p, t=t: cldice(p, t)[0, 0]))(0.5 * t)
         assert np.all(np.isfinite(grads))
 
 
 def test_alpha_mixes_dice_and_cldice():
     p, t = soft((2, 6, 7, 2)), hard_masks((2, 6, 7, 2))
-    got = [_cldice.dice_cldice(p, t, alpha=a) for a in (0.0, 1.0)]
+    got = [dice_cldice(p, t, alpha=a) for a in (0.0, 1.0)]
     np.testing.assert_allclose(got[0], _region.dice(p, t, smooth=1.0), rtol=1e-6)
-    np.testing.assert_allclose(got[1], _cldice.cldice(p, t), rtol=1e-6)
+    np.testing.assert_allclose(got[1], cldice(p, t), rtol=1e-6)
 
 
 def test_a_gap_costs_more_than_as_much_width():
@@ -130,7 +132,7 @@ def test_a_gap_costs_more_than_as_much_width():
     gap, thin = t.copy(), t.copy()
     gap[0, :, 9:12] = 0  # 9 positions, through the line
     thin[0, 3, 2:11] = 0  # 9 positions, off its side
-    loss = _cldice.cldice
+    loss = cldice
     assert loss(gap, t)[0, 0] > 2 * loss(thin, t)[0, 0]
 
 

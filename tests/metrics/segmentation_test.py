@@ -67,18 +67,26 @@ def test_equals_counting_in_sets(name, shape, ignore, per_example):
     metric = functools.partial(
         getattr(hw.metrics, name), ignore=ignore, per_example=per_example
     )
-    for mask in [None, where, np.arange(7) % 2 == 0]:
+    masks = [None, where, np.arange(7) % 2 == 0]
+
+    @jax.jit
+    def of_all(preds, labels, masks):
+        return [
+            [metric(preds, labels, where=mask, background=b) for b in (True, False)]
+            for mask in masks
+        ]
+
+    found = of_all(preds, labels, masks)
+    for mask, (got, foreground) in zip(masks, found, strict=True):
         full = np.ones(shape[:-1], bool)
         if mask is not None:
             full = np.broadcast_to(
                 mask.reshape(mask.shape + (1,) * (full.ndim - mask.ndim)), full.shape
             )
         expected = reference(name, preds, labels, full, ignore, per_example)
-        got = jax.jit(metric)(preds, labels, where=mask)
         assert got.total.shape == got.count.shape == (shape[-1],)
         np.testing.assert_allclose(got.value, expected, rtol=1e-6)  # one division
         np.testing.assert_allclose(got.mean, np.nanmean(expected), rtol=1e-6)
-        foreground = metric(preds, labels, where=mask, background=False)
         np.testing.assert_array_equal(foreground.value, got.value[1:])
 
 

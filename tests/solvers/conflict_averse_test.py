@@ -12,6 +12,8 @@ import headwise as hw
 from tests.solvers._samples import sample
 from tests.solvers._samples import SAMPLERS
 
+pytestmark = pytest.mark.optimized
+
 EPS = float(np.finfo(np.float32).eps)
 KINDS = tuple(SAMPLERS)
 

@@ -9,8 +9,6 @@ import pytest
 import headwise as hw
 from tests.training import _bilevel_cases
 
-pytestmark = pytest.mark.optimized
-
 NAMES = _bilevel_cases.NAMES
 METHODS = {
     "auto_lambda": hw.training.auto_lambda(["a"], 0.5, optax.adam(0.05)),
@@ -61,6 +59,7 @@ def data(state):
     return [np.asarray(x) for x in jax.tree.leaves(state)]
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", METHODS)
 def test_fits_and_resumes_bit_for_bit(name, tmp_path):
     def validate(params, rest):

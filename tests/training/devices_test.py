@@ -10,8 +10,6 @@ from jax.sharding import PartitionSpec as P
 
 import headwise as hw
 
-pytestmark = pytest.mark.optimized
-
 DEVICES = 4
 rng = np.random.default_rng(0)
 SHAPES = {"A": (3, 4), "B": (4, 2), "C": (4, 2)}
@@ -93,6 +91,7 @@ def test_of_an_objective_by_name_of_axis():
 @pytest.mark.parametrize(
     "balancer", [hw.balancers.mgda(), hw.balancers.modo(batches=2)]
 )
+@pytest.mark.optimized
 def test_parts_of_a_split_batch_are_not_gathered(kind, balancer):
     parts = 2 if balancer.batches == 1 else 1
     f = hw.balanced_grad(values_fn, balancer, microbatches=parts)

@@ -10,8 +10,6 @@ import pytest
 
 import headwise as hw
 
-pytestmark = pytest.mark.optimized
-
 PARAMS = {"trunk": jnp.array([1.0, -2.0]), "a": jnp.array(2.0), "b": jnp.array(3.0)}
 NAMES = ("a", "b")
 
@@ -178,6 +176,7 @@ def test_what_is_not_finite_is_passed_over_if_the_optimiser_says_so():
         np.testing.assert_allclose(state.params["w"], want, rtol=1e-6)
 
 
+@pytest.mark.optimized
 def test_what_is_not_asked_for_costs_nothing():
     """The compiled step is the same with an optimiser that takes no extra arguments."""
     chained = optax.chain(optax.scale(-0.1))

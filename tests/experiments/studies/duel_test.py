@@ -51,6 +51,7 @@ def test_every_method_takes_part():
     assert known == set(b.FROM_VALUES + b.FROM_GRAMIAN + b.FROM_GRADIENTS) - left_out
 
 
+@pytest.mark.optimized  # its tolerance is that of fused products
 @pytest.mark.parametrize("name", ["quadratics", "toy", "vlmop2"])
 def test_fronts_are_fronts(name):
     """No point of the front is better in both values than another one."""
