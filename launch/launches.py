@@ -23,6 +23,7 @@ from typing import NamedTuple
 import jax
 from absl import flags
 
+from experiments.harness import command
 from experiments.harness import find
 from experiments.harness import outcome
 from experiments.harness import plan as plans
@@ -51,7 +52,7 @@ def define(values: flags.FlagValues) -> None:
     """The flags that every launcher has: those of a study, and `--dry_run`."""
     places.define(values)
     dry = "print the exact commands and files; write nothing, start nothing"
-    flags.DEFINE_bool("dry_run", False, dry, flag_values=values)
+    command.define(values, bool, {"dry_run": dry})
 
 
 def begin(
@@ -163,8 +164,8 @@ def tell(
     """
     for path, text in (files or {}).items():
         print(f"# {path}", text.rstrip("\n"), "", sep="\n")
-    for command in commands:
-        print(shlex.join(command))
+    for words in commands:
+        print(shlex.join(words))
 
 
 def read(folder: pathlib.Path) -> list[dict[str, Any]]:

@@ -44,7 +44,7 @@ def define_study(values: flags.FlagValues) -> None:
     """The flags of a study, and of its pods."""
     studies.define(values)
     pod_flags.define(values)
-    flags.DEFINE_integer("workers", None, "pods of a study", flag_values=values)
+    command.define(values, int, {"workers": "pods of a study"})
 
 
 def define_training(values: flags.FlagValues) -> None:

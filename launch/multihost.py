@@ -45,7 +45,7 @@ def define(values: flags.FlagValues) -> None:
     launches.define(values)
     _define_both(values)
     share = "how many share the study; else as many as the site says it has started"
-    flags.DEFINE_integer("workers", None, share, flag_values=values)
+    command.define(values, int, {"workers": share})
 
 
 def define_training(values: flags.FlagValues) -> None:
@@ -54,9 +54,9 @@ def define_training(values: flags.FlagValues) -> None:
     peer.joins(values)
     _define_both(values)
     one = "train one model on all hosts, as --mesh says"
-    flags.DEFINE_bool("one_training", True, one, flag_values=values)
+    command.define(values, bool, {"one_training": one}, True)
     dry = "print what this process would do; write nothing, start nothing"
-    flags.DEFINE_bool("dry_run", False, dry, flag_values=values)
+    command.define(values, bool, {"dry_run": dry})
 
 
 def _define_both(values: flags.FlagValues) -> None:
@@ -65,8 +65,7 @@ def _define_both(values: flags.FlagValues) -> None:
         "devices": "of each worker, or of each process of --local: GPUs, or as many as "
         "its CPUs shall look like; or 1",
     }
-    for name, meaning in numbers.items():
-        flags.DEFINE_integer(name, None, meaning, flag_values=values)
+    command.define(values, int, numbers)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -58,21 +58,20 @@ def define(values: flags.FlagValues) -> None:
     requests.define(values)
     joins(values)
     ids = "places of the GPUs that it takes, among those that it sees, as 0,1"
-    flags.DEFINE_string("device_ids", None, ids, flag_values=values)
+    command.define(values, str, {"device_ids": ids})
 
 
 def joins(values: flags.FlagValues) -> None:
     """The flags by which processes find each other."""
     where = "HOST:PORT where process 0 listens; with --processes and --process"
-    flags.DEFINE_string("coordinator", None, where, flag_values=values)
+    command.define(values, str, {"coordinator": where})
     numbers = {
         "processes": "how many there are",
         "process": "which one this is, from 0",
     }
-    for name, meaning in numbers.items():
-        flags.DEFINE_integer(name, None, meaning, flag_values=values)
+    command.define(values, int, numbers)
     wait = "seconds to wait for the others"
-    flags.DEFINE_integer("timeout", TIMEOUT, wait, flag_values=values)
+    command.define(values, int, {"timeout": wait}, TIMEOUT)
 
 
 def read(given: flags.FlagValues) -> Join:

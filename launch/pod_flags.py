@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags
 
+from experiments.harness import command
 from experiments.harness import text
 from experiments.harness.text import UsageError
 from launch import jobset
@@ -42,12 +43,10 @@ NUMBERS = {
 
 def define(values: flags.FlagValues) -> None:
     """The flags of a manifest."""
-    for name, meaning in TEXTS.items():
-        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    command.define(values, str, TEXTS)
     for name, (default, meaning) in NUMBERS.items():
-        flags.DEFINE_integer(name, default, meaning, flag_values=values)
-    dry = "print it, and write no --output"
-    flags.DEFINE_bool("dry_run", False, dry, flag_values=values)
+        command.define(values, int, {name: meaning}, default)
+    command.define(values, bool, {"dry_run": "print it, and write no --output"})
 
 
 def mount(given: flags.FlagValues, folder: pathlib.Path, flag: str) -> str:

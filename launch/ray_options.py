@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from absl import flags
 
+from experiments.harness import command
 from experiments.harness import text
 from experiments.harness.text import UsageError
 
@@ -52,17 +53,16 @@ def define(values: flags.FlagValues) -> None:
         "working_dir": "the code that is sent to the nodes; else this checkout; none: "
         "it lies there, under the same name",
     }
-    for name, meaning in words.items():
-        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    command.define(values, str, words)
     count = "tasks at a time; else as many as the cluster has room for"
-    flags.DEFINE_integer("workers", None, count, flag_values=values)
+    command.define(values, int, {"workers": count})
     each = "cohorts that a task trains: each starts JAX, and measures how to train"
-    flags.DEFINE_integer("cohorts", 1, each, flag_values=values)
+    command.define(values, int, {"cohorts": each}, 1)
     for name, default in (("gpus", 0.0), ("cpus", 1.0)):
         meaning = f"{name.upper()[:3]}s of each worker; Ray keeps count of them"
-        flags.DEFINE_float(name, default, meaning, flag_values=values)
+        command.define(values, float, {name: meaning}, default)
     grows = "start though no node has room for a worker: the cluster will grow"
-    flags.DEFINE_bool("autoscale", False, grows, flag_values=values)
+    command.define(values, bool, {"autoscale": grows})
 
 
 def read(given: flags.FlagValues) -> Need:

@@ -57,10 +57,9 @@ def define(values: flags.FlagValues) -> None:
         "notice": "seconds before the end of its time at which a worker is told to "
         "save; else by what the study measured",
     }
-    for name, meaning in numbers.items():
-        flags.DEFINE_integer(name, None, meaning, flag_values=values)
+    command.define(values, int, numbers)
     most = "starts in a row that get no trial further before a worker is given up"
-    flags.DEFINE_integer("max_fruitless", 3, most, flag_values=values)
+    command.define(values, int, {"max_fruitless": most}, 3)
     words = {
         "partition": "of the workers' jobs",
         "account": "that pays",
@@ -72,8 +71,7 @@ def define(values: flags.FlagValues) -> None:
         "apptainer exec --nv image.sif",
         "python": "of the workers; else this one, or `python` within a container",
     }
-    for name, meaning in words.items():
-        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    command.define(values, str, words)
     more = "other options of sbatch, as constraint=a100,exclusive; may come again"
     flags.DEFINE_multi_string("sbatch", [], more, flag_values=values)
     setup = "a line of the shell before the worker: module load cuda; may come again"
@@ -83,8 +81,7 @@ def define(values: flags.FlagValues) -> None:
         "top_up": "submit only as many workers as are missing from --workers",
         "wait": "wait for the end and show the study, as launch.local does",
     }
-    for name, meaning in switches.items():
-        flags.DEFINE_bool(name, False, meaning, flag_values=values)
+    command.define(values, bool, switches)
 
 
 def read(given: flags.FlagValues, folder: pathlib.Path) -> Job:

@@ -25,12 +25,12 @@ from experiments.harness.text import UsageError
 
 def define(values: flags.FlagValues) -> None:
     """The flags of this command."""
-    flags.DEFINE_string("folder", None, "of the study", flag_values=values)
-    flags.DEFINE_string("job", None, "12_3, or 12: no array", flag_values=values)
+    words = {"folder": "of the study", "job": "12_3, or 12: no array"}
+    command.define(values, str, words)
     start = "the start that is about to be, from 0 on: SLURM_RESTART_COUNT"
-    flags.DEFINE_integer("start", None, start, flag_values=values)
+    command.define(values, int, {"start": start})
     most = "starts in a row that may lead to nothing"
-    flags.DEFINE_integer("fruitless", 3, most, flag_values=values)
+    command.define(values, int, {"fruitless": most}, 3)
 
 
 def main(argv: Sequence[str]) -> int:

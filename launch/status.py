@@ -32,8 +32,8 @@ SHOWN = 8
 
 def define(values: flags.FlagValues) -> None:
     """The flags of this command."""
-    flags.DEFINE_string("folder", None, "of the study", flag_values=values)
-    flags.DEFINE_bool("watch", False, "until all is done", flag_values=values)
+    command.define(values, str, {"folder": "of the study"})
+    command.define(values, bool, {"watch": "until all is done"})
     wait = "seconds to listen for workers that are not known to have ended"
     flags.DEFINE_float("wait", 8.0, wait, 0.0, flag_values=values)
 

@@ -27,6 +27,7 @@ _DEFINE: dict[type, Callable[..., Any]] = {
     str: flags.DEFINE_string,
     int: flags.DEFINE_integer,
     bool: flags.DEFINE_bool,
+    float: flags.DEFINE_float,
 }
 
 
@@ -36,7 +37,7 @@ def define(
     meanings: Mapping[str, str],
     default: Any = None,
 ) -> None:
-    """Adds flags of one kind: str, int, or bool, which is no if it is not given.
+    """Adds flags of one kind: str, int, float, or bool, which is no if not given.
 
     Example:
         >>> values = flags.FlagValues()

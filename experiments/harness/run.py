@@ -45,14 +45,24 @@ def experiment(request: Request) -> Experiment:
         smoke["dtype"] = jnp.dtype(request.dtype)
     try:
         made = request.task.build(request.settings | smoke)
+        if request.settings != request.spec.defaults:
+            _check_batch(made)
     except (ValueError, TypeError, OverflowError) as error:
         if request.settings == request.spec.defaults:
             raise
-        request.task.build(dict(request.spec.defaults) | smoke)
+        _check_batch(request.task.build(dict(request.spec.defaults) | smoke))
         raise UsageError(f"--set: {error}") from error
     if request.dtype is not None:
         devices.check_dtype(made, request.dtype)
     return made if mesh is None else devices.on_mesh(made, mesh)
+
+
+def _check_batch(experiment: Experiment) -> None:
+    """Raises ValueError where no batch can be drawn, or there is nothing in it."""
+    arrays = jax.tree.leaves(jax.eval_shape(experiment.batch, jax.random.key(0)))
+    if arrays and not any(array.size > 0 for array in arrays):
+        shapes = ", ".join(str(array.shape) for array in arrays)
+        raise ValueError(f"batch: expected examples, got arrays of shape {shapes}")
 
 
 def check_balancer(request: Request, experiment: Experiment) -> None:

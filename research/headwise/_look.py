@@ -110,7 +110,7 @@ def findings(
     if takes is None or p.ndim < 2:
         return found
     shown = jnp.where(counts & finite, p, 0).astype(jnp.float32)
-    least, most = jnp.min(shown, initial=0), jnp.max(shown, initial=0)
+    least, most = _extremes(shown, counts & finite)
     in_range = (least >= -_SLACK) & (most <= 1 + _SLACK)
     if takes == "logits":
         whole = jnp.abs(jnp.sum(shown, -1) - 1) < _SLACK
@@ -145,21 +145,28 @@ def _counts(loss: Loss, p: Array, t: Array, where: Array | None) -> Array | None
     return counts
 
 
+def _extremes(x: Array, counts: Array) -> tuple[Array, Array]:
+    """Least and greatest of what counts; where nothing does, of no entries at all."""
+    floating = jnp.issubdtype(x.dtype, jnp.floating)
+    limits = jnp.finfo(x.dtype) if floating else jnp.iinfo(x.dtype)
+    least = jnp.min(x, initial=limits.max, where=counts)
+    return least, jnp.max(x, initial=limits.min, where=counts)
+
+
 def _of_labels(t: Array, counts: Array) -> list[Finding]:
     last = counts.shape[-1] - 1
-    here = jnp.where(jnp.any(counts, -1), t, 0)
-    least, most = jnp.min(here, initial=0), jnp.max(here, initial=0)
+    least, most = _extremes(t, jnp.any(counts, -1))
     text = f"targets: expected labels in 0..{last}, got {{least}} to {{most}}"
     return [Finding((least >= 0) & (most <= last), text, least, most)]
 
 
 def _of_dense(loss: Loss, t: Array, counts: Array) -> list[Finding]:
     here = jnp.where(counts, t, 0).astype(jnp.float32)
-    least, most = jnp.min(here, initial=0), jnp.max(here, initial=0)
+    least, most = _extremes(here, counts)
     text = "targets: expected values in [0, 1], got {least} to {most}"
     found = [Finding((least >= 0) & (most <= 1), text, least, most)]
     sums = jnp.sum(here, -1)
-    least, most = jnp.min(sums, initial=0), jnp.max(sums, initial=0)
+    least, most = _extremes(sums, jnp.any(counts, -1))
     got = "over the last axis, got sums {least} to {most}; are the channels last?"
     fits = most <= 1 + _SLACK
     if _declared.is_exclusive(loss):

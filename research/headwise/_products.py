@@ -15,6 +15,9 @@ from headwise import _xla
 from headwise.typing import Array
 from headwise.typing import PyTree
 
+_FEW = 4
+"""Rows whose weighted sum is written out, and fuses with what is done with it."""
+
 
 def products(
     rows: Array | Sequence[Array], reached: Sequence[int] | None = None
@@ -55,6 +58,14 @@ def _of_matrix(matrix: Array, dtype: Any) -> Array:
     matrix = matrix.astype(dtype)
     precision = lax.Precision.HIGHEST
     return jnp.matmul(matrix, matrix.conj().T, precision=precision).real
+
+
+def of_each(stacks: Sequence[Array]) -> Array:
+    """L stacks of one shape -> [L, H, H] inner products in each, at least float32."""
+    lines = [jnp.reshape(stack, (1, len(stack), -1)) for stack in stacks]
+    matrices = lax.concatenate(lines, 0).astype(_numerics.accumulator(*stacks))
+    turned = jnp.swapaxes(matrices.conj(), 1, 2)
+    return jnp.matmul(matrices, turned, precision=lax.Precision.HIGHEST).real
 
 
 def cross(rows: Array | Sequence[Array], others: Array | Sequence[Array]) -> Array:
@@ -154,6 +165,9 @@ def _weighted_sum(pairs: list[tuple[Array, Array]], dtype: Any) -> Array:
 
 def of_stack(weights: Array, stack: Array) -> Array:
     """`weighted_sum` of the rows of one array, with a weight for each."""
+    if len(stack) <= _FEW:
+        rows = list(weighed(weights, stack))
+        return sum(rows[1:], rows[0]).astype(stack.dtype)
     if not _xla.sums_by_products(stack):
         return jnp.sum(weighed(weights, stack), 0).astype(stack.dtype)
     dtype = _numerics.accumulator(stack)

@@ -170,26 +170,41 @@ def gramian(
     """[H, H] over these leaves, those that are split over an axis too."""
     grams = []
     together = axis_name is None and number >= _xla.ALIKE_HEADS
-    parts: list[tuple[np.ndarray, Array]] = []
+    few: list[Leaf] = []
     for heads, arrays in leaves:
-        if heads:
+        if heads and len(heads) < number and together:
+            few.append(Leaf(heads, arrays))
+        elif heads:
             gram = _products.products(arrays)
             if len(heads) < number:
                 at = np.ix_(heads, heads)
-                if together:
-                    at_flat = np.ravel_multi_index(at, (number, number))
-                    parts.append((at_flat.ravel(), gram.ravel()))
-                    continue
                 gram = jnp.zeros((number, number), gram.dtype).at[at].set(gram)
             grams.append(gram)
-    if parts:  # one scatter: compilers make a loop of each
-        entries = jnp.concatenate([gram for _, gram in parts])
-        total = jnp.zeros(number * number, entries.dtype)
-        total = total.at[np.concatenate([at for at, _ in parts])].add(entries)
-        grams.append(total.reshape(number, number))
+    grams += [_of_few(number, few)] if few else []
     if not grams:
         return jnp.zeros((number, number))
     return _numerics.total_over_devices(grams, axis_name)
+
+
+def _of_few(number: int, leaves: Iterable[Leaf]) -> Array:
+    """[H, H] over leaves that some of many heads reach: few products, one scatter."""
+    groups: dict[tuple, list[Leaf]] = {}
+    for i, leaf in enumerate(leaves):
+        key: tuple = (i,)
+        if isinstance(x := leaf.arrays, Array) and x.size < _xla.PAIRWISE_SIZE:
+            key = (x.shape, x.dtype)
+        groups.setdefault(key, []).append(leaf)
+    places, entries = [], []
+    for same in groups.values():
+        stacks = [leaf.arrays for leaf in same]
+        alone = len(stacks) == 1
+        grams = _products.products(stacks[0]) if alone else _products.of_each(stacks)
+        entries.append(grams.ravel())
+        at = [np.ix_(leaf.heads, leaf.heads) for leaf in same]
+        places += [np.ravel_multi_index(i, (number, number)).ravel() for i in at]
+    flat = jnp.concatenate(entries)
+    total = jnp.zeros(number * number, flat.dtype)
+    return total.at[np.concatenate(places)].add(flat).reshape(number, number)
 
 
 def cross(

@@ -143,7 +143,8 @@ def apart(stack: Array) -> list[Array]:
     """The rows of a stack, unchanged.
 
     Of many rows on CPU by reductions of several operands, row after a zero: a loop that
-    has several results, where every slice would be compiled to a loop of its own.
+    has several results, where every slice would be compiled to a loop of its own. Of
+    many numbers by their places: a number after a zero would be a branch for each.
     """
     number = len(stack)
     floating = stack.dtype in (jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64)
@@ -165,9 +166,13 @@ def apart(stack: Array) -> list[Array]:
 def _cut_together(stack: Array) -> tuple[Array, ...]:
     """The rows of a stack in one loop."""
     zero = lax.full((), False if stack.dtype == bool else -0.0, stack.dtype)
-    lengthen = [(0, 1, 0)] + [(0, 0, 0)] * (stack.ndim - 1)
-    each = [lax.slice_in_dim(stack, i, i + 1) for i in range(len(stack))]
-    rows = [lax.pad(row, zero, lengthen) for row in each]
+    if stack.ndim == 1:
+        index, zeros = lax.iota(jnp.int32, len(stack)), lax.full_like(stack, zero)
+        rows = [lax.select(index == i, stack, zeros) for i in range(len(stack))]
+    else:
+        lengthen = [(0, 1, 0)] + [(0, 0, 0)] * (stack.ndim - 1)
+        each = [lax.slice_in_dim(stack, i, i + 1) for i in range(len(stack))]
+        rows = [lax.pad(row, zero, lengthen) for row in each]
     add = lax.bitwise_or if stack.dtype == bool else lax.add
 
     def added(*sides: tuple[Array, ...]) -> tuple[Array, ...]:

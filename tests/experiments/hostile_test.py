@@ -224,6 +224,8 @@ def test_refused_in_one_line_or_right(name, before, word, said, here, capsys):
 BUILT = {
     "--set=width=-1": "--set: ",
     "--set=width=16:-1": "--set: ",
+    "--set=batch_size=0": "--set: batch: expected examples, got arrays of shape (0, 4)",
+    "--set=batch_size=-1": "--set: batch: expected examples, got arrays of shape (-1,",
     "--balancers=constant,modo": "--balancer=modo: batches: expected",
     "--size=2": "--size: one trial (",
     "--mode=scan --size=1": "give a smaller model or batch",

@@ -49,9 +49,13 @@ def test_good_values_pass_unchanged(loss, preds, targets):
         (hw.losses.focal, PROBABILITIES, LABELS, "preds: expected logits"),
         (hw.losses.dice_ce, PROBABILITIES, LABELS, "preds: expected logits"),
         (hw.losses.cross_entropy, LOGITS.at[0, 0, 0].set(jnp.nan), LABELS, "finite"),
-        (hw.losses.cross_entropy, LOGITS, LABELS + 1, r"labels in 0..1, got 0 to 2"),
+        (hw.losses.cross_entropy, LOGITS, LABELS + 1, r"labels in 0..1, got 1 to 2"),
         (ignoring, LOGITS, LABELS - 1, r"labels in 0..1, got -1 to 0"),
         (hw.losses.dice, PROBABILITIES, HOT * 2, r"values in \[0, 1\], got 0.0 to 2.0"),
+        (hw.losses.dice, 0 * LOGITS + 3, LABELS, r"\[0, 1\], got 3.0 to 3.0"),
+        (hw.losses.dice, PROBABILITIES, 0 * HOT + 2, r"\[0, 1\], got 2.0 to 2.0"),
+        (hw.losses.dice, PROBABILITIES, LABELS - 3, r"labels in 0..1, got -3 to -2"),
+        (hw.losses.cross_entropy, LOGITS, 0 * HOT + 1, "got sums 2.0 to 2.0"),
     ],
 )
 def test_bad_values_are_found(loss, preds, targets, text):

@@ -45,7 +45,7 @@ def train(loss, targets, output=lambda x: x, jitted=False, wrap=lambda f: f, **o
     ("loss", "targets", "output", "text"),
     [
         (ce, LABELS - 1, None, "labels in 0..2, got -1 to 1"),
-        (ignoring, LABELS.at[0, 0].set(254), None, "labels in 0..2, got 0 to 254"),
+        (ignoring, LABELS.at[0, 0].set(254), None, "labels in 0..2, got 1 to 254"),
         (ce, LABELS, jax.nn.softmax, "expected logits, got probabilities"),
         (hw.losses.dice, LABELS, None, r"probabilities in \[0, 1\], got -"),
         (hw.losses.mix({"ce": (ce, 1.0)}), LABELS - 1, None, " / 'ce': .*got -1"),
@@ -53,9 +53,9 @@ def train(loss, targets, output=lambda x: x, jitted=False, wrap=lambda f: f, **o
             hw.losses.deep_supervision(ce),
             LABELS + 1,
             lambda x: [x, x[:, ::2]],
-            r" / 'preds\[0\]': .*got 0 to 3",
+            r" / 'preds\[0\]': .*got 1 to 3",
         ),
-        (ce, jnp.ones((2, 2, 3)), None, r"of sum 1 .*sums 0.0 to 3.0; are the chan"),
+        (ce, jnp.ones((2, 2, 3)), None, r"of sum 1 .*sums 3.0 to 3.0; are the chan"),
     ],
 )
 def test_what_makes_no_sense_is_an_error_before_the_first_step(
