@@ -192,6 +192,26 @@ def test_names_are_names_and_ten_thousand_trials_are_usable(chromium, tmp_path):
         seen(page, "parallel-chart")
         drawn = traces(page, "parallel-chart", "t => t.dimensions[0].values.length")
         assert drawn[0] <= 2000
+        # A range: the next frame is there before all that follows from it.
+        brushed = page.evaluate(
+            """async () => {
+              const frame = new Promise((next) => requestAnimationFrame(
+                () => setTimeout(() => next(performance.now()))));
+              const start = performance.now();
+              const chart = document.getElementById("parallel-chart");
+              chart.data[0].dimensions[1].constraintrange = [0, 1];
+              chart.emit("plotly_restyle", [{ "dimensions[1].constraintrange": 0 }]);
+              return [await frame - start, document.getElementById("brush-said").textContent];
+            }"""
+        )
+        print(f"range {brushed[0]:.0f} ms: {brushed[1]}")
+        kept = brushed[1].split()[0]
+        assert 0 < int(kept) < 10_000
+        page.wait_for_function(
+            f"document.querySelector('.dt-info').textContent.replace(/,/g, '').includes(' {kept} ')"
+        )
+        chosen = traces(page, "front-chart", "t => t.selectedpoints?.length")
+        assert chosen[0] == int(kept)
         assert (
             "2,000 of 10,000 trials are drawn"
             in page.locator("#parallel-note").inner_text()

@@ -92,14 +92,13 @@ def test_a_command_runs_each_trial_again(tmp_path):
     }
     (tmp_path / "report.json").write_text(json.dumps(about))
     path, got = page(tmp_path)
-    data = _studies.data(path)
-    command = data["trials"]["command"][4]
+    command = _studies.commands(path)[4]
     weights = ",".join(f"{n}={x}" for n, x in records[4]["weights"].items())
     assert command == f"python train.py --weights={weights} --seed=1 --set=lr=0.1"
     assert "Which way?" in got.words
     shown = {
         c["name"]: c["shown"]
-        for c in data["trials"]["columns"]
+        for c in _studies.data(path)["trials"]["columns"]
         if c["kind"] == "metric"
     }
     assert shown == {"dice": True, "mse": False}

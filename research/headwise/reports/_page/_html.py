@@ -30,14 +30,19 @@ _SCRIPTS = (
 
 def page(contents: Contents) -> str:
     """The report of a study or a run as HTML."""
-    data = json.dumps(_data(contents), separators=(",", ":"), allow_nan=False)
-    title = html.escape(_title(contents))
-    data = data.replace("<", "\\u003c")
-    return _file({"title": title, "words": _said(contents), "data": data})
+    fields = {"title": html.escape(_title(contents)), "words": _said(contents)}
+    commands = _trials.commands(contents)
+    return _file(fields | {"data": _json(_data(contents)), "commands": _json(commands)})
+
+
+def _json(value: Any) -> str:
+    """JSON that may stand in a script element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
 
 
 def _file(fields: Mapping[str, str]) -> str:
-    """Title, words and data in the page, with all that draws them."""
+    """Title, words, data and commands in the page, with all that draws them."""
     script, style = _assets.tables()
     scripts = [_assets.plotly()]
     modules = [script, "\n".join(map(_assets.own, _SCRIPTS))]

@@ -4,9 +4,8 @@ let axes = [];
 function startParallel() {
   const shown = [...weights, ...settings, ...metrics.filter((c) => c.shown)].filter((c) => c.values.some((v) => v !== null)).slice(0, 14);
   if (shown.length < 2 || trials.n < 2) return;
-  axes = shown.map(axisOf);
   element("parallel-note").textContent = partSaid;
-  show("parallel-chart", "parallel", parallelChart, (chart) => chart.on("plotly_restyle", ([change]) => {
+  show("parallel-chart", "parallel", () => parallelChart(shown), (chart) => chart.on("plotly_restyle", ([change]) => {
     if (Object.keys(change).some((name) => name.includes("constraintrange"))) readRanges(chart);
   }));
   element("brush-clear").addEventListener("click", () => {
@@ -14,7 +13,7 @@ function startParallel() {
     redraw("parallel-chart");
     keep(null, "clear");
   });
-  listeners.keep.push((kept) => {
+  listeners.keep.unshift((kept) => {
     element("brush-clear").hidden = !kept;
     element("brush-said").textContent = kept ? `${kept.size} of ${trials.n} trials kept` : "";
   });
@@ -53,7 +52,8 @@ function lineColours() {
   return part.map((i) => (i === state.marked ? 1 : 0.9 * (last.values[i] - low) / (high - low)));
 }
 
-function parallelChart() {
+function parallelChart(shown) {
+  if (!axes.length) axes = shown.map(axisOf);
   const blues = dark.matches ? [[0, "#31507a"], [0.45, "#5aa5dd"], [0.9, "#d9f0ff"]] : [[0, "#b9d4ea"], [0.45, "#4b93c8"], [0.9, "#08306b"]];
   const chart = element("parallel-chart");
   chart.setAttribute("aria-label", `Parallel coordinates of ${trials.n} trials over ${axes.map((a) => a.c.name).join(", ")}. The table below holds the same numbers.`);
