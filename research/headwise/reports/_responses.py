@@ -64,7 +64,7 @@ def responses_picture(
     for ax, name in zip(axes.flat, varying, strict=False):
         known = [(w[name], y) for w, y in rows if name in w]
         x, y = np.array(known, float).reshape(-1, 2).T
-        ax.plot(x, y, ".", color="#0072B2", alpha=0.5, ms=5)
+        ax.plot(x, y, ".", color=_figures.OKABE_ITO[0], alpha=0.5, ms=5)
         places = np.unique(x)
         if len(places) <= min(40, len(records) / 2):
             medians = [np.median(y[x == place]) for place in places]

@@ -21,8 +21,8 @@ def table(contents: Contents) -> dict[str, Any]:
     """{"columns": [{"name", "kind", "values", "more"}], "state", "key", ...}.
 
     A column has a value for each trial: heads' weights, settings, the seed, metrics,
-    the seconds that it took and, where it is known, the memory. `kind` is "weight", "setting", "seed", "metric" or
-    "info"; what is missing or not finite is None.
+    the seconds that it took and, where it is known, the memory. `kind` is "weight",
+    "setting", "seed", "metric" or "info"; what is missing or not finite is None.
     """
     records = contents.records
     heads = sorted({name for r in records for name in r["weights"]})

@@ -50,6 +50,22 @@ function turned(x, y, head) {
   return [xs, ys];
 }
 
+// Of very many trials a part is drawn at first, without WebGL, which takes its time to start.
+let sketched = many;
+function sketch(x, y) {
+  const ends = [x, y].flatMap(({ values }) => {
+    const known = [...values.keys()].filter((i) => values[i] !== null);
+    const pick = (better) => known.reduce((best, i) => (better(values[i], values[best]) ? i : best), known[0] ?? 0);
+    return [pick((a, b) => a < b), pick((a, b) => a > b)];
+  });
+  return [...new Set([...part, ...ends])];
+}
+
+function finishFront() {
+  sketched = false;
+  redraw("front-chart");
+}
+
 function frontChart() {
   const pick = (id) => column.get(element(id).value);
   const [x, y] = [pick("front-x"), pick("front-y")];
@@ -57,13 +73,16 @@ function frontChart() {
   const traces = [];
   const seeds = element("front-seeds").checked, means = element("front-means").checked && rows.mean[x.name] && rows.mean[y.name];
   const kept = state.kept && { selectedpoints: [...state.kept] };
-  const names = trials.n > 0 ? [...Array(trials.n).keys()].map((i) => plain(nameOf(i)) + (trials.state[i] ? `<br>${plain(trials.state[i])}` : "")) : [];
+  const all = [...Array(trials.n).keys()], shown = sketched && !colour ? sketch(x, y) : all;
+  const names = shown.map((i) => plain(nameOf(i)) + (trials.state[i] ? `<br>${plain(trials.state[i])}` : ""));
+  const log = colour && numeric(colour) && logarithmic(colour);
   const shade = colour && numeric(colour)
-    ? { color: colour.values.map((v) => v === null ? NaN : logarithmic(colour) ? Math.log10(v) : v), colorscale: "Viridis", showscale: true,
-      colorbar: { title: { text: plain(logarithmic(colour) ? `log10 ${colour.name}` : colour.name), side: "right" }, thickness: 12 } }
+    ? { color: colour.values.map((v) => v === null ? NaN : log ? Math.log10(v) : v), colorscale: "Viridis", showscale: true,
+      colorbar: { title: { text: plain(log ? `log10 ${colour.name}` : colour.name), side: "right" }, thickness: 12 } }
     : { color: colour ? codes(colour.values).map(colourOf) : lead() };
   traces.push({
-    type: many ? "scattergl" : "scatter", mode: "markers", name: "trials", x: x.values, y: y.values, text: names,
+    type: many && shown === all ? "scattergl" : "scatter", mode: "markers", name: "trials", text: names,
+    x: shown.map((i) => x.values[i]), y: shown.map((i) => y.values[i]), customdata: shown,
     hovertemplate: `%{text}<br>${plain(x.name)} %{x:.4g}<br>${plain(y.name)} %{y:.4g}<extra></extra>`, visible: seeds,
     marker: { size: means ? 6 : 8, opacity: means ? 0.55 : 0.85, ...shade }, unselected: { marker: { opacity: 0.06 } }, ...(kept ?? { selectedpoints: null }),
   });
@@ -104,8 +123,8 @@ function ring() {
 }
 
 function codes(values) {
-  const known = [...new Set(values)];
-  return values.map((v) => known.indexOf(v));
+  const known = new Map([...new Set(values)].map((v, i) => [v, i]));
+  return values.map((v) => known.get(v));
 }
 
 function startFront() {
@@ -132,11 +151,11 @@ function startFront() {
 function frontEvents(chart) {
   chart.on("plotly_click", ({ points }) => {
     const point = points.find((p) => p.data.name === "trials");
-    if (point) return mark(point.pointNumber, "front");
+    if (point) return mark(point.customdata, "front");
     const mean = points.find((p) => p.data.name?.startsWith("means"));
     if (mean) mark(rows.of.indexOf(mean.pointNumber), "front");
   });
   chart.on("plotly_selected", (event) => {
-    if (event) keep(new Set(event.points.filter((p) => p.data.name === "trials").map((p) => p.pointNumber)), "front");
+    if (event) keep(new Set(event.points.filter((p) => p.data.name === "trials").map((p) => p.customdata)), "front");
   });
 }

@@ -14,9 +14,18 @@ function describeMarked(trial) {
   element("announce").textContent = `Marked trial ${trial}: ${nameOf(trial)}; ${told}`;
 }
 
+addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape" || state.marked === null) return;
+  const row = document.querySelector(`tr[data-trial="${state.marked}"]`);
+  if (row && element("marked").contains(document.activeElement)) row.focus(); else mark(null, "key");
+});
 listeners.mark.push(describeMarked);
 startFront(); // what is seen first is drawn first
 waiting.get("front-chart")?.();
-if (many) await painted();
+if (many) {
+  await painted();
+  finishFront();
+  await painted();
+}
 for (const start of [startParallel, startResponse, startCurves, startHeads, startTable]) start();
 document.documentElement.dataset.ready = "yes";

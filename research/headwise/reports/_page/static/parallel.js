@@ -8,8 +8,13 @@ function startParallel() {
   show("parallel-chart", "parallel", () => parallelChart(shown), (chart) => chart.on("plotly_restyle", ([change]) => {
     if (Object.keys(change).some((name) => name.includes("constraintrange"))) readRanges(chart);
   }));
+  fill(element("range-axis"), shown.map((c, i) => [i, c.name]).filter(([i]) => numeric(shown[i])));
+  element("range").hidden = !shown.some(numeric);
+  for (const id of ["range-low", "range-high"]) element(id).addEventListener("change", typedRange);
+  element("range-axis").addEventListener("change", emptyRange);
   element("brush-clear").addEventListener("click", () => {
     for (const one of axes) delete one.dimension.constraintrange;
+    emptyRange();
     redraw("parallel-chart");
     keep(null, "clear");
   });
@@ -43,7 +48,22 @@ function axisOf(c) {
   dimension.tickvals = ticks.map(to);
   dimension.ticktext = ticks.map((v) => write(Number(v.toPrecision(3))));
   if (lacks) { dimension.tickvals.unshift(missing); dimension.ticktext.unshift("none"); }
-  return { c, dimension };
+  return { c, to, ends: [low, high], dimension };
+}
+
+function emptyRange() {
+  for (const id of ["range-low", "range-high"]) element(id).value = "";
+}
+
+function typedRange() {
+  // The keyboard's way to a range: what a drag along the axis does.
+  const one = axes[Number(element("range-axis").value)];
+  if (!one) return;
+  const typed = ["range-low", "range-high"].map((id) => element(id).value).map((text) => (text === "" ? NaN : one.to(Number(text))));
+  const range = typed.map((v, i) => (Number.isNaN(v) ? one.ends[i] : v));
+  if (typed.every(Number.isNaN)) delete one.dimension.constraintrange; else one.dimension.constraintrange = range;
+  redraw("parallel-chart");
+  readRanges(element("parallel-chart"));
 }
 
 function lineColours() {

@@ -27,6 +27,7 @@ function startTable() {
   node.addEventListener("click", (event) => trialOf(event)?.focus());
   node.addEventListener("keydown", (event) => {
     const row = trialOf(event), step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (row && event.key === "Enter") return element("marked").querySelector("button:last-child")?.focus();
     if (!row || !step) return;
     event.preventDefault();
     const next = step > 0 ? row.nextElementSibling : row.previousElementSibling;
