@@ -15,7 +15,15 @@ assert not home.is_relative_to(checkout / "research"), f"{home} is the checkout'
 assert (home.parent / "py.typed").exists(), "the wheel lacks py.typed"
 page = home.parent / "reports/_page/static/page.html"
 assert page.exists(), "the wheel lacks the report's page"
-for extra in ("matplotlib", "chex", "grain", "tensorboardX", "scipy.stats"):
+for extra in (
+    "matplotlib",
+    "chex",
+    "grain",
+    "tensorboardX",
+    "mlflow",
+    "wandb",
+    "scipy.stats",
+):
     assert extra not in sys.modules, f"`import headwise` loads {extra}"
 spec = importlib.util.spec_from_file_location("pages", checkout / "tests/_pages.py")
 assert spec is not None

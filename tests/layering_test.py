@@ -147,11 +147,13 @@ OPTIONAL = {
     "chex",
     "grain",
     "matplotlib",
+    "mlflow",
     "moocore",
     "pandas",
     "pyarrow",
     "optuna",
     "tensorboardX",
+    "wandb",
 }
 
 

@@ -1,6 +1,8 @@
 """What a command line asks for, checked before any data is read or file written."""
 
+import importlib.util
 import pathlib
+from collections.abc import Callable
 from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
@@ -16,6 +18,12 @@ from experiments.harness import text
 from experiments.harness.spec import Spec
 from experiments.harness.text import STATIC
 from experiments.harness.text import UsageError
+
+TRACKERS: dict[str, Callable[[], Any]] = {
+    "mlflow": hw.training.mlflow_tracker,
+    "wandb": hw.training.wandb_tracker,
+}
+"""Where `--track` sends records."""
 
 
 class Request(NamedTuple):
@@ -41,6 +49,8 @@ class Request(NamedTuple):
     """Devices along each axis; None: one device."""
     profile: int | tuple[int, int] | None = None
     """Which steps of the run a profiler traces."""
+    track: tuple[str, ...] = ()
+    """Where records also go: of `TRACKERS`."""
 
     def make_balancer(self) -> hw.balancers.Balancer:
         """The balancer that the text, or the weights, stand for."""
@@ -104,6 +114,8 @@ def define(values: flags.FlagValues) -> None:
         "mesh": "devices, as data:4 or data:2,model:2: examples are split over data, "
         "large parameters over model (else data); one device if not given",
         "profile": "trace steps with a profiler: how many, or START:STOP",
+        "track": "records also go to mlflow, wandb, or mlflow,wandb, as these are set "
+        "(MLFLOW_TRACKING_URI, WANDB_MODE and so on)",
     }
     command.define(values, str, text_flags)
     numbers = {
@@ -161,6 +173,18 @@ def read(argv: Sequence[str], help_text: str | None = None) -> Request:
         dtype=text.dtype(given.dtype),
         mesh=text.mesh(given.mesh),
         profile=text.steps("--profile", given.profile),
+        track=_trackers(given.track),
     )
     request.make_balancer()
     return request
+
+
+def _trackers(given: str | None) -> tuple[str, ...]:
+    """The names in `--track`, of packages that are there."""
+    names = tuple(given.split(",")) if given else ()
+    for name in names:
+        if name not in TRACKERS or names.count(name) > 1:
+            raise UsageError(f"--track: expected {' or '.join(TRACKERS)}, got {given}")
+        if importlib.util.find_spec(name) is None:
+            raise UsageError(f'--track={name}: pip install "headwise[{name}]"')
+    return names

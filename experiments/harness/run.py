@@ -14,6 +14,7 @@ import headwise as hw
 from experiments.harness import devices
 from experiments.harness import show
 from experiments.harness.request import Request
+from experiments.harness.request import TRACKERS
 from experiments.harness.spec import Experiment
 from experiments.harness.text import UsageError
 
@@ -162,6 +163,7 @@ def run(
             report_every=often,
             label=label,
             profile=request.profile,
+            track=[TRACKERS[name]() for name in request.track],
         )
     except hw.training.NonFiniteError as error:
         keep({}, error=str(error), stopped=error.step)

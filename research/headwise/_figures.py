@@ -4,6 +4,18 @@ from typing import Any
 
 from headwise import _text
 
+OKABE_ITO = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#999999",
+    "#F0E442",
+)
+"""Colours that also the colour-blind tell apart, as the report's page has them."""
+
 
 def new_axes(width: float, height: float) -> Any:
     """Axes of a new figure; says what to install if matplotlib is not there."""
@@ -35,11 +47,23 @@ def text(name: str, longest: int = 40) -> str:
 
 
 def colours(count: int) -> list[Any]:
-    """A colour for each of so many things; no two alike up to 20."""
-    from matplotlib import colormaps
+    """A colour for each of so many things; no two alike up to 24.
 
-    table = colormaps["tab10" if count <= 10 else "tab20"]
-    return [table(i % table.N) for i in range(count)]
+    Those of Okabe and Ito, then the same darker, then lighter.
+
+    Example:
+        >>> from headwise import _figures
+        >>> [_figures.colours(20)[i] for i in (0, 8, 16)]
+        ['#0072b2', '#004c77', '#6badd2']
+    """
+    towards = ((0, 0.0), (0, 0.33), (255, 0.42))
+    parts = [[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in OKABE_ITO]
+    mixed = []
+    for i in range(count):
+        end, by = towards[i // len(parts) % len(towards)]
+        rgb = (round(x + by * (end - x)) for x in parts[i % len(parts)])
+        mixed.append("#" + "".join(f"{x:02x}" for x in rgb))
+    return mixed
 
 
 def _glyphs() -> set[int]:

@@ -263,6 +263,7 @@ WRONG = {
     "unknown setting": (["--set=rate=1"], "expected some of lr, width, batch_size"),
     "setting of another type": (["--set=width=2.5"], "a whole number for 'width'"),
     "setting that cannot be": (["--set=width=-1"], "--set: "),
+    "no such tracker": (["--track=aim"], "--track: expected mlflow or wandb, got aim"),
     "no steps": (["--steps=0"], "--steps: expected 1 or more"),
     "steps that are no number": (["--steps=many"], "--steps=many"),
     "no such dtype": (["--dtype=half"], "--dtype: expected one of float32, bfloat16"),

@@ -91,6 +91,15 @@ def trained():
 
 def data(path):
     """What a page draws."""
+    return _held(path, "data")
+
+
+def commands(path):
+    """What a page says of how to run each trial again."""
+    return _held(path, "commands")
+
+
+def _held(path, name):
     text = path.read_text(encoding="utf-8")
-    _, _, rest = text.partition('<script type="application/json" id="data">')
+    _, _, rest = text.partition(f'<script type="application/json" id="{name}">')
     return json.loads(rest.partition("</script>")[0])

@@ -122,6 +122,13 @@ def test_the_keyboard_alone_reaches_every_trial(chromium, trained):
         assert page.locator(MARKED).inner_text() == "2"
         page.keyboard.press("ArrowUp")
         assert page.locator(MARKED).inner_text() == "1"
+        page.keyboard.press("Enter")
+        focused = "document.activeElement.textContent"
+        assert page.evaluate(focused) == "Copy the command"
+        page.keyboard.press("Escape")
+        assert page.evaluate("document.activeElement.dataset.trial") == "1"
+        page.keyboard.press("Escape")
+        assert page.locator("#marked").is_hidden()
         named = page.evaluate(
             "[...document.querySelectorAll('select, input, button')]"
             ".filter(e => !(e.labels?.length || e.ariaLabel || e.textContent.trim()"
@@ -154,6 +161,15 @@ def test_a_range_on_an_axis_keeps_its_trials(chromium, trained, tmp_path):
             lines = list(csv.DictReader(file))
         assert [float(line["weight a"]) for line in lines] == [0.1] * len(want)
         page.locator("#brush-clear").click()
+        assert len(page.locator("#table tbody tr").all()) == 6
+        # The keyboard's way to the same range, and back.
+        page.locator("#range-high").focus()
+        page.keyboard.type("0.15")
+        page.keyboard.press("Tab")
+        shown = page.locator("#table tbody td:first-child").all_inner_texts()
+        assert sorted(map(int, shown)) == want
+        page.locator("#range-high").fill("")
+        page.keyboard.press("Tab")
         assert len(page.locator("#table tbody tr").all()) == 6
 
 
@@ -194,6 +210,29 @@ def test_names_are_names_and_ten_thousand_trials_are_usable(chromium, tmp_path):
         seen(page, "parallel-chart")
         drawn = traces(page, "parallel-chart", "t => t.dimensions[0].values.length")
         assert drawn[0] <= 2000
+        page.locator("input[type=search]").fill("")
+        # A range: the next frame is there before all that follows from it.
+        brushed = page.evaluate(
+            """async () => {
+              const frame = new Promise((next) => requestAnimationFrame(
+                () => setTimeout(() => next(performance.now()))));
+              const start = performance.now();
+              const chart = document.getElementById("parallel-chart");
+              chart.data[0].dimensions[1].constraintrange = [0, 1];
+              chart.emit("plotly_restyle", [{ "dimensions[1].constraintrange": 0 }]);
+              const said = document.getElementById("brush-said");
+              return [await frame - start, said.textContent];
+            }"""
+        )
+        print(f"range {brushed[0]:.0f} ms: {brushed[1]}")
+        kept = brushed[1].split()[0]
+        assert 0 < int(kept) < 10_000
+        page.wait_for_function(
+            "document.querySelector('.dt-info').textContent.replace(/,/g, '')"
+            f".includes(' {kept} ')"
+        )
+        chosen = traces(page, "front-chart", "t => t.selectedpoints?.length")
+        assert chosen[0] == int(kept)
         assert (
             "2,000 of 10,000 trials are drawn"
             in page.locator("#parallel-note").inner_text()

@@ -92,14 +92,13 @@ def test_a_command_runs_each_trial_again(tmp_path):
     }
     (tmp_path / "report.json").write_text(json.dumps(about))
     path, got = page(tmp_path)
-    data = _studies.data(path)
-    command = data["trials"]["command"][4]
+    command = _studies.commands(path)[4]
     weights = ",".join(f"{n}={x}" for n, x in records[4]["weights"].items())
     assert command == f"python train.py --weights={weights} --seed=1 --set=lr=0.1"
     assert "Which way?" in got.words
     shown = {
         c["name"]: c["shown"]
-        for c in data["trials"]["columns"]
+        for c in _studies.data(path)["trials"]["columns"]
         if c["kind"] == "metric"
     }
     assert shown == {"dice": True, "mse": False}
@@ -110,6 +109,12 @@ def test_curves_and_heads_of_a_real_study_and_run(tmp_path):
     path, got = page(folder, output=tmp_path / "page.html")
     data = _studies.data(path)
     records = hw.sweeps.read(folder)
+    # A trial holds at least its state, three numbers of four bytes.
+    assert all(record["memory"] >= 12 for record in records)
+    (memory,) = [c for c in data["trials"]["columns"] if c["name"] == "MB"]
+    told = [record["memory"] / 1e6 for record in records]
+    assert memory["values"] == pytest.approx(told)
+    assert f"Memory: {np.median(told):.3g} MB a trial" in got.words
     for i, record in enumerate(records):
         curve = hw.sweeps.curves(folder, record)
         shown = data["curves"]["trials"][str(i)]
@@ -167,6 +172,7 @@ def test_several_studies_are_compared_at_equal_budget(tmp_path):
     second = "large/grid, its first 2 trials: best up 0.7, down 0.65; hypervolume 0.25"
     assert first in got.words
     assert second in got.words
+    assert "small/grid, large/grid" in got.words
     columns = _studies.data(path)["trials"]["columns"]
     (study,) = [c["values"] for c in columns if c["name"] == "study"]
     assert study == ["small/grid"] * 2 + ["large/grid"] * 3

@@ -158,7 +158,8 @@ def test_best_in_colour_are_those_with_a_star():
     records = [record(float(w), m=m, n=1.0) for w, m in enumerate((0.497, 0.497, 0.4))]
     figure = hw.reports.weights_picture(records, HIGHER)
     best = [
-        [c.lines[0].get_color() == "C2" for c in ax.containers] for ax in figure.axes
+        [c.lines[0].get_color() == "#009E73" for c in ax.containers]
+        for ax in figure.axes
     ]
     assert best == [[True, True, False], [True] * 3]
     ticks = [tick.get_text() for tick in figure.axes[0].get_yticklabels()]

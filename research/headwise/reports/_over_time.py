@@ -10,16 +10,6 @@ from headwise import _checks
 from headwise import _figures
 from headwise.reports import _given
 
-_OKABE_ITO = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#999999",
-)
-
 
 def curves_picture(
     curves: Mapping[str, Any] | Sequence[Mapping[str, Any]],
@@ -50,9 +40,10 @@ def curves_picture(
     t, heads = _series(curves, what)
     if ax is None:
         ax = _figures.new_axes(6.4, 3.6)
+    known = _figures.OKABE_ITO
     for i, (head, values) in enumerate(heads.items()):
-        style = ("-", "--", ":")[i // len(_OKABE_ITO) % 3]
-        colour = _OKABE_ITO[i % len(_OKABE_ITO)]
+        style = ("-", "--", ":")[i // len(known) % 3]
+        colour = known[i % len(known)]
         ax.plot(t, values, style, color=colour, lw=1.5, label=_figures.text(head))
     every = np.concatenate(list(heads.values()))
     if np.all(every[np.isfinite(every)] > 0):

@@ -189,7 +189,7 @@ def weights_picture(
                     height,
                     xerr=np.nan_to_num(rows[i]["std"][name]),
                     fmt="o",
-                    color="C2" if i in best else "0.45",
+                    color=_figures.OKABE_ITO[2] if i in best else "0.45",
                     capsize=2,
                 )
         ax.set_title(f"{_figures.text(name, 28)}\n{_better(more)}", fontsize=9)

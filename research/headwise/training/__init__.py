@@ -27,6 +27,7 @@ from headwise.training._loss_scale import dynamic_loss_scale
 from headwise.training._loss_scale import LossScale
 from headwise.training._loss_scale import LossScaleState
 from headwise.training._metrics import read_metrics
+from headwise.training._mlflow import mlflow_tracker
 from headwise.training._plateau import plateau
 from headwise.training._predict import predict
 from headwise.training._program import program
@@ -41,6 +42,8 @@ from headwise.training._stop import any_of
 from headwise.training._stop import out_of_time
 from headwise.training._stop import patience
 from headwise.training._stop import reached
+from headwise.training._tracker import Tracker
+from headwise.training._wandb import wandb_tracker
 from headwise.training._workdir import claim_workdir
 from headwise.training._workdir import hold_workdir
 from headwise.training._workdir import WorkdirError
@@ -58,6 +61,7 @@ __all__ = (
     "LossScaleState",
     "NonFiniteError",
     "StepInfo",
+    "Tracker",
     "TrainState",
     "WorkdirError",
     "any_of",
@@ -77,6 +81,7 @@ __all__ = (
     "init_state",
     "make_bilevel_step",
     "make_step",
+    "mlflow_tracker",
     "moml",
     "out_of_time",
     "patience",
@@ -86,4 +91,5 @@ __all__ = (
     "reached",
     "read_metrics",
     "shard_batch",
+    "wandb_tracker",
 )

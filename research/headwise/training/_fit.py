@@ -41,6 +41,7 @@ def fit(
     steps_per_epoch: int | None = None,
     workdir: str | os.PathLike | None = None,
     settings: Mapping[str, Any] | None = None,
+    track: Any = None,
     validate: Callable[[Any, Any], Mapping[str, Any]] | None = None,
     validate_every: int | None = None,
     log_every: int | None = None,
@@ -96,8 +97,9 @@ def fit(
             SIGTERM and SIGHUP act, whatever they do, after the step or chunk that runs
             and after its checkpoint; a second one at once.
         settings: {name: value} that JSON can hold, of all else that decides what comes
-            out (flags): kept in the workdir's `run.json`, where other ones are an
-            error, as in `claim_workdir`. None looks at none.
+            out: kept in `run.json`, where others are an error (`claim_workdir`).
+        track: `mlflow_tracker()`, `wandb_tracker()`, what else opens a `Tracker`, or a
+            list of them: where records also go. It needs a workdir.
         validate: `(params, rest) -> {name: scalar}`, run at the end and when due. A
             metric of `hw.metrics` stands for its numbers; `evaluate` makes them.
         validate_every: every so many steps; None: each epoch, or at the end alone.
@@ -106,9 +108,8 @@ def fit(
             value / Σ count (`hw.Means`); None if it has none.
         checkpoint_every: every so many steps. None: with each record, as long as that
             takes no more than half a second and a twentieth of the time.
-        report: like `step`, made with `contributions=True`: takes the place of `step`
-            every so many steps, so that the metrics say what each head contributed to
-            every module.
+        report: like `step`, made with `contributions=True`; in its place every so many
+            steps: the metrics then say what each head contributed to every module.
         report_every: in steps 0, k, 2 k and so on; None means never.
         stop: `stop(history)`, asked after each record: why the run ends there, a str;
             None: it goes on. See `patience`, `reached`, `out_of_time`, `any_of`.
@@ -120,14 +121,13 @@ def fit(
             of `state.params`, such as `averaged_params`.
         progress: show a bar on a terminal, and a line a record anywhere else.
         label: of the bar.
-        check: look at the first batch once, before the first step: preds and targets
-            that make no sense to their losses (`hw.losses.checked`) are an error. It
-            costs a forward pass and its compilation.
+        check: look at the first batch once: preds and targets that make no sense to
+            their losses (`hw.losses.checked`) are an error. It costs a forward pass.
         chunk: the most steps of a chunk, which changes no bit of the result. None: as
             many as take a quarter of a second. 1: steps are run one by one, which is
             another program and may round otherwise, and `batches` is called for each.
-        profile: (start, stop), or how many steps after the first record: a profiler
-            traces them into `profile/` of the workdir, steps or chunks marked `step`.
+        profile: (start, stop), or how many steps after the first record, are traced
+            into `profile/` of the workdir, steps or chunks marked `step`.
 
     Returns:
         (state, history); with `best` (state, history, best), a `Best`, or None if its
@@ -202,7 +202,7 @@ def fit(
     with contextlib.ExitStack() as opened:
         together = opened.enter_context(_together.Together(state, workdir))
         course.shared = together.shared
-        kept = _kept.Kept(opened, workdir, settings)
+        kept = _kept.Kept(opened, workdir, settings, track)
         done, position = _resume.start(kept.checkpoints, given, steps)
         traced = _profile.steps_of(profile, done, steps, log_every)
         periods = periods._replace(marks=traced)

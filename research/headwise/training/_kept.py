@@ -17,6 +17,7 @@ from headwise.training import _checkpoints
 from headwise.training import _due
 from headwise.training import _metrics
 from headwise.training import _resume
+from headwise.training import _tracker
 from headwise.training import _window
 from headwise.training import _workdir
 
@@ -31,10 +32,11 @@ class Kept:
     Args:
         opened: closes what is opened here.
         workdir: None: nothing is kept.
-        settings: as `fit` takes them.
+        settings, track: as `fit` takes them.
 
     Raises:
         WorkdirError: it is in use, or of another run.
+        ValueError: without it there is nothing to track.
     """
 
     def __init__(
@@ -42,6 +44,7 @@ class Kept:
         opened: contextlib.ExitStack,
         workdir: str | os.PathLike | None,
         settings: Mapping[str, Any] | None,
+        track: Any = None,
     ):
         self._opened = opened
         self._writer: _metrics.MetricsWriter | None = None
@@ -49,7 +52,12 @@ class Kept:
         self.checkpoints: _checkpoints.Checkpoints | None = None
         self.program: Any = None
         """Of `_fingerprint.program`: which step it is that makes the checkpoints."""
+        self._track = _tracker.all_of(track)
         if workdir is None:
+            if self._track:
+                raise ValueError(
+                    "track: expected a workdir too (it keeps the run's id)"
+                )
             return
         self.path = opened.enter_context(_workdir.hold_workdir(workdir))
         if settings is not None:
@@ -78,7 +86,9 @@ class Kept:
         window["changed"] += changed
 
         def records() -> list[dict[str, Any]]:
-            writer = _metrics.MetricsWriter(self.path, first, known["recorded"])
+            writer = _metrics.MetricsWriter(
+                self.path, first, known["recorded"], self._track
+            )
             self._writer = self._opened.enter_context(writer)
             return list(writer.history)
 

@@ -1,16 +1,18 @@
-"""The metrics of a run: one JSON object a line, a table, and events for TensorBoard."""
+"""The metrics of a run: one JSON object a line, a table, events, and trackers."""
 
 import logging
 import os
 import pathlib
 import warnings
 from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from headwise import _columns
 from headwise import _files
 from headwise.training import _events
 from headwise.training import _table
+from headwise.training import _tracker
 from headwise.training import _workdir
 
 _LOG = logging.getLogger("headwise")
@@ -42,10 +44,10 @@ def read_metrics(path: str | os.PathLike) -> list[dict[str, Any]]:
 class MetricsWriter:
     """Appends records to `metrics.jsonl`, and shows them to other programs.
 
-    As a table, `metrics.csv`, and, if tensorboardX is there, as events, with what
-    `run.json` holds as their hyperparameters. A context manager. On resume the records
-    after the restored step are dropped, so that the files of an interrupted run are
-    those of an uninterrupted one. Lines that are no records are moved to
+    As a table, `metrics.csv`, if tensorboardX is there as events, with what `run.json`
+    holds as their hyperparameters, and to trackers. A context manager. On resume the
+    records after the restored step are dropped, so that the files of an interrupted run
+    are those of an uninterrupted one. Lines that are no records are moved to
     `metrics.jsonl.damaged`; they, and records that are missing before the step, are
     told (logger `headwise`).
 
@@ -53,7 +55,13 @@ class MetricsWriter:
         WorkdirError: a folder stands in place of a file, or a file in place of one.
     """
 
-    def __init__(self, workdir: pathlib.Path, step: int, recorded: int | None = None):
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        step: int,
+        recorded: int | None = None,
+        track: Sequence[_tracker.Open] = (),
+    ):
         """Goes on after `step`; the newest record before it is that of `recorded`."""
         self._path = workdir / "metrics.jsonl"
         table, events = workdir / "metrics.csv", workdir / "tensorboard"
@@ -62,20 +70,31 @@ class MetricsWriter:
             self.history = _take_up(self._path, step, recorded)
         with _files.writing(table):
             self._table = _table.Table(table, self.history)
-        settings = _columns.flat(_workdir.settings_of(workdir))
-        self._events = _events.open_events(events, step, dict(settings))
+        settings = dict(_columns.flat(_workdir.settings_of(workdir)))
+        self._events = _events.open_events(events, step, settings)
+        try:
+            self._trackers = _tracker.Trackers(track, workdir, step, settings)
+        except BaseException:
+            self._close_files(False)
+            raise
 
     def __enter__(self) -> "MetricsWriter":
         return self
 
     def __exit__(self, *error: Any) -> None:
         """Closes all files; an OSError if that of the records was removed."""
-        self._table.close()
-        if self._events is not None:
-            self._events.close(error[0] is None)
+        try:
+            self._close_files(error[0] is None)
+        finally:
+            self._trackers.close(error[1])
         if error[0] is None:
             with _files.writing(self._path):
                 self._path.stat()
+
+    def _close_files(self, done: bool) -> None:
+        self._table.close()
+        if self._events is not None:
+            self._events.close(done)
 
     def write(self, record: Mapping[str, Any], durable: bool = False) -> None:
         """Writes {"step": int, name: number or nested dict}; all files show it now.
@@ -91,6 +110,13 @@ class MetricsWriter:
         self._table.write(record)
         if self._events is not None:
             self._events.write(record["step"], dict(_columns.flat(record)))
+        self._trackers.write(record["step"], _numbers(record))
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of a record by path, without its step."""
+    pairs = _columns.flat({n: x for n, x in record.items() if n != "step"})
+    return {name: x for name, x in pairs if _columns.is_number(x)}
 
 
 def _is_record(line: Mapping[str, Any]) -> bool:

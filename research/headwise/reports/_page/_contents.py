@@ -51,7 +51,8 @@ class Contents(NamedTuple):
     guessed: list[str]
     """Metrics of which nobody said it."""
     about: dict[str, Any]
-    """Of `report.json`: "question", "remark", "front" (two metrics), "command"."""
+    """Of `report.json`: "question", "remark", "front" (two metrics), "command"; of
+    several studies "name"."""
     status: dict[str, Any] | None
     runs: list[Run]
     problems: list[str]
@@ -125,7 +126,7 @@ def together(every: Sequence[Contents]) -> Contents:
         records=records,
         higher=higher,
         guessed=guessed,
-        about=every[0].about | {"question": "", "remark": ""},
+        about=every[0].about | {"question": "", "remark": "", "name": ", ".join(names)},
         status=None,
         runs=runs[:_RUNS],
         problems=problems,

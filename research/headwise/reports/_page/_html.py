@@ -4,6 +4,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
@@ -30,14 +31,19 @@ _SCRIPTS = (
 
 def page(contents: Contents) -> str:
     """The report of a study or a run as HTML."""
-    data = json.dumps(_data(contents), separators=(",", ":"), allow_nan=False)
-    title = html.escape(_title(contents))
-    data = data.replace("<", "\\u003c")
-    return _file({"title": title, "words": _said(contents), "data": data})
+    fields = {"title": html.escape(_title(contents)), "words": _said(contents)}
+    commands = _trials.commands(contents)
+    return _file(fields | {"data": _json(_data(contents)), "commands": _json(commands)})
+
+
+def _json(value: Any) -> str:
+    """JSON that may stand in a script element."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
 
 
 def _file(fields: Mapping[str, str]) -> str:
-    """Title, words and data in the page, with all that draws them."""
+    """Title, words, data and commands in the page, with all that draws them."""
     script, style = _assets.tables()
     scripts = [_assets.plotly()]
     modules = [script, "\n".join(map(_assets.own, _SCRIPTS))]
@@ -92,15 +98,19 @@ def _axes(contents: Contents) -> list[str]:
 
 
 def _title(contents: Contents) -> str:
-    return f"{contents.folder.resolve().name} · Headwise report"
+    return f"{_name(contents)} · Headwise report"
+
+
+def _name(contents: Contents) -> str:
+    return str(contents.about.get("name") or contents.folder.resolve().name)
 
 
 def _said(contents: Contents) -> str:
     """The words of the page, which need no script."""
     about = contents.about
     question = str(about.get("question") or "").strip()
-    parts = [f"<h1>{html.escape(contents.folder.resolve().name)}</h1>"]
-    parts += [f"<p>{html.escape(text)}</p>" for text in question.split("\n\n") if text]
+    parts = [f"<h1>{html.escape(_name(contents))}</h1>"]
+    parts += [f"<p>{_marked(text)}</p>" for text in question.split("\n\n") if text]
     if not contents.records and not contents.runs:
         parts.append(
             "<p class='alert'>Nothing to show: the folder holds no record of a trial "
@@ -110,12 +120,22 @@ def _said(contents: Contents) -> str:
     parts.append(_list("What was run", _words.what(contents)))
     parts.append(_list("What it shows", _words.verdict(contents), "verdict"))
     remark = str(about.get("remark") or "").strip()
-    parts += [f"<p>{html.escape(remark)}</p>"] * bool(remark)
+    parts += [f"<p>{_marked(remark)}</p>"] * bool(remark)
     parts.append(_list("The studies at equal budget", _words.compared(contents)))
     parts.append(_list("What to try next", _words.advice(contents)))
     parts.append(_list("Trials without a result", _words.broken(contents)))
     parts.append(_list("Made with", _words.machine(contents), "machine", closed=True))
     return "".join(parts)
+
+
+def _marked(text: str) -> str:
+    """A text as HTML: what stands in backticks is code.
+
+    Example:
+        >>> _marked("`a<b` & c")
+        '<code>a&lt;b</code> &amp; c'
+    """
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(text))
 
 
 def _list(

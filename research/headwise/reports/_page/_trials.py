@@ -20,9 +20,9 @@ from headwise.reports._page._contents import Contents
 def table(contents: Contents) -> dict[str, Any]:
     """{"columns": [{"name", "kind", "values", "more"}], "state", "key", ...}.
 
-    A column has a value for each trial: heads' weights, settings, the seed, metrics
-    and the seconds that it took. `kind` is "weight", "setting", "seed", "metric" or
-    "info"; what is missing or not finite is None.
+    A column has a value for each trial: heads' weights, settings, the seed, metrics,
+    the seconds that it took and, where it is known, the memory. `kind` is "weight",
+    "setting", "seed", "metric" or "info"; what is missing or not finite is None.
     """
     records = contents.records
     heads = sorted({name for r in records for name in r["weights"]})
@@ -42,27 +42,40 @@ def table(contents: Contents) -> dict[str, Any]:
         column["shown"] = name in contents.higher
         columns.append(column)
     columns.append(_column("seconds", "info", [r["seconds"] for r in records]))
+    memory = [megabytes(record) for record in records]
+    if any(memory):
+        columns.append(_column("MB", "info", memory))
     return {
         "n": len(records),
         "columns": columns,
         "state": [_state(record) for record in records],
         "key": [_key(record) for _, record in contents.sources],
-        "command": [_command(contents, *source) for source in contents.sources],
         "slopes": [record.get("slopes") for record in records],
     }
+
+
+def commands(contents: Contents) -> list[str]:
+    """What runs each trial again."""
+    return [_command(contents, *source) for source in contents.sources]
+
+
+def megabytes(record: Mapping[str, Any]) -> float | None:
+    """The memory of a trial, beside what all trials share; None where none is told."""
+    memory = record.get("memory")
+    return memory / 1e6 if isinstance(memory, int | float) else None
 
 
 def rows(contents: Contents) -> dict[str, Any]:
     """The weightings: which trials are theirs, their names, means and front.
 
-    {"of": [row of each trial], "labels", "note", "mean" {metric: [rows]}, "std",
-    "count", "diverged", "front": [whether a row's means are on the front of all]}.
+    {"of": [row of each trial], "labels", "mean" {metric: [rows]}, "count",
+    "diverged", "front": [whether a row's means are on the front of all]}.
     """
     records, higher = contents.records, contents.higher
     chosen = _groups.columns(records, None)
     groups = _groups.grouped(records, chosen)
     summary = _summary.summary(records)
-    labels, note = _groups.labels(summary, chosen)
+    labels, _ = _groups.labels(summary, chosen)
     places = {key: i for i, key in enumerate(groups)}
     means = np.array(
         [[row["mean"].get(name, math.nan) for name in higher] for row in summary]
@@ -74,10 +87,7 @@ def rows(contents: Contents) -> dict[str, Any]:
     return {
         "of": [places[_groups.key(record, chosen)] for record in records],
         "labels": labels,
-        "legend": _groups.legend(summary, chosen),
-        "note": note,
         "mean": {n: [_number(r["mean"].get(n)) for r in summary] for n in higher},
-        "std": {n: [_number(r["std"].get(n)) for r in summary] for n in higher},
         "count": [row["count"] for row in summary],
         "diverged": [row["diverged"] for row in summary],
         "front": front.tolist(),

@@ -11,6 +11,7 @@ from headwise import pareto
 from headwise.reports import _given
 from headwise.reports import _summary
 from headwise.reports import _verdict
+from headwise.reports._page import _trials
 from headwise.reports._page._contents import Contents
 
 _MOST = 8
@@ -161,6 +162,12 @@ def machine(contents: Contents) -> list[str]:
         lines.append(
             f"Time: {sum(seconds):.3g} s of trials, {np.median(seconds):.3g} s a trial "
             "(median)"
+        )
+    memory = [x for r in contents.records if (x := _trials.megabytes(r)) is not None]
+    if memory:
+        lines.append(
+            f"Memory: {np.median(memory):.3g} MB a trial (median; as the compiler "
+            "tells, without data that all share)"
         )
     modes = collections.Counter(r["mode"] for r in contents.records if r["mode"])
     if modes:

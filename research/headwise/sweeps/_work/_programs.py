@@ -1,6 +1,7 @@
 """Work of a study whose trials are programs: its cohorts, and what is shown."""
 
 import logging
+import math
 from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
@@ -65,9 +66,12 @@ class Programs:
         like = [one for one in cohorts if self._is_like(one, group)]
         if like and self._how.size is None:
             mode, largest, why = like[-1]["mode"], like[-1]["size"], like[-1]["why"]
+            memory = like[-1].get("memory")
         else:
             choice = self._choose(group, trials)
             mode, largest, why = choice.mode, choice.size, choice.why
+            nbytes = choice.bytes_a_trial  # beside what all of them share
+            memory = round(nbytes) if 0 < nbytes < math.inf else None
         size = _compose.size(len(names), like, largest, self._how.workers)
         number = size
         if self._job.halving is not None:  # they wait for places
@@ -80,6 +84,7 @@ class Programs:
             "mode": mode,
             "size": size,
             "why": why,
+            "memory": memory,
             "static": group.values,
             "program": group.fingerprint,
             "device": jax.devices()[0].device_kind,

@@ -64,6 +64,7 @@ class Course:
     ):
         self._program, self._job, self._store = program, job, store
         self._claim, self._show, self._mode = claim, show, text["mode"]
+        self._memory = text.get("memory")
         self._names = list(text["trials"])
         self._trials = [_trials.Trial(**row) for row in text["rows"]]
         self._marks = _job.marks(job.steps)
@@ -223,9 +224,8 @@ class Course:
         trial, name = self._trials[n], self._names[n]
         seconds = float(self._now.seconds) / len(self._trials)
         chain = _ends.chain(self._marks, self._now.digests[:, n])
-        record = self._job.maker.record(
-            trial, self._mode, seconds, **end, digests=chain
-        )
+        more = {"digests": chain, "memory": self._memory}
+        record = self._job.maker.record(trial, self._mode, seconds, **end, **more)
         self._claim.check()
         self._store.commit(name, record)
         if _ends.failed(record):

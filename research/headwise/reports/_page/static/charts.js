@@ -52,13 +52,11 @@ const redraw = (id) => drawn.get(id)?.();
 dark.addEventListener("change", () => drawn.forEach((make) => make()));
 addEventListener("beforeprint", () => [...waiting.values()].forEach((make) => make()));
 
-// Of very many trials a part is drawn where each is a line or stands in many panels.
-const MANY = 2000;
-const part = trials.n <= MANY ? [...Array(trials.n).keys()] : partOf();
+const part = !many ? [...Array(trials.n).keys()] : partOf();
 function partOf() {
   const all = [...Array(trials.n).keys()], first = all.filter((i) => rows.front[rows.of[i]]).slice(0, MANY / 4);
   const chosen = new Set(first), others = all.filter((i) => !chosen.has(i)), left = MANY - chosen.size;
   for (let i = 0; i < left; i++) chosen.add(others[Math.floor((i * others.length) / left)]);
   return [...chosen].sort((a, b) => a - b);
 }
-const partSaid = trials.n > MANY ? ` ${part.length.toLocaleString("en")} of ${trials.n.toLocaleString("en")} trials are drawn here (the front's and others at equal distances); ranges apply to all.` : "";
+const partSaid = many ? ` ${part.length.toLocaleString("en")} of ${trials.n.toLocaleString("en")} trials are drawn here (the front's and others at equal distances); ranges apply to all.` : "";

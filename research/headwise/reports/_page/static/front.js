@@ -50,6 +50,22 @@ function turned(x, y, head) {
   return [xs, ys];
 }
 
+// Of very many trials a part is drawn at first, without WebGL, which takes its time to start.
+let sketched = many;
+function sketch(x, y) {
+  const ends = [x, y].flatMap(({ values }) => {
+    const known = [...values.keys()].filter((i) => values[i] !== null);
+    const pick = (better) => known.reduce((best, i) => (better(values[i], values[best]) ? i : best), known[0] ?? 0);
+    return [pick((a, b) => a < b), pick((a, b) => a > b)];
+  });
+  return [...new Set([...part, ...ends])];
+}
+
+function finishFront() {
+  sketched = false;
+  redraw("front-chart");
+}
+
 function frontChart() {
   const pick = (id) => column.get(element(id).value);
   const [x, y] = [pick("front-x"), pick("front-y")];
@@ -57,13 +73,16 @@ function frontChart() {
   const traces = [];
   const seeds = element("front-seeds").checked, means = element("front-means").checked && rows.mean[x.name] && rows.mean[y.name];
   const kept = state.kept && { selectedpoints: [...state.kept] };
-  const names = trials.n > 0 ? [...Array(trials.n).keys()].map((i) => plain(nameOf(i)) + (trials.state[i] ? `<br>${plain(trials.state[i])}` : "")) : [];
+  const all = [...Array(trials.n).keys()], shown = sketched && !colour ? sketch(x, y) : all;
+  const names = shown.map((i) => plain(nameOf(i)) + (trials.state[i] ? `<br>${plain(trials.state[i])}` : ""));
+  const log = colour && numeric(colour) && logarithmic(colour);
   const shade = colour && numeric(colour)
-    ? { color: colour.values.map((v) => v === null ? NaN : logarithmic(colour) ? Math.log10(v) : v), colorscale: "Viridis", showscale: true,
-      colorbar: { title: { text: plain(logarithmic(colour) ? `log10 ${colour.name}` : colour.name), side: "right" }, thickness: 12 } }
+    ? { color: colour.values.map((v) => v === null ? NaN : log ? Math.log10(v) : v), colorscale: "Viridis", showscale: true,
+      colorbar: { title: { text: plain(log ? `log10 ${colour.name}` : colour.name), side: "right" }, thickness: 12 } }
     : { color: colour ? codes(colour.values).map(colourOf) : lead() };
   traces.push({
-    type: trials.n > 2000 ? "scattergl" : "scatter", mode: "markers", name: "trials", x: x.values, y: y.values, text: names,
+    type: many && shown === all ? "scattergl" : "scatter", mode: "markers", name: "trials", text: names,
+    x: shown.map((i) => x.values[i]), y: shown.map((i) => y.values[i]), customdata: shown,
     hovertemplate: `%{text}<br>${plain(x.name)} %{x:.4g}<br>${plain(y.name)} %{y:.4g}<extra></extra>`, visible: seeds,
     marker: { size: means ? 6 : 8, opacity: means ? 0.55 : 0.85, ...shade }, unselected: { marker: { opacity: 0.06 } }, ...(kept ?? { selectedpoints: null }),
   });
@@ -74,15 +93,10 @@ function frontChart() {
     line: { color: css("--faint"), width: 2, shape: "linear" }, hoverinfo: "skip", visible: means ? true : false,
   });
   traces.push({
-    type: trials.n > 2000 ? "scattergl" : "scatter", mode: "markers", name: "means (filled: front of all metrics)", x: mx, y: my, visible: means ? true : false,
+    type: mx.length > MANY ? "scattergl" : "scatter", mode: "markers", name: "means (filled: front of all metrics)", x: mx, y: my, visible: means ? true : false,
     text: rows.labels.map((label, i) => `${plain(label)}<br>mean of ${rows.count[i]}${rows.diverged[i] ? `, ${rows.diverged[i]} diverged` : ""}`),
     hovertemplate: `%{text}<br>${plain(x.name)} %{x:.4g}<br>${plain(y.name)} %{y:.4g}<extra></extra>`,
     marker: { size: 12, symbol: rows.front.map((on) => (on ? "circle" : "circle-open")), color: css("--ink"), line: { width: 2, color: css("--ink") } },
-  });
-  traces.push({
-    type: "scatter", mode: "markers", name: "marked", showlegend: false, hoverinfo: "skip",
-    x: state.marked === null ? [] : [x.values[state.marked]], y: state.marked === null ? [] : [y.values[state.marked]],
-    marker: { size: 20, symbol: "circle-open", color: css("--mark"), line: { width: 4, color: css("--mark") } },
   });
   const half = element("front-half").checked ? attained(x, y) : [];
   traces.push({
@@ -97,12 +111,20 @@ function frontChart() {
   const better = (c) => `${c.name} (${c.more ? "more" : "less"} is better)`;
   element("front-note").textContent = line.length ? `On the front of these two: ${line.map((i) => rows.labels[i]).slice(0, 12).join("; ")}${line.length > 12 ? "; …" : ""}.` : "";
   element("front-chart").setAttribute("aria-label", `Scatter of ${trials.n} trials: ${better(x)} across, ${better(y)} up. ${element("front-note").textContent}`);
-  draw("front-chart", traces, { xaxis: axis(better(x)), yaxis: axis(better(y)), hovermode: "closest", dragmode: "zoom" });
+  draw("front-chart", traces, { xaxis: axis(better(x)), yaxis: axis(better(y)), hovermode: "closest", dragmode: "zoom", shapes: ring() });
+}
+
+function ring() {
+  // Around the marked trial: a shape, since a trace would have all of them computed anew.
+  const [x, y] = ["front-x", "front-y"].map((id) => column.get(element(id).value).values[state.marked] ?? null);
+  if (x === null || y === null) return [];
+  const sized = { xsizemode: "pixel", ysizemode: "pixel", x0: -10, x1: 10, y0: -10, y1: 10 };
+  return [{ type: "circle", name: "marked", xanchor: x, yanchor: y, ...sized, line: { width: 4, color: css("--mark") } }];
 }
 
 function codes(values) {
-  const known = [...new Set(values)];
-  return values.map((v) => known.indexOf(v));
+  const known = new Map([...new Set(values)].map((v, i) => [v, i]));
+  return values.map((v) => known.get(v));
 }
 
 function startFront() {
@@ -118,10 +140,8 @@ function startFront() {
   element("front-turn-label").hidden = !turns.length;
   fill(element("front-turn"), [["", "no weight"], ...turns.map((c) => [c.name, c.name])]);
   show("front-chart", "front", frontChart, frontEvents);
-  listeners.mark.push((trial) => {
-    if (!drawn.has("front-chart")) return;
-    const at = ["front-x", "front-y"].map((id) => (trial === null ? [] : [column.get(element(id).value).values[trial]]));
-    Plotly.restyle("front-chart", { x: [at[0]], y: [at[1]] }, [3]);
+  listeners.mark.push(() => {
+    if (drawn.has("front-chart")) Plotly.relayout("front-chart", { shapes: ring() });
   });
   listeners.keep.push((kept) => {
     if (drawn.has("front-chart")) Plotly.restyle("front-chart", { selectedpoints: [kept ? [...kept] : null] }, [0]);
@@ -131,11 +151,11 @@ function startFront() {
 function frontEvents(chart) {
   chart.on("plotly_click", ({ points }) => {
     const point = points.find((p) => p.data.name === "trials");
-    if (point) return mark(point.pointNumber, "front");
+    if (point) return mark(point.customdata, "front");
     const mean = points.find((p) => p.data.name?.startsWith("means"));
     if (mean) mark(rows.of.indexOf(mean.pointNumber), "front");
   });
   chart.on("plotly_selected", (event) => {
-    if (event) keep(new Set(event.points.filter((p) => p.data.name === "trials").map((p) => p.pointNumber)), "front");
+    if (event) keep(new Set(event.points.filter((p) => p.data.name === "trials").map((p) => p.customdata)), "front");
   });
 }

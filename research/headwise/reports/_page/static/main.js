@@ -9,11 +9,23 @@ function describeMarked(trial) {
   add("strong", `Trial ${trial}: ${nameOf(trial)}`);
   const told = metrics.map((c) => `${c.name} ${write(c.values[trial])}`).join(" · ");
   add("div", trials.state[trial] ? `${told} — ${trials.state[trial]}` : told);
-  add("code", trials.command[trial]);
-  add("button", "Copy the command", { type: "button", onclick: () => navigator.clipboard?.writeText(trials.command[trial]) });
+  add("code", commandOf(trial));
+  add("button", "Copy the command", { type: "button", onclick: () => navigator.clipboard?.writeText(commandOf(trial)) });
   element("announce").textContent = `Marked trial ${trial}: ${nameOf(trial)}; ${told}`;
 }
 
+addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape" || state.marked === null) return;
+  const row = document.querySelector(`tr[data-trial="${state.marked}"]`);
+  if (row && element("marked").contains(document.activeElement)) row.focus(); else mark(null, "key");
+});
 listeners.mark.push(describeMarked);
-for (const start of [startFront, startParallel, startResponse, startCurves, startHeads, startTable]) start();
+startFront(); // what is seen first is drawn first
+waiting.get("front-chart")?.();
+if (many) {
+  await painted();
+  finishFront();
+  await painted();
+}
+for (const start of [startParallel, startResponse, startCurves, startHeads, startTable]) start();
 document.documentElement.dataset.ready = "yes";

@@ -4,17 +4,21 @@ let axes = [];
 function startParallel() {
   const shown = [...weights, ...settings, ...metrics.filter((c) => c.shown)].filter((c) => c.values.some((v) => v !== null)).slice(0, 14);
   if (shown.length < 2 || trials.n < 2) return;
-  axes = shown.map(axisOf);
   element("parallel-note").textContent = partSaid;
-  show("parallel-chart", "parallel", parallelChart, (chart) => chart.on("plotly_restyle", ([change]) => {
+  show("parallel-chart", "parallel", () => parallelChart(shown), (chart) => chart.on("plotly_restyle", ([change]) => {
     if (Object.keys(change).some((name) => name.includes("constraintrange"))) readRanges(chart);
   }));
+  fill(element("range-axis"), shown.map((c, i) => [i, c.name]).filter(([i]) => numeric(shown[i])));
+  element("range").hidden = !shown.some(numeric);
+  for (const id of ["range-low", "range-high"]) element(id).addEventListener("change", typedRange);
+  element("range-axis").addEventListener("change", emptyRange);
   element("brush-clear").addEventListener("click", () => {
     for (const one of axes) delete one.dimension.constraintrange;
+    emptyRange();
     redraw("parallel-chart");
     keep(null, "clear");
   });
-  listeners.keep.push((kept) => {
+  listeners.keep.unshift((kept) => {
     element("brush-clear").hidden = !kept;
     element("brush-said").textContent = kept ? `${kept.size} of ${trials.n} trials kept` : "";
   });
@@ -44,7 +48,22 @@ function axisOf(c) {
   dimension.tickvals = ticks.map(to);
   dimension.ticktext = ticks.map((v) => write(Number(v.toPrecision(3))));
   if (lacks) { dimension.tickvals.unshift(missing); dimension.ticktext.unshift("none"); }
-  return { c, dimension };
+  return { c, to, ends: [low, high], dimension };
+}
+
+function emptyRange() {
+  for (const id of ["range-low", "range-high"]) element(id).value = "";
+}
+
+function typedRange() {
+  // The keyboard's way to a range: what a drag along the axis does.
+  const one = axes[Number(element("range-axis").value)];
+  if (!one) return;
+  const typed = ["range-low", "range-high"].map((id) => element(id).value).map((text) => (text === "" ? NaN : one.to(Number(text))));
+  const range = typed.map((v, i) => (Number.isNaN(v) ? one.ends[i] : v));
+  if (typed.every(Number.isNaN)) delete one.dimension.constraintrange; else one.dimension.constraintrange = range;
+  redraw("parallel-chart");
+  readRanges(element("parallel-chart"));
 }
 
 function lineColours() {
@@ -53,7 +72,8 @@ function lineColours() {
   return part.map((i) => (i === state.marked ? 1 : 0.9 * (last.values[i] - low) / (high - low)));
 }
 
-function parallelChart() {
+function parallelChart(shown) {
+  if (!axes.length) axes = shown.map(axisOf);
   const blues = dark.matches ? [[0, "#31507a"], [0.45, "#5aa5dd"], [0.9, "#d9f0ff"]] : [[0, "#b9d4ea"], [0.45, "#4b93c8"], [0.9, "#08306b"]];
   const chart = element("parallel-chart");
   chart.setAttribute("aria-label", `Parallel coordinates of ${trials.n} trials over ${axes.map((a) => a.c.name).join(", ")}. The table below holds the same numbers.`);

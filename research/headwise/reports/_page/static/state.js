@@ -1,7 +1,7 @@
 // What is shown, marked and kept: one place, and who wants to know of it.
 const data = JSON.parse(document.getElementById("data").textContent);
 const element = (id) => document.getElementById(id);
-const trials = data.trials ?? { n: 0, columns: [], state: [], key: [], command: [], slopes: [] };
+const trials = data.trials ?? { n: 0, columns: [], state: [], key: [], slopes: [] };
 const rows = data.rows ?? { of: [], labels: [], front: [], mean: {}, count: [] };
 const column = new Map(trials.columns.map((c) => [`${c.kind} ${c.name}`, c]));
 const metrics = trials.columns.filter((c) => c.kind === "metric");
@@ -13,15 +13,32 @@ const settings = trials.columns.filter((c) => c.kind === "setting" && varies(c))
 const state = { marked: null, kept: null }; // a trial; a Set of trials, null for all
 const listeners = { mark: [], keep: [] };
 
+// Of very many trials a part is drawn where each is a line or stands in many panels,
+// and what follows from something comes frame by frame, so that nothing waits for all.
+const MANY = 2000;
+const many = trials.n > MANY;
+const painted = () => new Promise((next) => requestAnimationFrame(() => setTimeout(next)));
+
 function mark(trial, from) {
   if (trial === state.marked) return;
   state.marked = trial;
   for (const listener of listeners.mark) listener(trial, from);
 }
 
-function keep(kept, from) {
+async function keep(kept, from) {
   state.kept = kept;
-  for (const listener of listeners.keep) listener(kept, from);
+  for (const listener of listeners.keep) {
+    listener(kept, from);
+    if (many) await painted();
+    if (state.kept !== kept) return; // a newer range is on its way
+  }
+}
+
+// Long texts that few look at are read when they are asked for.
+let commands = null;
+function commandOf(trial) {
+  commands ??= JSON.parse(element("commands").textContent);
+  return commands[trial];
 }
 
 function nameOf(trial) {

@@ -27,6 +27,7 @@ function startTable() {
   node.addEventListener("click", (event) => trialOf(event)?.focus());
   node.addEventListener("keydown", (event) => {
     const row = trialOf(event), step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (row && event.key === "Enter") return element("marked").querySelector("button:last-child")?.focus();
     if (!row || !step) return;
     event.preventDefault();
     const next = step > 0 ? row.nextElementSibling : row.previousElementSibling;
@@ -57,7 +58,7 @@ function download() {
   const cell = (value) => (value === null ? "" : /[",\n\r]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
   const head = [...trials.columns.map((c) => (c.kind === "weight" ? `weight ${c.name}` : c.name)), "ended", "key", "command"];
   const kept = [...Array(trials.n).keys()].filter((i) => !state.kept || state.kept.has(i));
-  const lines = kept.map((i) => [...trials.columns.map((c) => c.values[i]), trials.state[i] || "whole", trials.key[i], trials.command[i]]);
+  const lines = kept.map((i) => [...trials.columns.map((c) => c.values[i]), trials.state[i] || "whole", trials.key[i], commandOf(i)]);
   const text = [head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n");
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "trials.csv" });
   link.click();
