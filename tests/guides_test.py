@@ -100,15 +100,15 @@ def test_an_experiment_of_your_own(mine, capsys):
             main = importlib.import_module(module).main
             codes.append(command.guarded(main, [module, *argv]))
         printed = "\n".join(capsys.readouterr())
-        rows = {" ".join(row.split()) for row in printed.splitlines()}
+        rows = [row.rstrip() for row in printed.splitlines()]
         for row in shown.splitlines():
-            assert " ".join(row.split()) in rows, printed
+            assert any(other.startswith(row) for other in rows), (row, printed)
         assert set(codes) == {2 if "error:" in shown else 0}
     records = hw.sweeps.read(mine / "studies/mine")
     assert {r["settings"]["balancer"] for r in records} == {"constant", "upgrad"}
     table = EXPERIMENT.split("The folder:")[1].split("\n## ")[0]
     for name in re.findall(r"`([\w.]+)/?`[,| ]", table):
-        assert (mine / "runs/first" / name).exists() or "." not in name, name
+        assert (mine / "runs/first" / name).exists(), name
     assert not (mine / "studies/more").exists()
 
 
