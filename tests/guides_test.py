@@ -71,9 +71,7 @@ def test_weights_are_chosen():
     moved = names["moved"](
         names["optimizers"]["adam"], {"depth_m": 1.0, "width_mm": 1e-3}
     )
-    np.testing.assert_allclose(
-        moved["width_mm"], -0.01 * np.sign(gradient), rtol=1e-3
-    )
+    np.testing.assert_allclose(moved["width_mm"], -0.01 * np.sign(gradient), rtol=1e-3)
 
 
 EXPERIMENT = (DOCS / "own_experiment.md").read_text(encoding="utf-8")
