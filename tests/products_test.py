@@ -99,3 +99,31 @@ def test_along_under_vmap():
     for i in range(2):
         one = _products.along([g[i] for g in rows], u[i], [0, 1, 2])
         np.testing.assert_allclose(got[i], one, rtol=1e-6)
+
+
+@pytest.mark.parametrize("heads", [1, 3, 20])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_stacks_over_their_heads_equal_float64(heads, dtype):
+    stack = jnp.stack(draw((5, 6), dtype, heads)[1:])
+    weights = jnp.linspace(0.5, 2.0, heads)
+    x, w = np.asarray(stack, np.float64), np.asarray(weights, np.float64)
+    # Up to 20 terms below 8, summed in float32, then rounded to the dtype.
+    close = dict(rtol=float(jnp.finfo(dtype).eps), atol=20 * 160 * 2.0**-24)
+    for got, want in (
+        (jax.jit(_products.summed)(stack), x.sum(0)),
+        (jax.jit(_products.largest)(stack), x.max(0)),
+        (jax.jit(_products.of_stack)(weights, stack), np.tensordot(w, x, 1)),
+    ):
+        assert got.dtype == dtype
+        np.testing.assert_allclose(np.asarray(got, np.float64), want, **close)
+    broken = stack.at[0].set(jnp.nan)
+    got = _products.of_stack(weights.at[0].set(0.0), broken)
+    want = np.tensordot(w[1:], x[1:], 1)
+    np.testing.assert_allclose(np.asarray(got, np.float64), want, **close)
+
+
+def test_inner_products_of_several_stacks_equal_float64():
+    stacks = [jnp.stack(draw((5, 6), jnp.float32, 2 + i)[-2:]) for i in range(3)]
+    wide = np.asarray(stacks, np.float64).reshape(3, 2, 30)
+    got = jax.jit(_products.of_each)(stacks)
+    np.testing.assert_allclose(got, wide @ wide.swapaxes(1, 2), rtol=1e-5, atol=1e-4)

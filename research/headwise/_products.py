@@ -166,8 +166,8 @@ def _weighted_sum(pairs: list[tuple[Array, Array]], dtype: Any) -> Array:
 def of_stack(weights: Array, stack: Array) -> Array:
     """`weighted_sum` of the rows of one array, with a weight for each."""
     if len(stack) <= _FEW:
-        rows = list(weighed(weights, stack))
-        return sum(rows[1:], rows[0]).astype(stack.dtype)
+        terms = list(weighed(weights, stack))
+        return sum(terms[1:], terms[0]).astype(stack.dtype)
     if not _xla.sums_by_products(stack):
         return jnp.sum(weighed(weights, stack), 0).astype(stack.dtype)
     dtype = _numerics.accumulator(stack)
@@ -175,6 +175,23 @@ def of_stack(weights: Array, stack: Array) -> Array:
     rows = jnp.where(counted, stack.astype(dtype), 0)
     product = jnp.tensordot(weights.astype(dtype), rows, 1, precision="highest")
     return product.astype(stack.dtype)
+
+
+def summed(stack: Array) -> Array:
+    """Σ of the rows of one array, in float32 at least and then in its own dtype."""
+    dtype = _numerics.accumulator(stack)
+    if not _xla.sums_by_products(stack):
+        return jnp.sum(stack, 0, dtype=dtype).astype(stack.dtype)
+    ones = jnp.ones(len(stack), dtype)
+    product = jnp.tensordot(ones, stack.astype(dtype), 1, precision="highest")
+    return product.astype(stack.dtype)
+
+
+def largest(stack: Array) -> Array:
+    """The greatest of the rows of one array, entry by entry."""
+    if len(stack) > _xla.PAIRWISE_HEADS or not _xla.sums_by_products(stack):
+        return jnp.max(stack, 0)
+    return functools.reduce(jnp.maximum, list(stack))
 
 
 def weighed(weights: Array, stack: Array) -> Array:

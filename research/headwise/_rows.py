@@ -196,7 +196,7 @@ def _of_few(number: int, leaves: Iterable[Leaf]) -> Array:
         groups.setdefault(key, []).append(leaf)
     places, entries = [], []
     for same in groups.values():
-        stacks = [leaf.arrays for leaf in same]
+        stacks: list[Any] = [leaf.arrays for leaf in same]
         alone = len(stacks) == 1
         grams = _products.products(stacks[0]) if alone else _products.of_each(stacks)
         entries.append(grams.ravel())

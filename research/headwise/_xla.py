@@ -248,7 +248,11 @@ def reduces_together(array: Array) -> bool:
 
 
 def sums_by_products(x: Array) -> bool:
-    """Whether a sum over positions with factors is made a product of matrices."""
+    """Whether a sum over positions with factors is made a product of matrices.
+
+    So is one over a leading axis of heads, which jaxlib 0.10 makes a slow loop of: 0.3
+    to 0.8 ms by products where sums of [4, 512, 512] to [32, 256, 256] take 20 to 70.
+    """
     return on_cpu() and not _numerics.has_sharding_type(x)
 
 

@@ -109,6 +109,67 @@ def keeps(folder, steps=None):
     return told(state), history, [best.step, told(best)]
 
 
+def bilevel(folder):
+    """Weights learned on validation data."""
+    mesh, optimizer = make_mesh(), optax.sgd(0.1)
+    method = T.auto_lambda(["a"], optimizer=optimizer)
+    state = T.init_bilevel_state(NAMES, placed(mesh), optimizer, method)
+    pairs = stream().map(
+        lambda batch: tuple(T.shard_batch({"x": f * batch["x"]}, mesh) for f in (1, -2))
+    )
+    step = T.make_bilevel_step(values_fn, optimizer, method)
+    state, history = T.fit(step, state, pairs, 3, log_every=1, progress=False)
+    return told(state), history
+
+
+def adjusted(folder, batches=None, steps=3):
+    """A rate that records set."""
+    mesh = make_mesh()
+    optimizer = optax.inject_hyperparams(optax.sgd)(learning_rate=0.1)
+    state = T.init_state(NAMES, placed(mesh), optimizer)
+    if batches is None:
+        batches = stream().map(lambda batch: T.shard_batch(batch, mesh))
+    options = {"adjust": halved, "log_every": 1, "progress": False}
+    step = T.make_step(values_fn, optimizer)
+    state, history = T.fit(step, state, batches, steps, **options)
+    return told(state), history
+
+
+def broken(folder):
+    """A value that is not finite, by what one process alone is given."""
+    mesh, last = make_mesh(), share()[0] == share()[1] - 1
+
+    def batches(t):
+        factor = np.nan if last and t == 2 else 1.0
+        return T.shard_batch({"x": factor * DATA["x"][:4]}, mesh)
+
+    try:
+        adjusted(folder, batches, 9)
+    except T.NonFiniteError as error:
+        return {"words": str(error), "step": error.step, "heads": str(error.heads)}
+
+
+def outputs(folder):
+    """Of data that all have; whether those of a process's own are the same rows."""
+
+    def model(params, batch):
+        return jnp.tanh(batch["x"] @ params["trunk"]) @ params["a"]
+
+    params = placed(make_mesh())
+    whole = T.predict(model, params, DATA, batch_size=8)
+    mine = slice(share()[0], None, share()[1])
+    rows = {"x": DATA["x"][mine]}
+    own = T.predict(model, params, rows, batch_size=4, own=True)
+    return whole.tolist(), bool(np.allclose(own, whole[mine], rtol=1e-5, atol=1e-6))
+
+
+def halved(state, history):
+    """Half the rate after every record."""
+    inside = state.optimizer
+    rate = {"learning_rate": inside.hyperparams["learning_rate"] / 2}
+    return state._replace(optimizer=inside._replace(hyperparams=rate))
+
+
 def signalled(folder):
     """The second process, or the one that is there, gets a signal in a step."""
     folder = folder / "signalled"

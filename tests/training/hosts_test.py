@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 # each step: times 12 steps, the most that are taken here.
 STEPS, RATE = 12, 0.01
 ATOL = STEPS * (RATE * 256 + 1) * 2.0**-24
+REST = "bilevel", "adjusted", "outputs"
 
 
 def free_port():
@@ -61,7 +62,7 @@ def pair(folder, *scenes):
 def found(tmp_path_factory):
     """Two processes, then this one alone, then two again, in one folder."""
     folder = tmp_path_factory.mktemp("hosts")
-    scenes = "train", "refused", "keeps", "signalled", "command"
+    scenes = "train", *REST, "broken", "refused", "keeps", "signalled", "command"
     first, printed, told = pair(folder, *scenes)
     alone = as_json(_hosts.keeps(folder))
     second, *_ = pair(folder, "keeps", "signalled")
@@ -100,6 +101,26 @@ def test_they_train_as_one(found):
     want = as_json(_hosts.train(None))
     assert {"gramian", "values", "gradients", "two batches", "made"} < set(want)
     assert_close(found["first"]["train"], want)
+
+
+@pytest.mark.parametrize("scene", REST)
+def test_the_rest_of_training_is_one_too(scene, found):
+    """Bilevel steps, rates set by records, outputs."""
+    assert_close(found["first"][scene], as_json(getattr(_hosts, scene)(None)))
+
+
+def test_the_rest_of_training_is_right(found):
+    _, history = found["first"]["adjusted"]
+    rates = [record["hyperparams"]["learning_rate"] for record in history]
+    np.testing.assert_allclose(rates, [0.1, 0.05, 0.025], rtol=1e-6)
+    broken = found["first"]["broken"]
+    assert broken["step"] == 2
+    assert broken["words"].startswith("step 2: ")
+    wide = {n: np.float64(x) for n, x in (_hosts.PARAMS | _hosts.DATA).items()}
+    want = np.tanh(wide["x"] @ wide["trunk"]) @ wide["a"]
+    got, own = found["first"]["outputs"]
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+    assert own
 
 
 def test_a_run_goes_on_with_more_or_fewer_processes(found):

@@ -186,8 +186,12 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _numbers(x: Any) -> np.ndarray:
+    """Of an array that several processes hold, those of this one."""
     if isinstance(x, jax.Array) and jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
         x = jax.random.key_data(x)
+    if isinstance(x, jax.Array) and not x.is_fully_addressable:
+        parts = [np.ravel(shard.data) for shard in x.addressable_shards]
+        return np.concatenate(parts)
     return np.asarray(x)
 
 

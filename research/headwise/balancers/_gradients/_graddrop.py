@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import _products
 from headwise.balancers._core import _masked
 from headwise.balancers._core import _named
 from headwise.balancers._core import _signals
@@ -91,7 +92,7 @@ def graddrop(leak: _named.Given = None) -> _types.Balancer:
             shape = (-1,) + (1,) * (g.ndim - 1)
             g = jnp.where(present.reshape(shape), g, jnp.zeros_like(g))
             kept = _drop(g, state.leak.reshape(shape).astype(g.dtype), key)
-            leaves.append(jnp.sum(kept, axis=0))
+            leaves.append(_products.summed(kept))
             axes = tuple(range(1, g.ndim))
             dtype = _numerics.accumulator(g)
             kept, g = kept.astype(dtype), g.astype(dtype)
@@ -110,9 +111,9 @@ def _drop(g: Array, leak: Array, key: Array) -> Array:
     dtype = _numerics.accumulator(g)
     wide = g.astype(dtype)
     # Relative to the largest, so that no sum leaves the range of float32.
-    largest = jnp.max(jnp.abs(wide), axis=0, keepdims=True)
+    largest = _products.largest(jnp.abs(wide))[None]
     unit = _numerics.safe_divide(wide, jnp.broadcast_to(largest, wide.shape), 0.0)
-    total, size = jnp.sum(unit, axis=0), jnp.sum(jnp.abs(unit), axis=0)
+    total, size = _products.summed(unit), _products.summed(jnp.abs(unit))
     purity = 0.5 * (1.0 + _numerics.safe_divide(total, size, 0.0))
     up = jax.random.uniform(key, g.shape[1:], dtype) < purity
     up = jnp.broadcast_to(up[None], g.shape)

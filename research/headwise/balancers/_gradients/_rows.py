@@ -68,8 +68,8 @@ def combined(per_head: Array, tree: PyTree, signals: _types.Signals) -> PyTree:
     assert signals.grads is not None
     like = signals.grads[min(signals.grads)]
     return jax.tree.map(
-        lambda x, g: jnp.sum(x, axis=0).astype(jnp.result_type(g)),
-        scaled(per_head, tree),
+        lambda x, g: _products.of_stack(per_head, x).astype(jnp.result_type(g)),
+        tree,
         like,
     )
 

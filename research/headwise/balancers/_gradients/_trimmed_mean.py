@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from headwise import _checks
 from headwise import _numerics
+from headwise import _products
 from headwise.balancers._core import _signals
 from headwise.balancers._core import _types
 from headwise.balancers._gradients import _rows
@@ -90,7 +91,7 @@ def trimmed_mean(trim: int | str = 1) -> _types.Balancer:
             axes = tuple(range(1, g.ndim))
             reached = present & jnp.any(g != 0, axis=axes)
             kept = _kept(g, reached, trim)
-            leaves.append(jnp.sum(kept, axis=0))
+            leaves.append(_products.summed(kept))
             # In units of a head's largest entry: no square leaves float32.
             g = g / _rows.column(unit.astype(g.dtype), g)
             kept = kept / _rows.column(unit.astype(g.dtype), g)
