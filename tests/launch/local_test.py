@@ -60,9 +60,7 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(
     both = [begin(*common, *grid, *slowly, "--workers=2")]
     commands += both
     until(lambda: list(tmp_path.glob("launches/*.json")))  # its workers begin now, too
-    both.append(
-        begin(*common, *grid, *slowly, "--sweep", module="experiments.main")
-    )
+    both.append(begin(*common, *grid, *slowly, "--sweep", module="experiments.main"))
     bare = begin(f"--folder={tmp_path}", module="launch.worker")
     commands += [both[-1], bare]
     until(lambda: len(_commands.claims(tmp_path)) == 4)
@@ -129,7 +127,9 @@ def test_a_trial_that_diverges_is_a_result_and_settings_that_cannot_be_are_not(
     assert ends == {0.1: True, 1e30: False}
     assert "1 diverged" in out
     assert "--retry tries them again" in out
-    code, out = _commands.run(*common, "--set=lr=1e30", "--seeds=5", "--stop_on_failure")
+    code, out = _commands.run(
+        *common, "--set=lr=1e30", "--seeds=5", "--stop_on_failure"
+    )
     assert code == 1, out
     code, out = _commands.run(*common, "--set=power=0")
     assert code == 2

@@ -44,7 +44,7 @@ def metrics(workdir):
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains_also_in_pieces(tmp_path, commands):
     """A proxy does not hinder them; a signal saves on both, a kill ends both."""
-    flags = [*RUN, "--steps=1500"]
+    flags = [*RUN, "--steps=200"]
     one = begin(*flags, f"--workdir={tmp_path / 'one'}", module="experiments.main")
     both = [*flags, MESH, "--local=2", f"--workdir={tmp_path / 'both'}"]
     two = begin(*both, env={"http_proxy": "http://127.0.0.1:9"})
