@@ -91,5 +91,7 @@ def claims(folder):
 
 def trains(folder):
     """Whether a worker of a study is past its first steps: a signal lets it save."""
-    says = [json.loads(path.read_text())["says"] for path in folder.glob("beats/*.json")]
+    says = [
+        json.loads(path.read_text())["says"] for path in folder.glob("beats/*.json")
+    ]
     return any("step" in one for each in says for one in each.values())

@@ -1,4 +1,14 @@
-"""Question: where do two lines pull one? Batches of eight rows, cut over devices."""
+"""Question: where do two lines pull one? Batches of eight rows, cut over devices.
+
+With `--set=until=PATH` each process says by a file beside it that it is at its first
+evaluation, a quarter of the run, and waits there until that file is there: a test makes
+it, or one of them that has noted a signal.
+"""
+
+import os
+import pathlib
+import signal
+import time
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +25,15 @@ SPEC = Spec(
     front=("a", "b"),
     steps=30,
     seeds=(0, 1),
-    defaults={"lr": 0.02},
+    defaults={"lr": 0.02, "until": ""},
     design=hw.sweeps.grid({"a": [1.0], "b": [0.5, 1.0]}),
 )
+
+
+def noted():
+    """Whether `fit`, which holds the signals, has got one."""
+    holder = getattr(signal.getsignal(signal.SIGUSR1), "__self__", None)
+    return getattr(holder, "noted", None) is not None
 
 
 def build(settings):
@@ -29,13 +45,20 @@ def build(settings):
         away = {n: batch["x"] @ (params["w"] - line) for n, line in slopes.items()}
         return {name: jnp.mean(jnp.square(d)) for name, d in away.items()}, rest
 
+    def evaluate(params, rest):
+        if settings["until"]:
+            file = pathlib.Path(settings["until"])
+            file.with_suffix(f".{os.getpid()}").touch()
+            while not file.exists():
+                if noted():
+                    file.touch()
+                time.sleep(0.02)
+        return {n: jnp.sum(jnp.square(params["w"] - x)) for n, x in slopes.items()}
+
     return Experiment(
         init=lambda key: ({"w": jax.random.normal(key, (3,))}, {}),
         values_fn=values_fn,
         batch=lambda key: {"x": jax.random.normal(key, (8, 3))},
-        evaluate=lambda params, rest: {
-            name: jnp.sum(jnp.square(params["w"] - line))
-            for name, line in slopes.items()
-        },
+        evaluate=evaluate,
         optimizer=lambda steps, lr=settings["lr"]: optax.sgd(lr),
     )

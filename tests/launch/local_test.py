@@ -2,11 +2,7 @@
 
 import json
 import os
-import pathlib
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,58 +14,18 @@ from experiments.harness import plan as plans
 from experiments.harness import sweep
 from launch import local
 from launch import plan as places
+from launch import worker
+from tests.launch import _commands
+from tests.launch._commands import begin
+from tests.launch._commands import here
+from tests.launch._commands import until
 
-ROOT = pathlib.Path(local.__file__).parents[1]
-TINY = ROOT / "tests/launch/_tiny.py"
-# Of this process nothing but the place of compiled programs, which workers share.
-ENVIRONMENT = {"PYTHONPATH": "research", "PATH": "", "JAX_PLATFORMS": "cpu"} | {
-    name: value
-    for name, value in os.environ.items()
-    if name == "XLA_FLAGS" or name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))
-}
+ROOT, TINY = _commands.ROOT, _commands.TINY
 
 
-def begin(*arguments, module="launch.local"):
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *arguments],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def launch(*arguments, **options):
-    """(exit code, what it said)."""
-    process = begin(*arguments, **options)
-    out, _ = process.communicate(timeout=100)
-    return process.returncode, out
-
-
-def planned(folder, *words):
-    argv = ["local", f"--experiment={TINY}", f"--folder={folder}", *words]
+def planned(*words):
+    argv = ["local", f"--experiment={TINY}", *words]
     return plans.make(places.read(command.parse(argv, local.define, "")))
-
-
-def until(true, seconds=60):
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert true()
-
-
-def processes_of(folder):
-    """The commands that run and name this folder."""
-    found = []
-    for process in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            if str(folder).encode() in process.read_bytes():
-                found.append(process)
-        except OSError:  # gone
-            continue
-    return found
 
 
 def by_hand(record):
@@ -82,35 +38,42 @@ def by_hand(record):
 
 
 @pytest.mark.slow
-def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
+def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(
+    tmp_path, capsys, commands
+):
     """What the launcher of processes left counts; another grid joins it.
 
     Local workers, a sweep in its own process and a bare worker share the trials.
     """
-    common = (f"--experiment={TINY}", f"--folder={tmp_path}")
-    steps = "--steps=8000"
-    grid = ("--weights=a=1,b=0.5:1", "--seeds=0:4", steps)
-    slowly = ("--mode=loop", "--size=1")
-    plan = planned(tmp_path, *grid, *slowly)
+    held, tmp_path = tmp_path / "go", tmp_path / "study"
+    common = (f"--experiment={_commands.HELD}", f"--set=until={held}")
+    common += (f"--folder={tmp_path}",)
+    grid = ("--weights=a=1,b=0.5:1", "--seeds=0:4")
+    slowly = ("--mode=scan", "--size=1")
+    plan = planned(*common, *grid, *slowly)
     first = plan.trials[0]
     settings = plan.recorded() | first.varied
     old = hw.sweeps.record(first.weights, 0, {"x": 12.5, "a": 1.0}, settings=settings)
+    tmp_path.mkdir()
     hw.sweeps.append(tmp_path, old)
     (tmp_path / "run.json").write_text(json.dumps(plan.config()))
     both = [begin(*common, *grid, *slowly, "--workers=2")]
+    commands += both
     until(lambda: list(tmp_path.glob("launches/*.json")))  # its workers begin now, too
-    swept = begin(*common, *grid, *slowly, "--sweep", module="experiments.main")
-    both.append(swept)
+    both.append(begin(*common, *grid, *slowly, "--sweep", module="experiments.main"))
     bare = begin(f"--folder={tmp_path}", module="launch.worker")
+    commands += [both[-1], bare]
+    until(lambda: len(_commands.claims(tmp_path)) == 4)
+    held.touch()
     for process in both:
-        out, _ = process.communicate(timeout=200)
-        assert process.returncode == 0, out
-        assert "8 trials, 4 seeds of 8000 steps" in out
+        code, out = _commands.end(process)
+        assert code == 0, out
+        assert "8 trials, 4 seeds of 900 steps" in out
         assert "b=0.5" in out  # the table
         assert "standard deviation over 4 seeds" in out
         assert "Traceback" not in out
-    out, _ = bare.communicate(timeout=100)
-    assert bare.returncode == 0, out
+    code, out = _commands.end(bare)
+    assert code == 0, out
     records = hw.sweeps.read(tmp_path)
     assert len(records) == 8
     assert outcome.undone(plan, records) == []
@@ -118,25 +81,26 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
     assert len(new) == len(list((tmp_path / "done").iterdir())) == 7
     for record in new:
         np.testing.assert_allclose(record["metrics"]["x"], by_hand(record), rtol=1e-5)
-    alone = sweep.train(planned(tmp_path / "alone", *grid), progress=False)
+    apart = *common[:2], f"--folder={tmp_path / 'alone'}", *grid, *slowly
+    alone = sweep.train(planned(*apart), progress=False)
     results = {hw.sweeps.identity(one): one["metrics"] for one in alone}
     for one in new:
         same = results[hw.sweeps.identity(one)]
         assert one["metrics"] == pytest.approx(same, rel=1e-6)
     status = hw.sweeps.status(tmp_path)
-    assert len(status["workers"]) >= 3  # who finds all done may leave no trace
+    assert len(status["workers"]) == 4
     assert {one["end"]["code"] for one in status["workers"]} == {0}
-    assert len({one["worker"] for one in status["cohorts"]}) > 1  # they did share
+    assert len({one["worker"] for one in status["cohorts"]}) == 4  # they did share
     assert {one["epoch"] for one in status["cohorts"]} == {0}  # nobody lost anything
     for file in ("table.txt", "front.png", "weights.png", "best/heads.png"):
         assert (tmp_path / file).stat().st_size > 100, file
     key = next((tmp_path / "done").iterdir()).stem
-    code, out = launch(*common, steps, f"--verify={key[:9]}")
-    assert code == 0, out
+    code, out, err = here(capsys, local, *common, f"--verify={key[:9]}")
+    assert code == 0, err
     assert f"trial {key} (a=1 b=" in out
     # Again: nothing is trained. And another grid joins the first.
-    code, out = launch(*common, steps, "--balancers=mgda", "--seeds=7")
-    assert code == 0, out
+    code, out, err = here(capsys, local, *common, "--balancers=mgda", "--seeds=7")
+    assert code == 0, err
     again = hw.sweeps.read(tmp_path)
     assert [record for record in again if record in records] == records
     (joined,) = [record for record in again if record not in records]
@@ -144,10 +108,10 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(tmp_path):
     assert joined["settings"]["balancer"] == "mgda"
     assert "balancer=mgda" in out
     assert len(list((tmp_path / "flags").iterdir())) == 2
-    code, out = launch(*common, module="launch.worker")  # all texts, all done
+    code, *_ = here(capsys, worker, *common)
     assert code == 2  # `--experiment` is in the texts
-    code, out = launch(f"--folder={tmp_path}", module="launch.worker")
-    assert code == 0, out
+    code, out, err = here(capsys, worker, common[-1])  # all texts, all done
+    assert code == 0, err
     assert hw.sweeps.read(tmp_path) == again
 
 
@@ -157,15 +121,17 @@ def test_a_trial_that_diverges_is_a_result_and_settings_that_cannot_be_are_not(
 ):
     """A launcher builds no model: what a setting breaks a worker says."""
     common = (f"--experiment={TINY}", "--weights=a=1,b=1", f"--folder={tmp_path}")
-    code, out = launch(*common, "--set=lr=0.1:1e30")
+    code, out = _commands.run(*common, "--set=lr=0.1:1e30")
     assert code == 0, out
     ends = {r["settings"]["lr"]: r["finite"] for r in hw.sweeps.read(tmp_path)}
     assert ends == {0.1: True, 1e30: False}
     assert "1 diverged" in out
     assert "--retry tries them again" in out
-    code, out = launch(*common, "--set=lr=1e30", "--seeds=5", "--stop_on_failure")
+    code, out = _commands.run(
+        *common, "--set=lr=1e30", "--seeds=5", "--stop_on_failure"
+    )
     assert code == 1, out
-    code, out = launch(*common, "--set=power=0")
+    code, out = _commands.run(*common, "--set=power=0")
     assert code == 2
     assert "error: --set: power: expected 1 or more, got 0" in out
     assert len(hw.sweeps.read(tmp_path)) == 3
@@ -174,9 +140,8 @@ def test_a_trial_that_diverges_is_a_result_and_settings_that_cannot_be_are_not(
 @pytest.mark.slow
 def test_interrupts_of_real_commands(tmp_path, commands):
     """A run in Python, a sweep inside a compiled program, a study of workers."""
-    long = "--steps=300000000"
     grid = ["--weights=a=1,b=0.1:1:2", "--size=2"]
-    flags = [f"--experiment={TINY}", long]
+    flags = [f"--experiment={TINY}", _commands.FOREVER]
     started = {
         "run": begin(
             *flags, f"--workdir={tmp_path / 'run'}", module="experiments.main"
@@ -190,53 +155,48 @@ def test_interrupts_of_real_commands(tmp_path, commands):
         "gone": begin(*flags, *grid, f"--folder={tmp_path / 'gone'}"),
     }
     commands += started.values()
-
-    def claims(name):
-        return sorted(path.name for path in (tmp_path / name).glob("claims/*"))
-
-    until(lambda: all(map(claims, ("sweep", "study", "killed", "gone"))))
-    until(lambda: (tmp_path / "run/run.json").exists())
-    time.sleep(2)
+    for name in ("sweep", "study", "killed", "gone"):
+        until(lambda: _commands.trains(tmp_path / name))  # noqa: B023
+    until((tmp_path / "run/run.json").exists)
     (tmp_path / "gone").rename(tmp_path / "elsewhere")  # a disk that goes away
     started["run"].send_signal(signal.SIGTERM)
     started["sweep"].send_signal(signal.SIGTERM)
     started["study"].send_signal(signal.SIGINT)
     started["killed"].kill()
     for name, number in (("run", "TERM"), ("sweep", "TERM"), ("study", "INT")):
-        out, _ = started[name].communicate(timeout=60)
-        assert started[name].returncode == 75, out
+        code, out = _commands.end(started[name])
+        assert code == 75, out
         line = f"interrupted by SIG{number}: the same command goes on"
         assert line in out.splitlines()
         assert "Traceback" not in out
         if name != "run":
             assert "0 of 3 trials are done" in out
     started["killed"].communicate()
-    out, _ = started["gone"].communicate(timeout=60)
-    assert started["gone"].returncode == 1, out
+    code, out = _commands.end(started["gone"])
+    assert code == 1, out
     assert f"worker 0: exit code 1; {tmp_path / 'gone'}/logs/" in out
     assert "Traceback" not in out
     assert not (tmp_path / "gone").exists()  # nothing is made in its place
-    until(lambda: processes_of(tmp_path) == [], 10)
+    until(lambda: not _commands.processes_of(tmp_path))
     # What was left in order, or by someone who is dead for certain, is free at once.
     again = {
         name: begin(*flags, *grid, f"--folder={tmp_path / name}")
         for name in ("study", "killed")
     }
     commands += again.values()
+
+    def claimed(name, end):
+        return list((tmp_path / name).glob(f"claims/*{end}"))
+
     for name in again:
-        until(lambda: any(c.endswith(".1") for c in claims(name)), 30)  # noqa: B023
+        until(lambda: claimed(name, ".1"))  # noqa: B023
     # A worker that is killed is started again.
-    os.kill(newest(tmp_path / "killed", ".1")["pid"], signal.SIGKILL)
-    until(lambda: any(c.endswith(".2") for c in claims("killed")), 30)
+    (claim,) = claimed("killed", ".1")
+    os.kill(json.loads(claim.read_text())["pid"], signal.SIGKILL)
+    until(lambda: claimed("killed", ".2"))
     for process in again.values():
         process.kill()
         process.communicate()
-
-
-def newest(folder, end):
-    """Who made the claim whose name ends so."""
-    (claim,) = folder.glob(f"claims/*{end}")
-    return json.loads(claim.read_text())
 
 
 @pytest.mark.parametrize(
@@ -283,7 +243,7 @@ def test_wrong_flags_are_one_line_and_leave_nothing(arguments, text, tmp_path, c
 
 def test_the_former_name_says_the_new_one(tmp_path):
     folder = tmp_path / "study"
-    code, out = launch("--seed=7", f"--folder={folder}", module="launch.sweep")
+    code, out = _commands.run("--seed=7", f"--folder={folder}", module="launch.sweep")
     assert code == 2
     lines = out.splitlines()
     assert "launch.local" in lines[0]
@@ -309,7 +269,7 @@ def test_folder_of_other_work_is_refused(before, said, tmp_path, capsys):
 
 
 def test_a_folder_that_an_older_sweep_made_is_taken_up(tmp_path):
-    plan = planned(tmp_path)
+    plan = planned(f"--folder={tmp_path}")
     version = plan.request(plan.trials[0]).config()["version"]
     older = {
         "experiment": str(TINY),
@@ -321,6 +281,6 @@ def test_a_folder_that_an_older_sweep_made_is_taken_up(tmp_path):
     }
     (tmp_path / "run.json").write_text(json.dumps(older))
     assert plan.claim() == tmp_path
-    other = planned(tmp_path, "--set=lr=0.2")
+    other = planned(f"--folder={tmp_path}", "--set=lr=0.2")
     with pytest.raises(hw.training.WorkdirError, match="settings was"):
         other.claim()

@@ -3,8 +3,6 @@
 import json
 import signal
 import socket
-import subprocess
-import sys
 
 import pytest
 
@@ -13,40 +11,30 @@ from experiments.harness import command
 from launch import multihost
 from launch import peer
 from launch import training
+from tests.launch import _commands
 from tests.launch import local_test
+from tests.launch._commands import end
 
-TINY = local_test.TINY
+TINY = _commands.TINY
 # One device a process.
-ENVIRONMENT = local_test.ENVIRONMENT | {"XLA_FLAGS": ""}
-LINE = local_test.ROOT / "tests/launch/_line.py"
+ENVIRONMENT = _commands.ENVIRONMENT | {"XLA_FLAGS": ""}
+LINE = _commands.ROOT / "tests/launch/_line.py"
 RUN = [f"--experiment={LINE}", "--balancer=mgda"]
 MESH = "--mesh=data:2"
 
 
-def begin(*words, module="launch.multihost", **env):
-    return subprocess.Popen(
-        [sys.executable, "-m", module, *words],
-        cwd=local_test.ROOT,
-        env=ENVIRONMENT | env,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def begin(*words, module="launch.multihost", env=None, **options):
+    environment = ENVIRONMENT | (env or {})
+    return _commands.begin(*words, module=module, environment=environment, **options)
 
 
-def end(process):
-    out, _ = process.communicate(timeout=100)
-    return process.returncode, out
-
-
-def by_hand(*words, **env):
+def by_hand(*words, **options):
     """The command of each of two hosts."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         where = f"--coordinator=127.0.0.1:{one.getsockname()[1]}"
     common = [*words, where, "--processes=2"]
-    return [begin(*common, f"--process={i}", **env) for i in range(2)]
+    return [begin(*common, f"--process={i}", **options) for i in range(2)]
 
 
 def metrics(workdir):
@@ -56,10 +44,10 @@ def metrics(workdir):
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains_also_in_pieces(tmp_path, commands):
     """A proxy does not hinder them; a signal saves on both, a kill ends both."""
-    flags = [*RUN, "--steps=1500"]
+    flags = [*RUN, "--steps=200"]
     one = begin(*flags, f"--workdir={tmp_path / 'one'}", module="experiments.main")
     both = [*flags, MESH, "--local=2", f"--workdir={tmp_path / 'both'}"]
-    two = begin(*both, http_proxy="http://127.0.0.1:9")
+    two = begin(*both, env={"http_proxy": "http://127.0.0.1:9"})
     commands += [one, two]
     for process in (one, two):
         code, out = end(process)
@@ -70,30 +58,38 @@ def test_two_processes_train_what_one_trains_also_in_pieces(tmp_path, commands):
     assert len(hw.sweeps.read(tmp_path / "both")) == 1
     expected = pytest.approx(metrics(tmp_path / "one"), rel=1e-4)
     assert metrics(tmp_path / "both") == expected
-    flags += [MESH, f"--workdir={tmp_path / 'pieces'}"]
-    told = tmp_path / "pieces/metrics.jsonl"
-    hosts = by_hand(*flags)
-    commands += hosts
-    local_test.until(told.exists)
+    go, said = tmp_path / "held.go", tmp_path / "said"
+    flags += [MESH, f"--workdir={tmp_path / 'pieces'}", f"--set=until={go}"]
+
+    def held():
+        """Two hosts, which are at an evaluation, and stay there."""
+        for path in tmp_path.glob("held.*"):
+            path.unlink()
+        with said.open("w") as file:
+            hosts = by_hand(*flags, stdout=file)
+        commands.extend(hosts)
+        _commands.until(lambda: len(list(tmp_path.glob("held.*"))) == 2)
+        return hosts
+
+    hosts = held()
     hosts[1].send_signal(signal.SIGTERM)
-    for i, process in enumerate(hosts):
-        code, out = end(process)
-        assert code == 75, out
-        assert "Traceback" not in out
-        assert out.count("the same command goes on") == 1
-        assert ("interrupted by SIGTERM" in out) == (i == 1)
-    before = told.stat().st_size
-    hosts = by_hand(*flags)
-    commands += hosts
-    local_test.until(lambda: told.stat().st_size > before)
+    assert [process.wait(_commands.PATIENCE) for process in hosts] == [75, 75]
+    out = said.read_text()
+    assert "Traceback" not in out
+    assert out.count("the same command goes on") == 2
+    assert out.count("interrupted by SIGTERM") == 1
+    hosts = held()
     hosts[1].kill()  # its child ends with it
-    hosts[1].communicate()
-    code, out = end(hosts[0])
-    assert code == 75, out
+    hosts[1].wait()
+    pids = {int(path.suffix[1:]) for path in tmp_path.glob("held.*")}
+    _commands.until(lambda: len(pids & set(_commands.processes_of(tmp_path))) == 1)
+    go.touch()
+    assert hosts[0].wait(_commands.PATIENCE) == 75
+    out = said.read_text()
     assert "another process is gone" in out.splitlines()[-1]
     assert "Traceback" not in out
     assert "Check failure" not in out
-    local_test.until(lambda: local_test.processes_of(tmp_path) == [], 10)
+    _commands.until(lambda: not _commands.processes_of(tmp_path))
     hosts = by_hand(*flags)
     commands += hosts
     for process in hosts:
@@ -124,9 +120,14 @@ def test_processes_that_do_not_come_are_one_line(tmp_path, commands):
 def test_hosts_share_a_study(tmp_path, commands):
     """Each trial once; whoever ends first shows the table."""
     grid = ["--weights=a=1,b=0.1:0.3:1", "--seeds=0:4", "--size=2"]
-    flags = [f"--experiment={TINY}", *grid, f"--folder={tmp_path}", "--workers=2"]
-    hosts = [begin(*flags), begin(*flags)]
+    go = tmp_path / "go"
+    grid += ["--mode=scan", f"--set=until={go}"]
+    flags = [f"--experiment={_commands.HELD}", *grid, f"--folder={tmp_path / 'study'}"]
+    hosts = [begin(*flags, "--workers=2"), begin(*flags, "--workers=2")]
     commands += hosts
+    tmp_path /= "study"
+    _commands.until(lambda: len(_commands.claims(tmp_path)) == 2)
+    go.touch()
     said = []
     for process in hosts:
         code, out = end(process)

@@ -38,7 +38,14 @@ def tool(folder, name, text):
 
 
 def begin(
-    tmp_path, commands, *, worker, scontrol="echo JobState=RUNNING", task="3", start=0, setup=()
+    tmp_path,
+    commands,
+    *,
+    worker,
+    scontrol="echo JobState=RUNNING",
+    task="3",
+    start=0,
+    setup=(),
 ):
     """The script as SLURM runs it, with a worker and an scontrol of some lines."""
     folder = tmp_path / '50%A it\'s "$HOME"'
