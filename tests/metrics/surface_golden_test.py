@@ -8,6 +8,8 @@ import pytest
 
 from headwise.metrics import _surface
 
+pytestmark = pytest.mark.optimized  # runs longer than it compiles
+
 
 def sphere(radius, centre, spacing=(1.0, 1.0, 1.0)):
     """[1, 99, 99, 99, 1]."""
