@@ -50,15 +50,16 @@ function turned(x, y, head) {
   return [xs, ys];
 }
 
-// Of very many trials a part is drawn at first, without WebGL, which takes its time to start.
+// Of very many trials a few are drawn at first, without WebGL, which takes its time to start.
 let sketched = many;
+const few = (places) => places.filter((_, i) => i % Math.ceil(places.length / 500) === 0);
 function sketch(x, y) {
   const ends = [x, y].flatMap(({ values }) => {
     const known = [...values.keys()].filter((i) => values[i] !== null);
     const pick = (better) => known.reduce((best, i) => (better(values[i], values[best]) ? i : best), known[0] ?? 0);
     return [pick((a, b) => a < b), pick((a, b) => a > b)];
   });
-  return [...new Set([...part, ...ends])];
+  return [...new Set([...few(part), ...ends])];
 }
 
 function finishFront() {
@@ -73,13 +74,13 @@ function frontChart() {
   const traces = [];
   const seeds = element("front-seeds").checked, means = element("front-means").checked && rows.mean[x.name] && rows.mean[y.name];
   const kept = state.kept && { selectedpoints: [...state.kept] };
-  const all = [...Array(trials.n).keys()], shown = sketched && !colour ? sketch(x, y) : all;
+  const all = [...Array(trials.n).keys()], shown = sketched ? sketch(x, y) : all;
   const names = shown.map((i) => plain(nameOf(i)) + (trials.state[i] ? `<br>${plain(trials.state[i])}` : ""));
   const log = colour && numeric(colour) && logarithmic(colour);
   const shade = colour && numeric(colour)
-    ? { color: colour.values.map((v) => v === null ? NaN : log ? Math.log10(v) : v), colorscale: "Viridis", showscale: true,
+    ? { color: shown.map((i) => colour.values[i]).map((v) => v === null ? NaN : log ? Math.log10(v) : v), colorscale: "Viridis", showscale: true,
       colorbar: { title: { text: plain(log ? `log10 ${colour.name}` : colour.name), side: "right" }, thickness: 12 } }
-    : { color: colour ? codes(colour.values).map(colourOf) : lead() };
+    : { color: colour ? codes(shown.map((i) => colour.values[i])).map(colourOf) : lead() };
   traces.push({
     type: many && shown === all ? "scattergl" : "scatter", mode: "markers", name: "trials", text: names,
     x: shown.map((i) => x.values[i]), y: shown.map((i) => y.values[i]), customdata: shown,
@@ -87,16 +88,18 @@ function frontChart() {
     marker: { size: means ? 6 : 8, opacity: means ? 0.55 : 0.85, ...shade }, unselected: { marker: { opacity: 0.06 } }, ...(kept ?? { selectedpoints: null }),
   });
   const mx = rows.mean[x.name] ?? [], my = rows.mean[y.name] ?? [];
-  const line = undominated(mx, my, x.more, y.more);
+  const line = undominated(mx, my, x.more, y.more), every = [...mx.keys()];
+  const some = sketched ? [...new Set([...few(every), ...line])] : every;
   traces.push({
     type: "scatter", mode: "lines", name: "front of the means", x: line.map((i) => mx[i]), y: line.map((i) => my[i]),
     line: { color: css("--faint"), width: 2, shape: "linear" }, hoverinfo: "skip", visible: means ? true : false,
   });
   traces.push({
-    type: mx.length > MANY ? "scattergl" : "scatter", mode: "markers", name: "means (filled: front of all metrics)", x: mx, y: my, visible: means ? true : false,
-    text: rows.labels.map((label, i) => `${plain(label)}<br>mean of ${rows.count[i]}${rows.diverged[i] ? `, ${rows.diverged[i]} diverged` : ""}`),
+    type: many && !sketched ? "scattergl" : "scatter", mode: "markers", name: "means (filled: front of all metrics)", visible: means ? true : false,
+    x: some.map((i) => mx[i]), y: some.map((i) => my[i]), customdata: some,
+    text: some.map((i) => `${plain(rows.labels[i])}<br>mean of ${rows.count[i]}${rows.diverged[i] ? `, ${rows.diverged[i]} diverged` : ""}`),
     hovertemplate: `%{text}<br>${plain(x.name)} %{x:.4g}<br>${plain(y.name)} %{y:.4g}<extra></extra>`,
-    marker: { size: 12, symbol: rows.front.map((on) => (on ? "circle" : "circle-open")), color: css("--ink"), line: { width: 2, color: css("--ink") } },
+    marker: { size: 12, symbol: some.map((i) => (rows.front[i] ? "circle" : "circle-open")), color: css("--ink"), line: { width: 2, color: css("--ink") } },
   });
   const half = element("front-half").checked ? attained(x, y) : [];
   traces.push({
@@ -153,7 +156,7 @@ function frontEvents(chart) {
     const point = points.find((p) => p.data.name === "trials");
     if (point) return mark(point.customdata, "front");
     const mean = points.find((p) => p.data.name?.startsWith("means"));
-    if (mean) mark(rows.of.indexOf(mean.pointNumber), "front");
+    if (mean) mark(rows.of.indexOf(mean.customdata), "front");
   });
   chart.on("plotly_selected", (event) => {
     if (event) keep(new Set(event.points.filter((p) => p.data.name === "trials").map((p) => p.customdata)), "front");
