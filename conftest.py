@@ -1,8 +1,10 @@
 """Settings of every test process: strict, and the names that examples may use."""
 
+import contextlib
 import ctypes
 import gc
 import importlib.metadata
+import itertools
 import os
 import pathlib
 import platform
@@ -39,6 +41,12 @@ os.environ["XLA_FLAGS"] = " ".join(
         os.environ.get("XLA_FLAGS", ""),  # wins
     ]
 )
+# Laws that no code generator may change (formulas, derivatives, words, routing) are
+# tested on programs compiled without optimisation, in a third of the time; laws of bits
+# and of speed, marked `optimized`, on what users run, as is all of `make matrix`.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(
+    int(os.environ.get("HEADWISE_OPTIMIZED", "0") == "0")
+)
 
 import jax
 import jax.numpy as jnp
@@ -63,15 +71,64 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+# Children have what the test has that starts them.
+_VARIABLE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+_ALL_OPTIMIZED = os.environ[_VARIABLE] == "0"
+_OF_BITS = ("tests/launch/", "tests/sweeps/")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Files of optimised programs first: a worker then changes but once."""
+    for item in items:
+        if item.nodeid.startswith(_OF_BITS):
+            item.add_marker("optimized")
+    items.sort(key=lambda item: item.get_closest_marker("optimized") is None)
+    if config.getoption("cov_source", None):
+        _measure_some(items)
+
+
+def _measure_some(items: list[pytest.Item]) -> None:
+    """Of the cases of a test the first and each eighth are measured, of slow none.
+
+    Following each line of JAX doubles the time of what is traced, to learn nothing new.
+    """
+    functions: dict[str, itertools.count] = {}
+    for item in items:
+        name, _, case = item.nodeid.partition("[")
+        # Functions begin at different cases, so that together they show all.
+        known = name in functions
+        number = functions.setdefault(name, itertools.count(len(functions)))
+        measured = next(number) % 8 == 0 or not (case and known)
+        if not measured or item.get_closest_marker("slow"):
+            item.add_marker("no_cover")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Has programs compiled as the test wants them; jit does not tell them apart."""
+    marked = item.get_closest_marker("optimized") is not None
+    wanted = str(int(not (_ALL_OPTIMIZED or marked)))
+    if os.environ[_VARIABLE] != wanted:
+        os.environ[_VARIABLE] = wanted
+        jax.config.update("jax_disable_most_optimizations", wanted == "1")
+        jax.clear_caches()
+
+
 @pytest.fixture
 def commands() -> Iterator[list[subprocess.Popen]]:
-    """The processes that a test starts: killed when it ends, however it ends."""
+    """The processes that a test starts: killed when it ends, however it ends.
+
+    Their pipes are closed, too: else a later test would be told of them.
+    """
     started: list[subprocess.Popen] = []
     yield started
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-            process.wait()
+    with contextlib.ExitStack() as stack:
+        for process in started:
+            stack.enter_context(process)  # closes its pipes, waits
+            stack.callback(process.kill)
 
 
 _MAPS = pathlib.Path("/proc/self/maps")

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 
-SECONDS = 60
+SECONDS = 300
 """After which a process that hangs is ended, and has no answer."""
 
 

@@ -4,8 +4,11 @@ import pathlib
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pytest
 
 from tests import _pages
+
+pytestmark = pytest.mark.optimized
 
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 

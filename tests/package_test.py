@@ -66,7 +66,7 @@ def test_links_on_pypi_are_whole_and_lead_to_files():
     assert _pages.links(page) == []
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert page.count("](https://") >= len(_pages.links(readme)) > 10
-    for view, path in re.findall(r"headwise/(raw|blob)/main/([^)]+)\)", page):
+    for view, path in re.findall(r"headwise/(raw|blob)/main/([^)#]+)[)#]", page):
         assert (ROOT / path).exists(), path
         assert (view == "raw") == path.endswith(".png"), path
 

@@ -10,6 +10,8 @@ from jax.sharding import PartitionSpec
 from headwise import _products
 from headwise import _xla
 
+pytestmark = pytest.mark.optimized
+
 LONG = _xla.PAIRWISE_SIZE
 SHORTEST, LONGEST = _xla.TOGETHER_ROWS
 # On both sides of what is stacked, and of what one loop reduces.

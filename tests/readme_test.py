@@ -2,9 +2,13 @@
 
 import pathlib
 
+import pytest
+
 import headwise as hw
 from experiments.tasks import brain
 from tests import _pages
+
+pytestmark = pytest.mark.optimized
 
 ROOT = pathlib.Path(__file__).parents[1]
 

@@ -3,8 +3,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from headwise import _traced
+
+pytestmark = pytest.mark.optimized
 
 
 def test_traced_once_and_run_often():

@@ -1,4 +1,4 @@
-"""Writes the measured tables into the pages of docs/, from the results' JSON.
+"""Writes the measured tables into README and docs/, from the results' JSON.
 
     python -m experiments.benchmarks.tables            # after a new run
     python -m experiments.benchmarks.tables --check    # says what is stale, exit code 1
@@ -25,7 +25,9 @@ from experiments.benchmarks.results import Result
 
 _CHECK = flags.DEFINE_bool("check", False, "Write nothing, compare.")
 _PAGES = flags.DEFINE_string(
-    "pages", str(pathlib.Path(__file__).parents[2] / "docs"), "Folder of the pages."
+    "pages",
+    str(pathlib.Path(__file__).parents[2]),
+    "Folder of README.md and docs/.",
 )
 _RESULTS = flags.DEFINE_string("results", str(results.FOLDER), "Folder of the results.")
 
@@ -83,12 +85,17 @@ def page_with_results(text: str, folder: pathlib.Path) -> str:
     return _PART.sub(made, text)
 
 
+def pages(root: pathlib.Path) -> list[pathlib.Path]:
+    """The files that may have marked parts."""
+    return [*root.glob("README.md"), *sorted((root / "docs").rglob("*.md"))]
+
+
 def main(argv: list[str]) -> int:
     """Rewrites or compares every page that has marked parts."""
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments {argv[1:]}")
     stale = 0
-    for path in sorted(pathlib.Path(_PAGES.value).rglob("*.md")):
+    for path in pages(pathlib.Path(_PAGES.value)):
         old = path.read_text(encoding="utf-8")
         new = page_with_results(old, pathlib.Path(_RESULTS.value))
         if new == old:

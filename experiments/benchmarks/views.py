@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
+from experiments.benchmarks import overview as cases
 from experiments.benchmarks.results import Result
 
 Row = Mapping[str, Any]
-WORDS = {"form", "model", "loss", "way", "balancer"}
+WORDS = {"form", "model", "loss", "way", "balancer", "what", "beside"}
 """Columns of words, which begin at the left; numbers end at the right."""
 
 
@@ -37,6 +38,12 @@ def _microseconds(seconds: float) -> str:
     return f"{1e6 * seconds:.0f} us"
 
 
+def _three(seconds: float) -> str:
+    """Three digits, in the larger unit of ms and us."""
+    unit, name = (1e-3, "ms") if seconds >= 1e-3 else (1e-6, "us")
+    return f"{float(f'{seconds / unit:.3g}'):g} {name}"
+
+
 def _megabytes(count: float) -> str:
     return f"{count / 1e6:.1f} MB"
 
@@ -48,9 +55,14 @@ def _ratio(over: float | None, under: float | None, digits: int = 2) -> str:
     return f"{over / under:.{digits}f}"
 
 
+def _two(number: float) -> str:
+    """Two digits."""
+    return f"{float(f'{number:.2g}'):g}"
+
+
 def _times(over: float | None, under: float) -> str:
     """How many times as long, with two digits; empty if it is not known."""
-    return "" if over is None else f"{float(f'{over / under:.2g}'):g} x"
+    return "" if over is None else f"{_two(over / under)} x"
 
 
 def _rows(results: Iterable[Result]) -> list[Row]:
@@ -311,6 +323,16 @@ def balancers(results: Sequence[Result]) -> list[Table]:
     return [Table("", columns, lines)]
 
 
+def overview(results: Sequence[Result]) -> list[Table]:
+    """README's table: a line a thing, and who else computes it."""
+    columns = ("what", "Headwise", "beside", "takes", "times as long")
+    lines = [
+        (what, _three(ours), name, _three(theirs), _two(theirs / ours))
+        for what, ours, name, theirs in cases.lines(results)
+    ]
+    return [Table("", columns, lines)]
+
+
 VIEWS: dict[str, Callable[[Sequence[Result]], list[Table]]] = {
     view.__name__: view
     for view in (
@@ -324,6 +346,7 @@ VIEWS: dict[str, Callable[[Sequence[Result]], list[Table]]] = {
         loss_ways,
         losses,
         balancers,
+        overview,
     )
 }
 """By the names that pages use."""

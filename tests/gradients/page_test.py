@@ -2,7 +2,11 @@
 
 import pathlib
 
+import pytest
+
 from tests import _pages
+
+pytestmark = pytest.mark.optimized
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -15,6 +15,8 @@ from tests.gradients import _programs
 from tests.gradients._programs import assert_close
 from tests.gradients._programs import one_by_one
 
+pytestmark = pytest.mark.optimized
+
 NAMES = ("y1", "y2", "y3")
 METHODS = ("sequential", "batched")
 GRAMIANS = ("sequential", "lockstep", "batched")

@@ -14,7 +14,8 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
+
+from tests.launch._commands import until
 
 NODES = ("n1", "n2")
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
@@ -27,7 +28,7 @@ SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.s,cred_expire=5
+AuthInfo=socket={folder}/munge.s,cred_expire=10
 CredType=cred/munge
 MpiDefault=none
 ProctrackType=proctrack/linuxproc
@@ -40,7 +41,7 @@ SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=2
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 ReturnToService=2
-SlurmdTimeout=5
+SlurmdTimeout=10
 KillWait=20
 StateSaveLocation={folder}/state
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -153,7 +154,7 @@ class Cluster:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        until(lambda: self.processes() == [], 10)
+        until(lambda: self.processes() == [])
 
 
 @contextlib.contextmanager
@@ -180,11 +181,3 @@ def free_ports(number):
     for one in sockets:
         one.close()
     return ports
-
-
-def until(true, seconds=60):
-    """Waits until something holds."""
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.1)
-    assert true()

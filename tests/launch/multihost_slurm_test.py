@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
+from tests.launch import _commands
 from tests.launch import _slurm
-from tests.launch import local_test
 from tests.launch import multihost_test
 
 
@@ -19,7 +19,7 @@ def test_srun(tmp_path):
         one.env |= multihost_test.ENVIRONMENT | {"JAX_COORDINATOR_ADDRESS": where}
         one.env["PATH"] = _slurm.PATH
         flags = ["-m", "launch.multihost", multihost_test.RUN[0]]
-        step = ["srun", "-N2", "-n2", f"--chdir={local_test.ROOT}", sys.executable]
+        step = ["srun", "-N2", "-n2", f"--chdir={_commands.ROOT}", sys.executable]
         mesh = ["--mesh=data:2", "--balancer=mgda", f"--workdir={tmp_path / 'run'}"]
         out = one.ask(*step, *flags, *mesh)
         assert "process 0 of 2" in out, out

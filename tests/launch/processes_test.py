@@ -6,11 +6,12 @@ import pty
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
 from launch import processes
+from tests.launch import _commands
+from tests.launch._commands import until
 
 ROOT = pathlib.Path(processes.__file__).parents[1]
 # A launcher without JAX. Its children are `python -m timeit`, which runs any code.
@@ -54,7 +55,12 @@ def started(folder, **options):
             stderr=log,
             **options,
         )
-    until(lambda: len(alive(folder)) >= 3 or launcher.poll() is not None)
+    try:
+        until(lambda: len(alive(folder)) >= 3 or launcher.poll() is not None)
+    except AssertionError:
+        launcher.kill()
+        launcher.wait()
+        raise
     return launcher
 
 
@@ -70,17 +76,10 @@ def alive(folder):
     return found
 
 
-def until(true, seconds=20):
-    end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
-        time.sleep(0.02)
-    assert true()
-
-
 def code_of(launcher):
     """How it ends, which it does in time."""
     try:
-        return launcher.wait(20)
+        return launcher.wait(_commands.PATIENCE)
     finally:
         launcher.kill()
 
@@ -132,7 +131,7 @@ def test_no_child_outlives_its_launcher(way, tmp_path):
     end, argument, code = WAYS[way]
     found = end(tmp_path) if argument is None else end(tmp_path, argument)
     assert found == code or (code is None and found in (75, -signal.SIGINT))
-    until(lambda: alive(tmp_path) == [], seconds=2)
+    until(lambda: alive(tmp_path) == [])  # by themselves they would run longer
     said = (tmp_path / "launcher").read_text()
     assert not (tmp_path / "waits").exists()  # what waited was not begun
     if code == 75:

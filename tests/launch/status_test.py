@@ -70,7 +70,7 @@ def test_a_study_on_its_way(tmp_path, capsys, monkeypatch):
         store.commit("k1", broken)
         time.sleep(0.3)
         before = set(files(tmp_path))
-        code, out, err = look(capsys, tmp_path, "--wait=4")
+        code, out, err = look(capsys, tmp_path, "--wait=60")
         assert (code, err) == (75, "")
         assert set(files(tmp_path)) == before
         lines = out.splitlines()

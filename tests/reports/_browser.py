@@ -26,7 +26,7 @@ def browser():
     path = find()
     with sync_playwright() as driver:
         chromium = driver.chromium.launch(
-            executable_path=path, args=report_picture.FLAGS
+            executable_path=path, args=report_picture.FLAGS, timeout=300_000
         )
         try:
             yield chromium
@@ -39,6 +39,7 @@ def opened(chromium, path, width=1280, scheme="light"):
     """A page; whatever it complains of, or asks the network for, is an error."""
     size = {"width": width, "height": 900}
     context = chromium.new_context(viewport=size, color_scheme=scheme, offline=True)
+    context.set_default_timeout(300_000)  # ms; software draws, beside other tests
     page = context.new_page()
     said = []
     page.on("console", lambda m: said.append(m.text) if m.type == "error" else None)
@@ -46,7 +47,7 @@ def opened(chromium, path, width=1280, scheme="light"):
     page.on("request", lambda r: said.append(r.url) if r.url[:4] == "http" else None)
     page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
     page.goto(path.as_uri())
-    page.wait_for_selector("html[data-ready=yes]", state="attached", timeout=60_000)
+    page.wait_for_selector("html[data-ready=yes]", state="attached")
     yield page
     assert said == []
     context.close()

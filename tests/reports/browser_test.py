@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
 def seen(page, chart):
     """Brings a chart into view, and waits until it is drawn."""
     page.locator(f"#{chart}").scroll_into_view_if_needed()
-    page.wait_for_selector(f"#{chart} .main-svg", timeout=30_000)
+    page.wait_for_selector(f"#{chart} .main-svg")
 
 
 def traces(page, chart, read):
@@ -62,7 +62,9 @@ def test_a_click_on_the_front_marks_the_trial_everywhere(chromium, trained):
             }"""
         )
         page.mouse.move(*place)
-        page.wait_for_timeout(200)
+        page.wait_for_function(
+            "document.getElementById('front-chart')._hoverdata?.length"
+        )
         page.mouse.click(*place)
         page.wait_for_selector("#marked:not([hidden])")
         trial = int(page.locator(MARKED).inner_text())

@@ -24,7 +24,8 @@ from tests import _forked
 
 TEXT = {"program": "p", "steps": 8}
 NAMES = 60
-STALE = 0.6
+STALE = 2.0
+"""Seconds: a live process that waits for a processor is not dead."""
 
 
 def tree(step, size=8):
@@ -82,6 +83,7 @@ def composed(folder):
 def taken_over(folder):
     """An owner is stopped; who takes its cohort; what it does when it goes on."""
     ready, go = os.pipe()
+    over, end = os.pipe()
 
     def own():
         with _store.open(folder, TEXT, stale=STALE) as store:
@@ -125,19 +127,20 @@ def taken_over(folder):
             claim.beat()
             found, step = store.restore(0, tree(0))
             os.write(go, b"x")
-            time.sleep(2.0)  # alive while the first owner goes on
+            os.read(over, 1)  # alive while the first owner goes on
             return [claim.epoch, waited, step, int(found["t"])]
 
     owner = _forked.Process(own)
     os.read(ready, 1)
-    live = _forked.call(ask, 2 * STALE)
+    live = _forked.call(ask, 1.5 * STALE)
     os.kill(owner.pid, signal.SIGSTOP)
-    time.sleep(0.1)
+    os.waitpid(owner.pid, os.WUNTRACED)
     before = len(list((folder / "curves/000000").iterdir()))
-    heir = _forked.Process(ask, 30.0)
+    heir = _forked.Process(ask, _forked.SECONDS)
     os.read(ready, 1)
     os.kill(owner.pid, signal.SIGCONT)
     answer = owner.answer()
+    os.write(end, b"x")
     after = sorted(path.name for path in (folder / "curves/000000").iterdir())
     return {
         "live": live,
@@ -177,15 +180,14 @@ def gone(folder):
     os.read(ready, 1)
     alive = _forked.call(ask_and_leave_none, 1e6, 0.2)
     os.kill(owner.pid, signal.SIGKILL)
-    time.sleep(0.1)
-    unreaped = _forked.call(ask_and_leave_none, 1e6, 5.0)
+    unreaped = _forked.call(ask_and_leave_none, 1e6, 60.0)
     owner.answer()
-    reaped = _forked.call(ask_and_leave_none, 1e6, 5.0)
+    reaped = _forked.call(ask_and_leave_none, 1e6, 60.0)
     for path in (folder / "claims").glob("*"):
         path.write_text(path.read_text().replace('"boot": "', '"boot": "of another '))
     far = _forked.call(ask_and_leave_none, 1e6, 0.3)
-    stale = _forked.call(ask, 0.3, 5.0)
-    left = _forked.call(ask, 1e6, 5.0)
+    stale = _forked.call(ask, 0.3, 60.0)
+    left = _forked.call(ask, 1e6, 60.0)
     return [alive, unreaped, reaped, far, stale, left]
 
 

@@ -10,6 +10,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import headwise as hw
 from headwise.sweeps._store import _store
 from headwise.sweeps._work import _pace
+from headwise.sweeps._work import _running
 from headwise.sweeps._work import _work
 
 DESIGN = {"a": [1.0, 1.0, 2.0], "b": [0.5, 1.0, 1.0]}
@@ -77,10 +79,17 @@ class Killed(BaseException):
 
 
 class Nursery:
-    """Starts workers on a folder; all are killed when the block ends."""
+    """Starts workers on a folder; all are killed when the block ends.
 
-    def __init__(self, folder, seeds, work, stale=90.0):
+    While the file of `hold` is there, a worker stays where it starts to save the first
+    time (after its first steps), or with its records before it says that it has them.
+    """
+
+    def __init__(self, folder, seeds, work, stale=90.0, hold=None):
         settings = {"folder": str(folder), "seeds": seeds, "work": work, "stale": stale}
+        settings["hold"] = hold
+        self.held = folder / "held"
+        self.held.touch()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.sweeps._studies", json.dumps(settings)],
             stdin=subprocess.PIPE,
@@ -93,9 +102,12 @@ class Nursery:
         return self
 
     def __exit__(self, *error):
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-        self._process.stdout.close()
+        with self._process:
+            self._process.stdin.close()
+            try:
+                self._process.wait(timeout=300)
+            finally:
+                self._process.kill()
 
     def start(self):
         """A new worker; its process number."""
@@ -118,15 +130,26 @@ def _worker(settings):
     _pace.SECONDS, _work.PAUSE = 0.05, 0.05
     _store.open.__kwdefaults__["stale"] = settings["stale"]
     folder = pathlib.Path(settings["folder"])
+
+    def stay(at):
+        while settings["hold"] == at and (folder / "held").exists():
+            time.sleep(0.01)
+
+    def save(self, saved=_running.Course.save):
+        saved(self)
+        stay("save")
+
+    _running.Course.save = save
     records = hw.sweeps.run(
         program(settings["work"]),
         DESIGN,
         settings["seeds"],
         steps=STEPS,
         folder=folder / "study",
-        checkpoint_every=0.1,
+        checkpoint_every=0.0 if settings["hold"] == "save" else 0.1,
         **OPTIONS,
     )
+    stay("end")
     text = json.dumps([result(record) for record in records])
     (folder / f"{os.getpid()}.out").write_text(text)
 

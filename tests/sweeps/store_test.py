@@ -258,7 +258,7 @@ def faults(folder):
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": "research:."},
         stdout=subprocess.PIPE,
-        timeout=240,
+        timeout=900,
         check=True,
         text=True,
     )
@@ -286,7 +286,7 @@ def test_an_owner_that_was_stopped_finds_its_claim_lost(faults):
     assert found["live"] is None  # it is alive: nobody takes it
     epoch, waited, step, restored = found["heir"]
     assert (epoch, step, restored) == (1, 1, 1)
-    assert waited >= 0.6
+    assert waited >= 2.0
     owner = found["owner"]
     assert owner["lost"].startswith("cohort 0: another worker has taken it over")
     assert owner["refused"] == ["check", "beat", "save", "curves"]

@@ -4,7 +4,6 @@ Forked from one that has imported everything and computed nothing, they start at
 Prints {name: what came of it} as JSON. `python -m tests.training._disk_faults FOLDER`
 """
 
-import functools
 import json
 import os
 import pathlib
@@ -69,14 +68,21 @@ def killed(folder):
     """Killed at random moments, also in the middle of a save, until it is done."""
     draw, kills = random.Random(0), 0
 
-    def kill(delay):
-        threading.Timer(delay, os.kill, (os.getpid(), signal.SIGKILL)).start()
+    def soon_after(step, delay):
+        kill = threading.Timer(delay, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
-    for step in [*range(3, STEPS, 4), None]:
-        soon = functools.partial(kill, draw.uniform(0.0, 0.03))
-        answer = _forked.call(fit, folder, at(step, soon))
-        kills += answer is None
-    return {"kills": kills, "end": answer}
+        def act(t):
+            if t >= step and not kill.ident:
+                kill.start()
+            if t == STEPS - 1:  # it does not come to its end
+                kill.join()
+
+        return act
+
+    for step in range(3, STEPS, 4):
+        kill = soon_after(step, draw.uniform(0.0, 0.03))
+        kills += _forked.call(fit, folder, kill) is None
+    return {"kills": kills, "end": _forked.call(fit, folder)}
 
 
 def limited(folder, size):

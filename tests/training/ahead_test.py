@@ -21,6 +21,8 @@ from tests.training._chunk_cases import fit
 from tests.training._chunk_cases import on_host
 from tests.training._chunk_cases import STEPS
 
+pytestmark = pytest.mark.optimized
+
 
 @pytest.fixture
 def seen(monkeypatch):

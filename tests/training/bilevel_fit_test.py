@@ -9,6 +9,8 @@ import pytest
 import headwise as hw
 from tests.training import _bilevel_cases
 
+pytestmark = pytest.mark.optimized
+
 NAMES = _bilevel_cases.NAMES
 METHODS = {
     "auto_lambda": hw.training.auto_lambda(["a"], 0.5, optax.adam(0.05)),

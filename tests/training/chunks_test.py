@@ -31,6 +31,8 @@ from tests.training._chunk_cases import STEPS
 from tests.training._chunk_cases import TRACES
 from tests.training._chunk_cases import values_fn
 
+pytestmark = pytest.mark.optimized
+
 SOURCES = {
     "traceable": lambda: batch_at,
     "host": lambda: on_host,

@@ -18,6 +18,8 @@ import pytest
 import headwise as hw
 from headwise.training import _course
 
+pytestmark = pytest.mark.optimized
+
 T = hw.training
 RATE = 0.25  # halves p - goal
 OPTIMIZER = optax.inject_hyperparams(optax.sgd)(learning_rate=RATE)

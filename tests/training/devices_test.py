@@ -10,6 +10,8 @@ from jax.sharding import PartitionSpec as P
 
 import headwise as hw
 
+pytestmark = pytest.mark.optimized
+
 DEVICES = 4
 rng = np.random.default_rng(0)
 SHAPES = {"A": (3, 4), "B": (4, 2), "C": (4, 2)}

@@ -19,6 +19,8 @@ import pytest
 
 import headwise as hw
 
+pytestmark = pytest.mark.optimized
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 
@@ -35,7 +37,7 @@ def faults(folder):
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": "research:."},
         stdout=subprocess.PIPE,
-        timeout=240,
+        timeout=900,
         check=True,
         text=True,
     )
@@ -53,7 +55,7 @@ def events(workdir):
 
 
 def test_a_chain_of_kills_ends_as_if_there_had_been_none(faults, folder):
-    assert faults["killed"]["kills"] >= 3
+    assert faults["killed"]["kills"] == 6
     assert faults["killed"]["end"] == faults["whole"]
     texts = [(folder / n / "metrics.jsonl").read_bytes() for n in ("whole", "killed")]
     assert texts[0] == texts[1]
@@ -363,7 +365,7 @@ def test_what_stands_in_the_way_is_named_at_once(name, tmp_path):
         hw.training.WorkdirError, match=f"{name}: expected a f.*move it"
     ):
         fit(tmp_path)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
 
 
 def test_threads_wait_for_no_one(tmp_path):

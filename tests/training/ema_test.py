@@ -9,6 +9,8 @@ from optax import contrib
 
 import headwise as hw
 
+pytestmark = pytest.mark.optimized
+
 T = hw.training
 DECAY = 0.8
 PARAMS = {"a": jnp.array([1.0, -2.0]), "b": jnp.array(3.0)}

@@ -9,6 +9,8 @@ import pytest
 
 import headwise as hw
 
+pytestmark = pytest.mark.optimized
+
 OPTIMIZER = optax.sgd(0.25)  # halves the gap
 
 

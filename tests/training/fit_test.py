@@ -10,6 +10,8 @@ import pytest
 
 import headwise as hw
 
+pytestmark = pytest.mark.optimized
+
 NAMES = ("a", "b")
 OPTIMIZER = optax.adam(0.05)
 

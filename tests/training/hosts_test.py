@@ -1,5 +1,6 @@
 """One training over two processes: the numbers of one, one writes, one end for all."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import pytest
 import headwise as hw
 from tests.training import _hosts
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.optimized]
 ROOT = pathlib.Path(__file__).parents[2]
 
 # Sums of up to 256 products in another order err by 256 roundings of 2**-24 at most,
@@ -35,23 +36,20 @@ def pair(folder, *scenes):
     flags = os.environ["XLA_FLAGS"].replace("device_count=4", "device_count=1")
     env = os.environ | {"PORT": str(free_port()), "NPROC": "8", "XLA_FLAGS": flags}
     command = [sys.executable, "-m", "tests.training._hosts", str(folder), *scenes]
-    started = [
-        subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=env | {"RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    try:
-        texts = [process.communicate(timeout=240) for process in started]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
+    with contextlib.ExitStack() as stack:
+        started = []
+        for rank in range(2):
+            process = subprocess.Popen(
+                command,
+                cwd=ROOT,
+                env=env | {"RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            started.append(stack.enter_context(process))
+            stack.callback(process.kill)
+        texts = [process.communicate(timeout=900) for process in started]
     assert [process.returncode for process in started] == [0, 0], texts
     outs = [out.partition("\nFOUND ") for out, _ in texts]
     found = [json.loads(text) for *_, text in outs]

@@ -11,6 +11,8 @@ import pytest
 
 import headwise as hw
 
+pytestmark = pytest.mark.optimized
+
 STEP = jax.jit(
     hw.training.make_step(lambda p, b: {"a": (p["w"] - b) ** 2}, optax.adam(0.1)),
     donate_argnums=0,

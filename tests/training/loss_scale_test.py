@@ -13,6 +13,8 @@ import headwise as hw
 from headwise import _described
 from tests.training import _bilevel_cases
 
+pytestmark = pytest.mark.optimized
+
 B, T = hw.balancers, hw.training
 NAMES = ("a", "b")
 SGD = optax.sgd(0.1)

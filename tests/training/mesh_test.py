@@ -14,6 +14,8 @@ import headwise as hw
 from tests import _pages
 from tests.training import one_program_test
 
+pytestmark = pytest.mark.optimized
+
 B, T = hw.balancers, hw.training
 NAMES = ("a", "b")
 rng = np.random.default_rng(0)

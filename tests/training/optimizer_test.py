@@ -10,6 +10,8 @@ import pytest
 
 import headwise as hw
 
+pytestmark = pytest.mark.optimized
+
 PARAMS = {"trunk": jnp.array([1.0, -2.0]), "a": jnp.array(2.0), "b": jnp.array(3.0)}
 NAMES = ("a", "b")
 

@@ -2,7 +2,11 @@
 
 import pathlib
 
+import pytest
+
 from tests import _pages
+
+pytestmark = pytest.mark.optimized
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "own_loop.md"
 

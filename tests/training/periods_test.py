@@ -11,6 +11,8 @@ import pytest
 
 import headwise as hw
 
+pytestmark = pytest.mark.optimized
+
 NAMES = ("a", "b")
 OPTIMIZER = optax.sgd(0.1)
 BALANCER = hw.balancers.uncertainty()

@@ -14,6 +14,8 @@ import pytest
 
 import headwise as hw
 
+pytestmark = pytest.mark.optimized
+
 ROOT = pathlib.Path(__file__).parents[2]
 SEEN = "the step is another program than the one that made the checkpoint of step 4"
 

@@ -15,6 +15,8 @@ import headwise as hw
 from headwise import _columns
 from headwise.training import _metrics
 
+pytestmark = pytest.mark.optimized
+
 HEADS = ("a/b", "a", "é ,\n")
 STEP = hw.training.make_step(
     lambda p, b: {name: (p["w"] - i) ** 2 * b for i, name in enumerate(HEADS)},

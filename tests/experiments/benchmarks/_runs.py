@@ -31,7 +31,8 @@ def result(name, folder, *arguments):
 
 def page(folder, *parts):
     """The text that the command for tables writes into a page with these parts."""
-    path = folder / "page.md"
+    path = folder / "docs/page.md"
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join(f"<!-- {part} -->\n<!-- end -->\n\n" for part in parts))
     folders = (f"--pages={folder}", f"--results={folder}")
     stale = command("tables", "--check", *folders)

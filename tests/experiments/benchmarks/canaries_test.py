@@ -14,6 +14,8 @@ from experiments.benchmarks import canaries
 from experiments.benchmarks import harness
 from headwise import _xla
 
+pytestmark = pytest.mark.optimized
+
 
 def rows_of_the_table():
     """{trick: what decides it}, of the docstring of `_xla`."""

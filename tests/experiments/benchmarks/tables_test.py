@@ -5,13 +5,14 @@ import re
 
 import pytest
 
+from experiments.benchmarks import overview
 from experiments.benchmarks import results
 from experiments.benchmarks import tables
 from experiments.benchmarks import views
 from experiments.benchmarks.results import Result
 from tests.experiments.benchmarks import _runs
 
-PAGES = sorted((_runs.ROOT / "docs").rglob("*.md"))
+PAGES = tables.pages(_runs.ROOT)
 FILES = sorted(results.FOLDER.glob("*.json"))
 PART = re.compile(r"<!-- (table|runs): (.+?) -->")
 
@@ -73,6 +74,23 @@ def test_cells_by_hand():
         "| 2 | mgda | 20 us | 0.20 | 0.50 s |  | 4000 us | 0.005 |",
         "| 8 | mgda | 20 us | 0.20 | 0.50 s |  |  |  |",
     ]
+
+
+def test_the_overview_by_hand():
+    """The first result with both sides speaks, and the quickest of theirs counts."""
+    step = {"model": "mlp", "title": "", "steps": 10}
+    keras = [(f"Keras, {n}", s) for n, s in ((1, 5e-4), (10, 3e-4), (50, 4e-4))]
+    rows = [step | {"form": form, "seconds": s} for form, s in [("fit", 1e-4), *keras]]
+    whole = [*rows, step | {"form": "Keras, 200", "seconds": 6e-4}]
+    alone, both = (MADE._replace(benchmark="loop", rows=r) for r in (rows, whole))
+    case = overview.CASES[0]
+    line = overview.line(case, [MADE, alone, both])
+    assert line == ("[a step of training, two heads](docs/fit.md#how-fast)", 1e-4) + (
+        "Keras `fit`, its best",
+        3e-4,
+    )
+    with pytest.raises(ValueError, match="both sides of 'a step of training, two"):
+        overview.line(case, [MADE, alone])
 
 
 def test_runs_that_agree_in_all_share_a_line(tmp_path):

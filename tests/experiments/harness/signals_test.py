@@ -28,19 +28,26 @@ except KeyboardInterrupt as error:  # it had not begun
 STUCK = """
 try:
     print("on", flush=True)
-    time.sleep(60)
+    time.sleep(600)
 except KeyboardInterrupt as error:
     print(signals.line(error), flush=True)
-    time.sleep(60)
+    time.sleep(600)
 """
 # As while `fit` saves: a handler of its own, which raises when it is done.
 SAVES = """
 import signal
 number = signal.Signals[sys.argv[1]]
 ours, asked = signal.getsignal(number), []
+
+def note(number, frame):
+    asked.append(number)
+    print("asked", flush=True)
+
 for each in (number, signal.SIGUSR1):
-    signal.signal(each, lambda number, frame: print("asked", flush=True))
+    signal.signal(each, note)
 print("on", flush=True)
+while len(asked) < 2:
+    time.sleep(0.01)
 time.sleep(3 * signals.PATIENCE)
 print("saved", flush=True)
 try:
@@ -79,7 +86,7 @@ def test_it_ends_whatever_it_does(code, numbers, ends, said, commands):
         process.send_signal(number)
         lines.append(process.stdout.readline())
     process.send_signal(numbers[-1])
-    lines.append(process.communicate(timeout=20)[0])
+    lines.append(process.communicate(timeout=300)[0])
     assert process.returncode == ends
     out = "".join(lines)
     assert said in out
