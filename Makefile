@@ -7,7 +7,7 @@ TESTS = $(BIN)/python -m pytest -n auto --dist=loadfile --no-loadscope-reorder
 # More words for pytest, as `make test MORE=--cov`.
 MORE ?=
 
-.PHONY: demo test test-fast engines expected lint docs wheel matrix oldest newest clean
+.PHONY: demo test test-fast engines expected lint docs notebooks wheel extras matrix oldest newest clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
@@ -35,13 +35,25 @@ lint: $(VENV)/dev.installed
 docs: $(VENV)/docs.installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
-# A wheel, installed where nothing else is, runs the README's code.
+# Runs docs/notebooks/*.py and stores what they show beside them, as .ipynb.
+notebooks: $(VENV)/dev.installed
+	$(BIN)/python -m docs._site.notebooks
+
+# An sdist and the wheel made of it, as PyPI wants them; installed where nothing else is,
+# the wheel runs the README's code.
 wheel: $(VENV)/dev.installed
 	rm -rf build dist $(VENV)/bare
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir=dist .
+	$(BIN)/python -m build --outdir=dist . > /dev/null
+	$(BIN)/python -m twine check --strict dist/*
 	$(PYTHON) -m venv $(VENV)/bare
 	$(VENV)/bare/bin/python -m pip install --quiet dist/headwise-*.whl
 	$(VENV)/bare/bin/python -I .ci/use_wheel.py .
+
+# What each extra is for, in throw-away environments of each Python.
+PYTHONS ?= python3.11 python3.12 python3.13
+extras: wheel
+	$(BIN)/python -m pip install --quiet uv
+	PATH="$(abspath $(BIN)):$$PATH" .ci/extras dist $(PYTHONS)
 
 # The fast tests on both ends of what setup.cfg allows: OLD with the least versions, NEW
 # with the newest; every program optimised, as users have it (conftest.py).

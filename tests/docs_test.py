@@ -117,6 +117,7 @@ def test_a_broken_link_is_noticed():
         ("data.md", "../CONTRIBUTING.md#recipes", "contributing.md#recipes"),
         ("data.md", "../README.md", "index.md"),
         ("data.md", "fit.md", "fit.md"),
+        ("losses.md", "notebooks/a_study.ipynb", "notebooks/a_study.md"),
         ("data.md", "#here", "#here"),
         ("data.md", "https://elsewhere", "https://elsewhere"),
         ("index.md", "launch/plan.py", "REPOSITORY/blob/main/launch/plan.py"),

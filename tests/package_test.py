@@ -1,9 +1,13 @@
 """What the package says of itself agrees: versions, the page on PyPI, what is shown."""
 
+import configparser
+import importlib.util
 import pathlib
 import re
 import subprocess
 import sys
+
+import yaml
 
 import headwise as hw
 from tests import _pages
@@ -24,6 +28,37 @@ def test_one_version():
     assert f"\nversion: {hw.__version__}\n" in citation
     changes = (ROOT / "CHANGELOG.md").read_text()
     assert re.findall(r"^## \[?(\d[\d.]*)", changes, re.MULTILINE)[0] == hw.__version__
+
+
+def test_the_citation_is_of_the_last_release():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    version, day = re.findall(r"^## \[?(\d[\d.]*)\]? - (\S+)", changes, re.MULTILINE)[0]
+    assert (str(citation["version"]), str(citation["date-released"])) == (version, day)
+    metadata = _setup()["metadata"]
+    assert citation["license"] == metadata["license"]
+    assert f"Source = {citation['repository-code']}\n" in metadata["project_urls"]
+
+
+def _setup():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    return config
+
+
+def test_every_extra_is_tried_in_a_bare_environment():
+    spec = importlib.util.spec_from_file_location("uses", ROOT / ".ci/use_extras.py")
+    uses = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(uses)
+    extras = set(_setup()["options.extras_require"]) - {
+        "dev",
+        "cuda12",
+        "cuda13",
+        "tpu",
+    }
+    assert set(uses.USES) == extras | {"none"}
+    (line,) = re.findall(r"extras=\((\w.*?)\)", (ROOT / ".ci/extras").read_text())
+    assert line.split() == list(uses.USES)
 
 
 def test_links_on_pypi_are_whole_and_lead_to_files():

@@ -15,6 +15,7 @@ sys.path[:0] = [str(pathlib.Path(__file__).parents[2] / x) for x in ("", "resear
 from docs._site import dialect  # noqa: E402
 from docs._site import markdown  # noqa: E402
 from docs._site import names  # noqa: E402
+from docs._site import notebooks  # noqa: E402
 from docs._site import pages  # noqa: E402
 
 _TITLED = re.compile(r"^```(\w+) (\S+)$", re.MULTILINE)
@@ -38,6 +39,8 @@ def on_files(files: Files, config: Any) -> Files:
         files.append(File.generated(config, uri, content=text))
     for uri, text in pages.made().items():
         files.append(File.generated(config, uri, content=text))
+    for uri, picture in notebooks.pictures().items():
+        files.append(File.generated(config, uri, content=picture))
     return files
 
 
@@ -49,7 +52,7 @@ def on_page_markdown(text: str, page: Any, **kwargs: Any) -> str:
         page.meta["hide"] = ["navigation"]
     text = markdown.with_links(text, lambda x: pages.target_on_site(uri, x))
     text = _TITLED.sub(r'```\1 title="\2"', text)
-    if uri not in pages.written():
+    if uri not in pages.written() and not uri.startswith("notebooks/"):
         return text
     return markdown.outside_fences(text, lambda part: _with_names(part, uri))
 

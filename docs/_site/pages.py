@@ -3,10 +3,12 @@
 import configparser
 import pathlib
 import posixpath
+import re
 
 from docs._site import dialect
 from docs._site import markdown
 from docs._site import names
+from docs._site import notebooks
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -42,6 +44,7 @@ def made() -> dict[str, str]:
         **{f"reference/{name}.md": reference(name) for name in names.LAYERS},
         "measured/index.md": _measured(),
         "pictures.md": _pictures(),
+        **notebooks.pages(),
     }
 
 
@@ -182,5 +185,6 @@ def target_on_site(page: str, target: str) -> str:
     if file in on_site:
         return on_site[file] + behind
     if file.startswith("docs/"):
-        return file.removeprefix("docs/") + behind
+        name = file.removeprefix("docs/")
+        return re.sub(r"^(notebooks/\w+)\.ipynb$", r"\1.md", name) + behind
     return f"{repository()}/blob/main/{file}{behind}"
