@@ -50,19 +50,40 @@ def plots(checkout: pathlib.Path, folder: pathlib.Path) -> str:
     return f"{(folder / 'front.png').stat().st_size} bytes"
 
 
-def tensorboard(checkout: pathlib.Path, folder: pathlib.Path) -> str:
-    """A run leaves its events."""
+def trained(folder: pathlib.Path, **options) -> None:
+    """A run of two steps."""
     optimizer, params = optax.sgd(0.1), {"w": jnp.ones(2)}
     step = hw.training.make_step(
         lambda p, batch: {"a": jnp.sum(p["w"] ** 2)}, optimizer
     )
     state = hw.training.init_state(["a"], params, optimizer)
+    batches = lambda t: {}  # noqa: E731
     hw.training.fit(
-        step, state, lambda t: {}, 2, workdir=folder / "run", progress=False
+        step, state, batches, 2, workdir=folder / "run", progress=False, **options
     )
+
+
+def tensorboard(checkout: pathlib.Path, folder: pathlib.Path) -> str:
+    """A run leaves its events."""
+    trained(folder)
     found = list((folder / "run").rglob("events*"))
     assert found
     return found[0].name
+
+
+def mlflow(checkout: pathlib.Path, folder: pathlib.Path) -> str:
+    """What logs to a server is there; a database beside it wants all of MLflow."""
+    import mlflow
+
+    hw.training.mlflow_tracker("http://localhost:5000")
+    return f"mlflow {mlflow.__version__}"
+
+
+def wandb(checkout: pathlib.Path, folder: pathlib.Path) -> str:
+    """A run is kept for Weights & Biases, offline."""
+    trained(folder, track=hw.training.wandb_tracker(mode="offline"))
+    (found,) = folder.rglob("run-*.wandb")
+    return found.name
 
 
 def pareto(checkout: pathlib.Path, folder: pathlib.Path) -> str:
@@ -149,6 +170,8 @@ USES = {
         data,
         plots,
         tensorboard,
+        mlflow,
+        wandb,
         pareto,
         report,
         tables,
