@@ -17,7 +17,7 @@ WRITTEN = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
-    *sorted(DOCS.glob("*.md")),
+    *sorted(DOCS.rglob("*.md")),
 ]
 MADE = pages.made()
 
@@ -104,22 +104,31 @@ def test_a_broken_link_is_noticed():
         "```\n[no](link.md)\n# no\n```\n[3](#no) ![4](no.png) [5](losses.md#no)\n"
         "[`in` it][x] [6](no.md) [7](https://no)"
     )
-    found = broken(DOCS / "losses.md", text)
+    found = broken(DOCS / "guides" / "losses.md", text)
     assert found == ["#no", "no.png", "losses.md#no", "no.md"]
 
 
 @pytest.mark.parametrize(
     ("page", "target", "expected"),
     [
-        ("index.md", "docs/losses.md#masks-and-nan", "losses.md#masks-and-nan"),
-        ("index.md", "docs/report.png", "report.png"),
+        (
+            "index.md",
+            "docs/guides/losses.md#masks-and-nan",
+            "guides/losses.md#masks-and-nan",
+        ),
+        ("index.md", "docs/pictures/report.png", "pictures/report.png"),
         ("index.md", "CHANGELOG.md", "changelog.md"),
-        ("data.md", "../CONTRIBUTING.md#recipes", "contributing.md#recipes"),
-        ("data.md", "../README.md", "index.md"),
-        ("data.md", "fit.md", "fit.md"),
-        ("losses.md", "notebooks/a_study.ipynb", "notebooks/a_study.md"),
-        ("data.md", "#here", "#here"),
-        ("data.md", "https://elsewhere", "https://elsewhere"),
+        (
+            "guides/data.md",
+            "../../CONTRIBUTING.md#recipes",
+            "../contributing.md#recipes",
+        ),
+        ("guides/data.md", "../../README.md", "../index.md"),
+        ("guides/data.md", "fit.md", "fit.md"),
+        ("guides/losses.md", "../notebooks/a_study.ipynb", "../notebooks/a_study.md"),
+        ("guides/data.md", "../measured/sweeps.md", "../measured/sweeps.md"),
+        ("guides/data.md", "#here", "#here"),
+        ("guides/data.md", "https://elsewhere", "https://elsewhere"),
         ("index.md", "launch/plan.py", "REPOSITORY/blob/main/launch/plan.py"),
     ],
 )

@@ -31,7 +31,7 @@ WITHOUT_EXAMPLE: dict[str, str] = {
     "reports.weights_picture": "a picture",
     "sweeps.Slopes": "made by slopes, which has the example",
     "sweeps.StudyError": "raised by run",
-    "training.Best": "made by fit; docs/fit.md has the example",
+    "training.Best": "made by fit; docs/guides/fit.md has the example",
     "training.BilevelDecision": "made by methods; the example is that of BilevelMethod",
     "training.BilevelInfo": "made by make_bilevel_step, which has the example",
     "training.BilevelProblem": "made by make_bilevel_step, which has the example",

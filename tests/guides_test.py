@@ -20,7 +20,7 @@ DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
 def test_your_model_trains_in_every_framework():
-    names = _pages.run_page(DOCS / "your_model.md")
+    names = _pages.run_page(DOCS / "guides" / "your_model.md")
     # The way back: the trained model says what `predict` says.
     outputs = names["predict_fn"](names["state"].params, names["unseen"])
     one = names["trained"](names["unseen"]["x"][0])
@@ -28,7 +28,7 @@ def test_your_model_trains_in_every_framework():
 
 
 def test_your_model_is_swept():
-    names = _pages.run_page(DOCS / "sweep_your_model.md")
+    names = _pages.run_page(DOCS / "guides" / "sweep_your_model.md")
     plt.close("all")
     assert {"near", "far"} <= set(names["best"]["metrics"])
     # Each is better where it weighs more.
@@ -44,22 +44,22 @@ def test_your_model_is_swept():
 
 
 def test_questions_have_the_answers_that_they_show():
-    names = _pages.run_page(DOCS / "faq.md")
+    names = _pages.run_page(DOCS / "guides" / "faq.md")
     # Ten, and each ends with more to read or with something that ran.
-    page = (DOCS / "faq.md").read_text(encoding="utf-8")
+    page = (DOCS / "guides" / "faq.md").read_text(encoding="utf-8")
     assert page.count("\n## ") == 10
     assert names["same"] == {"trunk": False, "C": True, "D": True}
 
 
 def test_a_loss_of_your_own():
-    names = _pages.run_page(DOCS / "own_loss.md")
+    names = _pages.run_page(DOCS / "guides" / "own_loss.md")
     # The pinball loss at 0.9 of 0..100 below and above 90, summed by hand.
     by_hand = (0.9 * sum(range(1, 11)) + 0.1 * sum(range(1, 91))) / 101
     np.testing.assert_allclose(names["values"]["high"], by_hand, rtol=1e-6)
 
 
 def test_a_frozen_trunk_stays():
-    names = _pages.run_page(DOCS / "fine_tuning.md")
+    names = _pages.run_page(DOCS / "guides" / "fine_tuning.md")
     # The heads of the warm-up are those of a linear model of the frozen features.
     np.testing.assert_array_equal(
         names["heads"].params["stem"], names["params"]["stem"]
@@ -67,7 +67,7 @@ def test_a_frozen_trunk_stays():
 
 
 def test_weights_are_chosen():
-    names = _pages.run_page(DOCS / "choosing_weights.md")
+    names = _pages.run_page(DOCS / "guides" / "choosing_weights.md")
     # Adam's first step is the rate times the sign of the gradient, at any weight.
     gradient = names["grads"]["width_mm"]["width_mm"]
     moved = names["moved"](
@@ -76,7 +76,7 @@ def test_weights_are_chosen():
     np.testing.assert_allclose(moved["width_mm"], -0.01 * np.sign(gradient), rtol=1e-3)
 
 
-EXPERIMENT = (DOCS / "own_experiment.md").read_text(encoding="utf-8")
+EXPERIMENT = (DOCS / "guides" / "own_experiment.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_flags_of_its_table_are_flags(mine):
 @pytest.mark.slow
 def test_class_imbalance():
     """What its table says is what it measures, to about the spread of the seeds."""
-    path = DOCS / "class_imbalance.md"
+    path = DOCS / "guides" / "class_imbalance.md"
     measured = _pages.run_page(path)["measured"]
     plt.close("all")
     rows = re.findall(r"^\| `(\w+)`[^|]*\|(.*)\|$", path.read_text(), re.M)

@@ -69,7 +69,7 @@ def on_post_page(output: str, page: Any, **kwargs: Any) -> str:
 
 def _with_names(text: str, uri: str) -> str:
     known = names.identifiers()
-    layer = uri.removesuffix(".md")
+    layer = pathlib.PurePosixPath(uri).stem
 
     def of_row(match: re.Match) -> str:
         target = known.get(f"{layer}.{match[1]}")

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 ROOT = pathlib.Path(__file__).parents[2]
 PAGE = ROOT / "docs/licences.md"
-_TABLE = re.compile(r"(<!-- licences -->\n).*?(<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- licences -->\n).*?(<!-- end of licences -->)", re.DOTALL)
 _ROW = re.compile(r"^\| `([\w.-]+)` \| (.*?) \| (.*?) \| (.*?) \|$", re.MULTILINE)
 _COPYLEFT = re.compile(r"GPL|GNU|MPL|Mozilla|EUPL|CDDL|Eclipse")
 

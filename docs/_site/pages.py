@@ -33,7 +33,8 @@ def repository() -> str:
 
 def written() -> dict[str, str]:
     """{page of the site: its file in the repository} of all that people write."""
-    files = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+    docs = ROOT / "docs"
+    files = sorted(path.relative_to(docs).as_posix() for path in docs.rglob("*.md"))
     return {**FROM_ROOT, **{name: f"docs/{name}" for name in files}}
 
 
@@ -134,7 +135,7 @@ def _measured() -> str:
             "The tables are made from results that the repository keeps, and a test "
             "fails on one that is stale.",
             "\n".join(rows),
-            "Which mode a sweep takes, and why: [How trials run](../sweeps.md).",
+            "Which mode a sweep takes, and why: [How trials run](sweeps.md).",
             "",
         ]
     )
@@ -182,9 +183,10 @@ def target_on_site(page: str, target: str) -> str:
     file = posixpath.normpath(posixpath.join(folder, path))
     on_site = {source: name for name, source in sources.items()}
     behind = f"#{anchor}" if anchor else ""
-    if file in on_site:
-        return on_site[file] + behind
-    if file.startswith("docs/"):
+    there = on_site.get(file)
+    if there is None and file.startswith("docs/"):
         name = file.removeprefix("docs/")
-        return re.sub(r"^(notebooks/\w+)\.ipynb$", r"\1.md", name) + behind
-    return f"{repository()}/blob/main/{file}{behind}"
+        there = re.sub(r"^(notebooks/\w+)\.ipynb$", r"\1.md", name)
+    if there is None:
+        return f"{repository()}/blob/main/{file}{behind}"
+    return posixpath.relpath(there, posixpath.dirname(page) or ".") + behind

@@ -116,5 +116,5 @@ report = hw.reports.write_report(folder, higher=higher)
 print(report.name, f"{report.stat().st_size / 1e6:.0f} MB")
 
 # %% [markdown]
-# `hw.reports.compare` gives the numbers behind the verdict as data. [Studies](../studies.md) says what a folder holds, [Sweep your own model](../sweep_your_model.md)
-# what else varies, and [From one laptop to a cluster](../launching.md) how the flags run on many machines.
+# `hw.reports.compare` gives the numbers behind the verdict as data. [Studies](../guides/studies.md) says what a folder holds, [Sweep your own model](../guides/sweep_your_model.md)
+# what else varies, and [From one laptop to a cluster](../guides/launching.md) how the flags run on many machines.

@@ -212,4 +212,4 @@ for ax, (name, picture) in zip(axes, pictures.items()):
 
 # %% [markdown]
 # The loop above called the program by hand, to look into it. `hw.sweeps.run(program, design, seeds=..., steps=...)` runs any number of weightings of it, mixtures
-# too, in a folder that can be killed and read: [Sweep your own model](../sweep_your_model.md). Which loss for what: [Losses](../losses.md).
+# too, in a folder that can be killed and read: [Sweep your own model](../guides/sweep_your_model.md). Which loss for what: [Losses](../guides/losses.md).

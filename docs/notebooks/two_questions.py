@@ -140,5 +140,5 @@ def values_of_y1_alone_in_the_trunk(params, x, targets):
 hw.routing(values_of_y1_alone_in_the_trunk, params, x, targets)
 
 # %% [markdown]
-# Further: [the same in Keras, number by number](../coming_from_keras.md), [other models](../your_model.md), [balancers](../balancers.md) that choose the weights in
+# Further: [the same in Keras, number by number](../guides/coming_from_keras.md), [other models](../guides/your_model.md), [balancers](../guides/balancers.md) that choose the weights in
 # every step.

@@ -56,11 +56,11 @@ _MONAI = Side("MONAI", ("headwise", "seconds"), [("MONAI", "seconds")])
 _JACREV = Side("`jax.jacrev`", ("head_grads", "seconds"), [("jacrev", "seconds")])
 _TORCHJD = Side("TorchJD", ("", "seconds"), [("", "torchjd_seconds")])
 
-_STEP = Place("docs/fit.md#how-fast", "loop", "form")
-_TRIAL = Place("docs/sweeps.md#what-a-step-costs", "sweep", "form")
-_LOSS = Place("docs/losses.md#speed-and-memory", "losses", "way")
-_HEADS = Place("docs/head_gradients.md#measured", "gradients", "form")
-_UPDATE = Place("docs/balancers.md#what-an-update-costs", "balancers")
+_STEP = Place("docs/guides/fit.md#how-fast", "loop", "form")
+_TRIAL = Place("docs/measured/sweeps.md#what-a-step-costs", "sweep", "form")
+_LOSS = Place("docs/guides/losses.md#speed-and-memory", "losses", "way")
+_HEADS = Place("docs/guides/head_gradients.md#measured", "gradients", "form")
+_UPDATE = Place("docs/guides/balancers.md#what-an-update-costs", "balancers")
 
 CASES = (
     Case("a step of training, two heads", _STEP, {"model": "mlp"}, _KERAS),

@@ -46,7 +46,7 @@ def make(words: str, heads: Sequence[str]) -> hw.balancers.Balancer:
     name, colon, rest = (piece.strip() for piece in words.partition(":"))
     if words.count("(") != words.count(")"):
         raise UsageError(f"{FLAG}: expected as many ( as ) in {words}")
-    known = text.choice(FLAG, names(), name, listed="docs/balancers.md")
+    known = text.choice(FLAG, names(), name, listed="docs/guides/balancers.md")
     factory = getattr(hw.balancers, known)
     parameters = inspect.signature(factory).parameters
     given = text.pairs(f"{FLAG}={name}", rest) if colon else {}

@@ -18,7 +18,7 @@ Command:   python -m experiments.studies.balancer_duel --workdir=runs/duel
 Time:      20 minutes on two CPU cores, most of it compiling; two a few methods
 Expected:  tuned static weights and most methods are level on digits (0.113 to 0.118);
            mgda, imtl_g, nash_mtl and fairgrad alone reach the toy's front from all
-           starts without a head that comes first. docs/balancers.md has the table.
+           starts without a head that comes first. balancers.md has the table.
 """
 
 import json

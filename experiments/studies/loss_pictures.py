@@ -355,7 +355,9 @@ def draw_gradients(maps: Mapping[str, np.ndarray], path: pathlib.Path) -> None:
 
 def define(values: flags.FlagValues) -> None:
     """The flags of this study."""
-    flags.DEFINE_string("output", "docs", "folder of the pictures", flag_values=values)
+    flags.DEFINE_string(
+        "output", "docs/pictures", "folder of the pictures", flag_values=values
+    )
     flags.DEFINE_integer(
         "points", 97, "on the path of a loss", lower_bound=2, flag_values=values
     )

@@ -1,7 +1,7 @@
-"""Pictures of a report, as a browser shows it: what docs/report.png was made with.
+"""Pictures of a report, as a browser shows it: what report.png was made with.
 
     python -m experiments.studies.report_picture --report=studies/brain/report.html \
-        --output=docs/report.png
+        --output=docs/pictures/report.png
 
 It needs a Chromium (--browser=PATH, else the one that is found) and playwright.
 """

@@ -15,7 +15,7 @@ from tests.balancers import _battery
 from tests.balancers import _cases
 from tests.balancers import _gramian
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "balancers.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "balancers.md"
 WITH_ARGUMENTS = {
     "fairgrad": {"alpha = 1": hw.balancers.fairgrad(1.0)},
 }
@@ -50,7 +50,9 @@ def test_every_balancer_is_on_the_page(needs):
     rows = [name for name, cell, *_ in ROWS if re.match(r"\w+", cell)[0] == needs]
     assert len(set(rows)) == len(rows)
     wrong = set(rows) ^ set(NEEDS[needs])
-    assert not wrong, f"rows of docs/balancers.md that need {needs}: {sorted(wrong)}"
+    assert not wrong, (
+        f"rows of docs/guides/balancers.md that need {needs}: {sorted(wrong)}"
+    )
 
 
 def test_every_wrapper_is_on_the_page():

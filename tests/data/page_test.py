@@ -5,7 +5,7 @@ import pathlib
 import headwise as hw
 from tests import _pages
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "data.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "data.md"
 
 
 def test_page_runs_as_written():

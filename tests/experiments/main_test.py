@@ -237,7 +237,7 @@ WRONG = {
     "head twice": (["--weights=left=1,left=2,right=1"], "'left' is given twice"),
     "unknown balancer": (
         ["--balancer=mgad"],
-        "that docs/balancers.md lists; got mgad (did you mean mgda?)",
+        "that docs/guides/balancers.md lists; got mgad (did you mean mgda?)",
     ),
     "weights with a balancer": (
         ["--balancer=mgda", "--weights=left=1,right=1"],

@@ -12,5 +12,5 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_page_runs_as_written():
-    namespace = _pages.run_page(ROOT / "docs" / "head_gradients.md")
+    namespace = _pages.run_page(ROOT / "docs" / "guides" / "head_gradients.md")
     assert set(namespace["grads"]) == {"y1", "y2"}

@@ -17,7 +17,7 @@ from tests.launch import _tiny
 ROOT = pathlib.Path(launches.__file__).parents[1]
 SOURCES = {path.stem: path.read_text() for path in ROOT.glob("launch/*.py")}
 LAUNCHERS = sorted(name for name, text in SOURCES.items() if "launches.begin(" in text)
-PAGE = (ROOT / "docs/launching.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs/guides/launching.md").read_text(encoding="utf-8")
 
 
 def test_they_are_found():

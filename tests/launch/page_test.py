@@ -1,4 +1,4 @@
-"""docs/launching.md: its commands run, those of engines as dry runs."""
+"""docs/guides/launching.md: its commands run, those of engines as dry runs."""
 
 import importlib
 import pathlib
@@ -12,7 +12,7 @@ from experiments.harness import command
 from tests import _pages
 from tests.launch import _tiny
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "launching.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "launching.md"
 TINY = pathlib.Path(_tiny.__file__)
 TEXT = PAGE.read_text(encoding="utf-8")
 FLAGFILE = re.search(r"`study.flags`:\n\n((?:    .*\n)+)", TEXT)[1]

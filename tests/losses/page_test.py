@@ -14,7 +14,7 @@ from headwise import _reduction
 from tests import _pages
 from tests.losses import _compiled
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "losses.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "losses.md"
 COLUMNS = ("what", "returns", "takes", "perfect", "absent", "0.001", "masked")
 
 # What makes losses of losses, or is none.
@@ -111,7 +111,7 @@ def test_links_lead_somewhere():
 
 def test_every_loss_is_on_the_page():
     wrong = set(ROWS) ^ (set(hw.losses.__all__) - OTHERS)
-    assert not wrong, f"rows of the table in docs/losses.md: {sorted(wrong)}"
+    assert not wrong, f"rows of the table in docs/guides/losses.md: {sorted(wrong)}"
     text = PAGE.read_text(encoding="utf-8")
     for name in OTHERS:
         assert f"`{name}(" in text, name

@@ -47,8 +47,8 @@ def pytorch_cross_entropy(z, y, w, ignore_index, label_smoothing):
 
 
 def recipe_of_the_page(name):
-    """The block of docs/losses.md that defines a function of this name."""
-    text = (DOCS / "losses.md").read_text(encoding="utf-8")
+    """The block of docs/guides/losses.md that defines a function of this name."""
+    text = (DOCS / "guides" / "losses.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (block,) = [b for b in blocks if f"def {name}(" in b]
     names = dict(hw=hw, jnp=jnp, jax=jax, functools=functools)

@@ -1,4 +1,4 @@
-"""docs/coming_from_libmtl.md: six weightings come to the recorded numbers of LibMTL."""
+"""coming_from_libmtl.md: six weightings come to the recorded numbers of LibMTL."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import headwise as hw
 from tests import _pages
 from tests.peers import _pages_of_peers
 
-PAGE = _pages_of_peers.DOCS / "coming_from_libmtl.md"
+PAGE = _pages_of_peers.DOCS / "guides" / "coming_from_libmtl.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 RECORD = _pages_of_peers.record("libmtl")
 TRAINING = RECORD["training"]

@@ -1,4 +1,4 @@
-"""docs/coming_from_lightning.md: every epoch of the run is that of Lightning's."""
+"""coming_from_lightning.md: every epoch of the run is that of Lightning's."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from tests import _pages
 from tests.peers import _pages_of_peers
 
-PAGE = _pages_of_peers.DOCS / "coming_from_lightning.md"
+PAGE = _pages_of_peers.DOCS / "guides" / "coming_from_lightning.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 RECORD = _pages_of_peers.record("lightning")
 ROWS = RECORD["rows"]

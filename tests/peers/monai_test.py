@@ -1,4 +1,4 @@
-"""docs/coming_from_monai.md: losses, metrics and a training come to MONAI's numbers."""
+"""coming_from_monai.md: losses, metrics and a training come to MONAI's numbers."""
 
 import re
 
@@ -9,7 +9,7 @@ import headwise as hw
 from tests import _pages
 from tests.peers import _pages_of_peers
 
-PAGE = _pages_of_peers.DOCS / "coming_from_monai.md"
+PAGE = _pages_of_peers.DOCS / "guides" / "coming_from_monai.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 RECORD = _pages_of_peers.record("monai")
 

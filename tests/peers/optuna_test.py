@@ -1,4 +1,4 @@
-"""docs/coming_from_optuna_wandb.md: the values, front and rungs of Optuna's trials."""
+"""coming_from_optuna_wandb.md: the values, front and rungs of Optuna's trials."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import headwise as hw
 from tests import _pages
 from tests.peers import _pages_of_peers
 
-PAGE = _pages_of_peers.DOCS / "coming_from_optuna_wandb.md"
+PAGE = _pages_of_peers.DOCS / "guides" / "coming_from_optuna_wandb.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 RECORD = _pages_of_peers.record("optuna")
 

@@ -1,4 +1,4 @@
-"""docs/coming_from_keras.md: its code runs, and its numbers are the recorded ones."""
+"""coming_from_keras.md: its code runs, and its numbers are the recorded ones."""
 
 import json
 import pathlib
@@ -8,7 +8,7 @@ import pytest
 
 from tests import _pages
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "coming_from_keras.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "coming_from_keras.md"
 RECORD = json.loads(
     pathlib.Path(__file__).with_name("keras_two_outputs.json").read_text()
 )

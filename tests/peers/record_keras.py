@@ -1,4 +1,4 @@
-"""Records what Keras does, for `keras_test.py` and docs/coming_from_keras.md.
+"""Records what Keras does, for `keras_test.py` and docs/guides/coming_from_keras.md.
 
 Run where Keras is installed; the tests need only the file that it writes:
 

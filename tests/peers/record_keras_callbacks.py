@@ -1,4 +1,4 @@
-"""Records a Keras run with callbacks, for docs/coming_from_keras.md and its test.
+"""Records a Keras run with callbacks, for coming_from_keras.md and its test.
 
 Run where Keras is installed; the tests need only the file that it writes:
 

@@ -1,4 +1,4 @@
-"""Records LibMTL's weightings at work, for docs/coming_from_libmtl.md and its test.
+"""Records LibMTL's weightings at work, for coming_from_libmtl.md and its test.
 
 Run where it is installed; the tests need only the file that it writes:
 

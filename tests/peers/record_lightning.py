@@ -1,4 +1,4 @@
-"""Records a Lightning run with callbacks, for docs/coming_from_lightning.md.
+"""Records a Lightning run with callbacks, for docs/guides/coming_from_lightning.md.
 
 Run where it is installed; the tests need only the file that it writes:
 

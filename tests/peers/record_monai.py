@@ -1,6 +1,6 @@
 """Records what MONAI's losses, metrics and a small training come to.
 
-Run where it is installed; the tests of docs/coming_from_monai.md need only the file
+Run where it is installed; the tests of coming_from_monai.md need only the file
 that it writes:
 
     pip install "monai==1.6.*" torch

@@ -1,6 +1,6 @@
 """Records an Optuna study over the loss weights of two heads, and its Pareto front.
 
-Run where it is installed; the tests of docs/coming_from_optuna_wandb.md need only the
+Run where it is installed; the tests of coming_from_optuna_wandb.md need only the
 file that it writes:
 
     pip install "optuna==5.0.*"

@@ -1,4 +1,4 @@
-"""Records TorchJD's nine examples on small data, for docs/coming_from_torchjd.md.
+"""Records TorchJD's nine examples on small data, for coming_from_torchjd.md.
 
 Run where they are installed; the tests need only the file that it writes:
 

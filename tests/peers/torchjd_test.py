@@ -1,4 +1,4 @@
-"""docs/coming_from_torchjd.md: its examples come to the recorded numbers of TorchJD."""
+"""coming_from_torchjd.md: its examples come to the recorded numbers of TorchJD."""
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ import headwise as hw
 from tests import _pages
 from tests.peers import _pages_of_peers
 
-PAGE = _pages_of_peers.DOCS / "coming_from_torchjd.md"
+PAGE = _pages_of_peers.DOCS / "guides" / "coming_from_torchjd.md"
 RECORD = _pages_of_peers.record("torchjd")
 EXACT = RECORD["exact"]
 HALF = {"amp": 5e-3}  # of mixed precision: 11 bits

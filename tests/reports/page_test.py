@@ -1,4 +1,4 @@
-"""docs/report.md: its code runs, and it names what there is."""
+"""docs/guides/report.md: its code runs, and it names what there is."""
 
 import pathlib
 import re
@@ -7,7 +7,7 @@ from headwise.reports._page import _curves
 from tests import _pages
 
 ROOT = pathlib.Path(__file__).parents[2]
-PAGE = ROOT / "docs/report.md"
+PAGE = ROOT / "docs/guides/report.md"
 
 
 def test_the_page_runs():

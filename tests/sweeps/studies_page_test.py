@@ -1,4 +1,4 @@
-"""docs/studies.md: its code runs, and it names what there is."""
+"""docs/guides/studies.md: its code runs, and it names what there is."""
 
 import pathlib
 import re
@@ -7,7 +7,7 @@ import headwise as hw
 from headwise.sweeps._store import _store
 from tests import _pages
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "studies.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "studies.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 
 

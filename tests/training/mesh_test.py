@@ -154,5 +154,5 @@ def test_a_checkpoint_goes_on_on_this_mesh_and_on_others(tmp_path):
 
 
 def test_the_page_runs_as_written():
-    page = one_program_test.__file__.partition("tests")[0] + "docs/devices.md"
+    page = one_program_test.__file__.partition("tests")[0] + "docs/guides/devices.md"
     assert _pages.run_page(page)["state"].loss_scale is not None

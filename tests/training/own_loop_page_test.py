@@ -1,4 +1,4 @@
-"""docs/own_loop.md runs as written: every loop gives the numbers of `make_step`."""
+"""own_loop.md runs as written: every loop gives the numbers of `make_step`."""
 
 import pathlib
 
@@ -8,7 +8,7 @@ from tests import _pages
 
 pytestmark = pytest.mark.optimized
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "own_loop.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "own_loop.md"
 
 
 def test_page_runs_as_written():

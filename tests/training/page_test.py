@@ -1,4 +1,4 @@
-"""docs/fit.md: its code runs and prints what it shows, and it names what there is."""
+"""fit.md: its code runs and prints what it shows, and it names what there is."""
 
 import pathlib
 
@@ -9,7 +9,7 @@ from tests import _pages
 
 pytestmark = pytest.mark.optimized
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs" / "fit.md"
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "fit.md"
 
 
 def test_prints_what_it_shows():

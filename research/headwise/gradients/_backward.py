@@ -78,7 +78,7 @@ class Backward:
 
         "auto" stacks on accelerators, and on CPU where the shared part multiplies
         stacks of matrices anyway (attention) and its parameters are small;
-        docs/head_gradients.md has the figures.
+        docs/guides/head_gradients.md has the figures.
         """
         if method != "auto":
             return method == "batched"

@@ -138,7 +138,7 @@ def head_grads(
             stacked, so that there are fewer and larger operations, but H cotangents of
             every activation. "auto": batched on accelerators, and on CPU where the
             model has batched products (attention) and multiplies by no parameter of
-            more than 2^18 entries; docs/head_gradients.md has the measurements. Heads
+            more than 2^18 entries; head_gradients.md has the measurements. Heads
             that differ in data alone (columns of one output, decoders of one kind) are
             one program from 16 on, in every method; "auto" runs it for some at a time.
             What has no rule for stacks (`jax.lax.ragged_dot`) goes head by head.

@@ -85,7 +85,10 @@ def test_the_overview_by_hand():
     alone, both = (MADE._replace(benchmark="loop", rows=r) for r in (rows, whole))
     case = overview.CASES[0]
     line = overview.line(case, [MADE, alone, both])
-    assert line == ("[a step of training, two heads](docs/fit.md#how-fast)", 1e-4) + (
+    assert line == (
+        "[a step of training, two heads](docs/guides/fit.md#how-fast)",
+        1e-4,
+    ) + (
         "Keras `fit`, its best",
         3e-4,
     )

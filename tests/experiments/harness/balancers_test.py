@@ -108,9 +108,9 @@ def test_texts_say_the_same_as_code():
 
 
 WRONG = {
-    "mgad": "that docs/balancers.md lists; got mgad (did you mean mgda?)",
+    "mgad": "that docs/guides/balancers.md lists; got mgad (did you mean mgda?)",
     "MGDA": "got MGDA (did you mean mgda?)",
-    "Balancer": "that docs/balancers.md lists; got Balancer",
+    "Balancer": "that docs/guides/balancers.md lists; got Balancer",
     "every:k=2,balancer=(mgda": "expected as many ( as )",
     "every:k=2,balancer=" + "(" * 99 + "mgda" + ")" * 99: "lists; got (((",
     "every:k=2,balancer=(" * 2000

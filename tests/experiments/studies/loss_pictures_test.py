@@ -58,7 +58,7 @@ def test_slopes_of_values_are_those_of_the_curve():
 @pytest.mark.parametrize(
     ("title", "at", "steep"),
     [
-        # As docs/losses.md says; at is the index of the logits -6, -5.5 .. 6.
+        # As docs/guides/losses.md says; at is the index of the logits -6, -5.5 .. 6.
         ("dice", [0, 11], [[0.0045, 0.23], [0.00039, 0.036]]),
         ("cross_entropy", [0, 24], [[0.01, 2.5e-5]] * 2),
         ("dice_ce", [0], [[0.012], [0.01]]),

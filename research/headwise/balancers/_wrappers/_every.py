@@ -38,7 +38,7 @@ def every(k: int, balancer: _types.Balancer) -> _types.Balancer:
     `hw.nn.matmul_convolution` is free of that. A program with both branches also asks
     for more memory than either: where that crosses 32 MiB, glibc gives it back to the
     system after every step (a transformer between refreshes: 31 ms in place of 19);
-    docs/head_gradients.md has the settings that keep it.
+    docs/guides/head_gradients.md has the settings that keep it.
 
     Args:
         k: a refresh at updates 0, k, 2k and so on.
