@@ -81,7 +81,8 @@ def begin(
         raise UsageError("--verify: goes with launch.local, and with --sweep")
     jax.config.update("jax_platforms", "cpu")  # the accelerators are for the workers
     plan = plans.make(study)
-    sweep.ready(plan, workers=workers, here=here)
+    sized = here and study.size is not None  # else a worker will measure it
+    sweep.ready(plan, workers=workers, here=sized)
     name, _ = texts.draft(plan)
     token = "TOKEN"
     if not dry_run:
@@ -97,6 +98,7 @@ def worker(
     launch: Launch,
     *,
     workers: int,
+    workers_here: int | None = None,
     devices: int | None = None,
     cohorts: int | None = None,
     cpus: Sequence[int] = (),
@@ -106,12 +108,14 @@ def worker(
     Args:
         launch: of `begin`.
         workers: how many share the study, about.
+        workers_here: how many of them its machine has; None: it may be all.
         devices: that each must find.
         cohorts: after how many it ends; None: when no trial is left.
         cpus: that it keeps to; () for all.
     """
     study = launch.plan.study
-    numbers = {"workers": workers, "devices": devices, "cohorts": cohorts}
+    numbers = {"workers": workers, "workers_here": workers_here}
+    numbers |= {"devices": devices, "cohorts": cohorts}
     words = [f"--folder={study.folder.absolute()}", f"--study={launch.name}"]
     words += [f"--launch={launch.token}"]
     words += [f"--{name}={n}" for name, n in numbers.items() if n is not None]

@@ -68,7 +68,11 @@ def workers(
     for i, place in enumerate(dealt):
         log = folder / "logs" / f"{os.uname().nodename}-{os.getpid()}-worker{i}.txt"
         words = launches.worker(
-            launch, workers=total or len(dealt), devices=devices, cpus=place.cpus
+            launch,
+            workers=total or len(dealt),
+            workers_here=None if total is None else len(dealt),
+            devices=devices,
+            cpus=place.cpus,
         )
         env = {n: x for n, x in cache.items() if n not in os.environ} | place.env
         one = processes.Command(f"worker {i}", "launch.worker", words, log, env)

@@ -50,6 +50,8 @@ def define(values: flags.FlagValues) -> None:
     command.define(values, int, numbers)
     share = "how many workers share the study, about"
     command.define(values, int, {"workers": share}, 1)
+    here = "how many of them share the memory of this machine; else all"
+    command.define(values, int, {"workers_here": here})
     switches = {
         "retry": text.RETRY,
         "stop_on_failure": "end with the first trial that has no result",
@@ -65,6 +67,7 @@ def main(argv: Sequence[str]) -> int:
     if given.folder is None:
         raise UsageError("--folder: expected the folder of a study, got none")
     workers = text.whole("--workers", given.workers, 1) or 1
+    workers_here = text.whole("--workers_here", given.workers_here, 1)
     cohorts = text.whole("--cohorts", given.cohorts, 1)
     devices = text.whole("--devices", given.devices, 1)
     keep_to(given.cpus)
@@ -80,7 +83,9 @@ def main(argv: Sequence[str]) -> int:
             retry=given.retry, stop_on_failure=given.stop_on_failure
         )
         plan = plan._replace(study=study)
-        records = sweep.train(plan, workers=workers, cohorts=cohorts)
+        records = sweep.train(
+            plan, workers=workers, workers_here=workers_here, cohorts=cohorts
+        )
         if left := len(outcome.undone(plan, records)):
             print(f"{left} of {len(plan.trials)} trials are left", flush=True)
             return signals.CODE

@@ -30,6 +30,7 @@ def without_pictures(notebook):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", SCRIPTS)
 def test_it_runs_and_shows_what_is_stored(path):
     stored, fresh = notebooks.read(path.stem), notebooks.run(path)

@@ -20,6 +20,7 @@ def train(
     *,
     progress: bool = True,
     workers: int = 1,
+    workers_here: int | None = None,
     cohorts: int | None = None,
 ) -> list[hw.sweeps.Record]:
     """Trains what a plan lists and its folder does not have yet.
@@ -32,31 +33,38 @@ def train(
         plan: of `plan.make`.
         progress: whether to show how far it is.
         workers: how many processes do this at the same time.
+        workers_here: how many of them share the memory of this machine; None: all.
         cohorts: after how many this one ends; None: when no trial is left.
 
     Raises:
         UsageError, StudyError, WorkdirError: as `ready`; nothing is written.
     """
-    return ready(plan, workers=workers)(progress=progress, cohorts=cohorts)
+    train = ready(plan, workers=workers, workers_here=workers_here)
+    return train(progress=progress, cohorts=cohorts)
 
 
 def ready(
-    plan: Plan, *, workers: int = 1, here: bool = True
+    plan: Plan,
+    *,
+    workers: int = 1,
+    workers_here: int | None = None,
+    here: bool = True,
 ) -> Callable[..., list[hw.sweeps.Record]]:
     """Builds what a plan trains, and gives what trains it; nothing is written yet.
 
     Args:
         plan: of `plan.make`.
         workers: how many processes train it at the same time.
-        here: whether on the devices that this process sees: `--size` is compared with
-            their memory.
+        workers_here: how many of them share the memory of this machine; None: all.
+        here: whether on the devices that this process sees: what trials need is
+            compared with their memory.
 
     Returns:
         `train(progress=, cohorts=)`, as above.
 
     Raises:
         UsageError: the experiment refuses settings, a balancer does not fit, or
-            `--size` is more than the memory holds.
+            `--size`, or one trial, is more than the memory holds.
         StudyError: the folder is of another study.
     """
     study = plan.study
@@ -68,10 +76,13 @@ def ready(
         "mode": mode(plan),
         "retry": study.retry,
         "workers": workers,
+        "workers_here": workers_here,
     }
     size = study.size if here else None
     with _usage():
-        hw.sweeps.check(make, plan.trials, folder=study.folder, size=size, **options)
+        hw.sweeps.check(
+            make, plan.trials, folder=study.folder, size=size, here=here, **options
+        )
 
     def train(
         *, progress: bool = True, cohorts: int | None = None

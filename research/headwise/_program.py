@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
 
-from headwise.typing import Array
 from headwise.typing import PyTree
 
 
@@ -38,10 +37,15 @@ class Program(NamedTuple):
     """`init(trial)` -> the first state, a pytree of arrays. The trial is {"weights":
     {head: float32 []}, "seed": int32 [], NAME: float32 [] of each number that varies};
     the weights are {} where a balancer finds them."""
-    step: Callable[[PyTree, Array], tuple[PyTree, Mapping[str, Any]]]
+    step: Callable[..., tuple[PyTree, Mapping[str, Any]]]
     """`step(state, t)` -> (state, report), with t an int32 scalar from 0 on. The report
     is a dict of arrays or of such dicts, alike in all steps. Two entries are known by
     name: `values`, the raw {head: scalar}, and `finite`, a bool: False stops the trial
     where it was before the step. Without it, values that are not finite stop it."""
     evaluate: Callable[[PyTree], Mapping[str, Any]]
     """`evaluate(state)` -> {metric: scalar}, of the last state."""
+    batches: Callable[[int], PyTree] | None = None
+    """`batches(t)` -> the batch of step t, of data that stay on the host: not traced,
+    read ahead once for all trials that run together, and given to `step(state, t,
+    batch)`. It has to give the same arrays whenever it is asked for the same step.
+    None: a step makes its own batch."""

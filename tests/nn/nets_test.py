@@ -12,6 +12,7 @@ from flax import nnx
 from jax import lax
 from jax import numpy as jnp
 
+from headwise.nn import _pooled
 from headwise.nn import ConvNet
 from headwise.nn import functional
 from headwise.nn import MultiHead
@@ -45,6 +46,26 @@ class ConvNetTest(parameterized.TestCase):
         y = nnx.max_pool(nnx.relu(y), (2, 2), (2, 2)).reshape(2, -1)
         expected = nnx.relu(trunk.dense(y))
         np.testing.assert_allclose(trunk(x), expected, rtol=1e-4, atol=1e-5)
+
+    @parameterized.parameters(3, 2)
+    def test_gradients_equal_those_of_the_built_in_operations(self, side):
+        rng = np.random.default_rng(0)
+        x = jnp.asarray(rng.normal(size=(2, 5 + side, 7 + side, 2)))
+        kernel = jnp.asarray(rng.normal(size=(side, side, 2, 3)))
+        numbers = ("NHWC", "HWIO", "NHWC")
+        args = ((1, 1), "VALID")
+
+        def ours(x, kernel):
+            y = _pooled.pooled_convolution(x, kernel, *args, dimension_numbers=numbers)
+            return jnp.sum(jnp.sin(y))
+
+        def built_in(x, kernel):
+            y = lax.conv_general_dilated(x, kernel, *args, dimension_numbers=numbers)
+            return jnp.sum(jnp.sin(nnx.max_pool(y, (2, 2), (2, 2))))
+
+        found = jax.value_and_grad(ours, (0, 1))(x, kernel)
+        expected = jax.value_and_grad(built_in, (0, 1))(x, kernel)
+        chex.assert_trees_all_close(found, expected, rtol=1e-4, atol=1e-4)
 
     def test_dtype(self):
         trunk = ConvNet(dtype=jnp.bfloat16, rngs=nnx.Rngs(0))

@@ -7,6 +7,8 @@ import optax
 import pytest
 
 import headwise as hw
+from headwise.sweeps._slopes import _of_program
+from headwise.sweeps._slopes import _slopes
 
 Trial = hw.sweeps.Trial
 TARGETS = {"a": 1.0, "b": -0.5}
@@ -285,6 +287,29 @@ def test_slopes_are_kept_in_a_folder_and_read_again(tmp_path):
     assert hw.sweeps.read(tmp_path) == records
     with pytest.raises(hw.sweeps.StudyError, match="expected a study, found none"):
         hw.sweeps.slopes(make, trials, 1, folder=tmp_path / "no")
+
+
+def test_slopes_kept_before_a_kill_are_not_found_again(tmp_path, monkeypatch):
+    find, left = _of_program.of, [2]
+
+    def found(way, trials, rows):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return find(way, trials, rows)
+
+    monkeypatch.setattr(_slopes, "_AT_ONCE", 2)
+    monkeypatch.setattr(_of_program, "of", found)
+    program = descent()
+    trials = [Trial({"a": a, "b": 1.0}, 0, {}) for a in (0.5, 1.0, 1.5, 2.0, 2.5)]
+    with pytest.raises(KeyboardInterrupt):
+        hw.sweeps.slopes(program, trials, 3, folder=tmp_path)
+    assert len(list((tmp_path / "slopes").glob("*.json"))) == 4
+    left[0] = 1
+    again = hw.sweeps.slopes(program, trials, 3, folder=tmp_path)
+    left[0] = 1
+    whole = hw.sweeps.slopes(program, trials, 3)
+    np.testing.assert_allclose(again.slopes, whole.slopes, rtol=1e-6)
 
 
 def test_the_table_says_which_way_to_turn(forward):

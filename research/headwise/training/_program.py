@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from headwise.training import _bilevel_step
 from headwise.training import _first_state
 from headwise.training import _loss_scale
 from headwise.training import _model
+from headwise.training import _of_step
 from headwise.training import _of_trial
 from headwise.training import _reported
 from headwise.training import _state
@@ -44,7 +46,8 @@ def program(
     | None = None,
     *,
     init: Callable[[Array], Any],
-    batch: Callable[..., Any],
+    batch: Callable[..., Any] | None = None,
+    batches: Callable[[int], Any] | Iterable[Any] | None = None,
     evaluate: Callable[[PyTree, PyTree], Mapping[str, Any]],
     stateful: bool = False,
     trainable: Any = None,
@@ -79,6 +82,11 @@ def program(
             Or `batch(key, t)`, by the trial's key of data, the same in each step, and
             the number of the step: `lambda key, t: hw.data.epochs(arrays, key, 32)(t)`.
             Traced. A pair, if the method is of bilevel training.
+        batches: in its place, for data that do not fit on the device: `batches(t)` ->
+            the batch of step t, in arrays of the host; or an iterable that gives the
+            same ones each time it begins (a list, a data set of grain). Read ahead
+            once for all trials that run together: they have the same batches, whatever
+            their seeds.
         evaluate: `evaluate(params, rest)` -> {metric: scalar}, rest () if not
             `stateful`; as `validate` of `fit`, but traced.
         stateful, trainable, loss_scale: as in `make_step` and `init_state`.
@@ -121,7 +129,7 @@ def program(
     for argument, function in (("init", init), ("evaluate", evaluate)):
         _checks.function(argument, function)
     _checks.takes("evaluate", evaluate, "params", "rest")
-    batches = _batches(batch)
+    batch_of, of_host = _either(batch, batches)
     of_optimizer = _of_trial.of_trial("optimizer", optimizer, _checks.optimizer)
     of_balancer = _of_trial.of_trial("balancer", balancer, _check_balancer)
     fixed = not _of_trial.is_function(balancer) and balancer is not None
@@ -149,7 +157,10 @@ def program(
         optimizer, balancer = of_optimizer(trial), decides(trial)
         of_model, of_run = jax.random.split(jax.random.key(trial["seed"]))
         params, rest = _pair(init(of_model)) if stateful else (init(of_model), ())
-        first, bilevel = batches(trial, 0), isinstance(balancer, _bilevel.BilevelMethod)
+        first, bilevel = (
+            batch_of(trial, 0),
+            isinstance(balancer, _bilevel.BilevelMethod),
+        )
         args = (_bilevel.pair(first)[0] if bilevel else first, rest, of_run)
         names = jax.eval_shape(lambda: dict(model(params, *args)[0]))
         _check_weights(trial["weights"], names, fixed)
@@ -157,10 +168,13 @@ def program(
         training = made([*names], params, optimizer, balancer, rest, of_run, **both)
         return _first_state.first_state(ProgramState(trial, training))
 
-    def step(state: ProgramState, t: Any) -> tuple[ProgramState, dict[str, Any]]:
+    def step(
+        state: ProgramState, t: Any, *given: Any
+    ) -> tuple[ProgramState, dict[str, Any]]:
         trial, training = state
         made = make(of_optimizer(trial), decides(trial))
-        training, info = made(training, batches(trial, t))
+        (batch,) = given or (batch_of(trial, t),)
+        training, info = made(training, batch)
         return ProgramState(trial, training), _reported.reported(info)
 
     def metrics(state: ProgramState) -> Mapping[str, Any]:
@@ -168,7 +182,20 @@ def program(
         params = training.params if eval_params is None else eval_params(training)
         return _scalars.scalars(evaluate(params, training.rest))
 
-    return Program(start, step, metrics)
+    return Program(start, step, metrics, of_host)
+
+
+def _either(
+    batch: Any, batches: Any
+) -> tuple[Callable[[_of_trial.Trial, Any], Any], Callable[[int], Any] | None]:
+    """`batch_of(trial, t)`, and `batches(t)` of the host if it is those."""
+    if (batch is None) == (batches is None):
+        got = "neither" if batch is None else "both"
+        raise TypeError(f"batch: expected either batch or batches, got {got}")
+    if batches is None:
+        return _batches(batch), None
+    of_host = _of_step.of_step(batches)
+    return (lambda trial, t: of_host(t)), of_host
 
 
 def _batches(batch: Any) -> Callable[[_of_trial.Trial, Any], Any]:

@@ -90,7 +90,9 @@ def choose(
 
     def cohort(mode: str, size: int) -> _modes.Cohort:
         part = _first(trials, size)
-        return _modes.cohort(program, mode, part, threads=threads, devices=devices)
+        return _modes.cohort(
+            program, mode, part, steps=steps, threads=threads, devices=devices
+        )
 
     needs = {mode: _Needs(functools.partial(cohort, mode)) for mode in modes}
 

@@ -48,10 +48,14 @@ def begun(parts: _program.Parts, member: _members.Members) -> Way:
 
 
 def stepped(
-    parts: _program.Parts, arrays: dict[str, list[Array]], way: Way, i: Array
+    parts: _program.Parts,
+    arrays: dict[str, list[Array]],
+    way: Way,
+    i: Array,
+    *batch: Any,
 ) -> tuple[Way, dict[str, Array]]:
     """One member after its step number i of a chunk, and what it told (packed)."""
-    state, told = _program.called(parts.step, arrays["step"], way.state, way.t)
+    state, told = _program.called(parts.step, arrays["step"], way.state, way.t, *batch)
     fine = told.fine & ~jnp.any(_lost(way.state, state, parts.passing))
     broke = jnp.minimum(way.broke, jnp.where(fine, NEVER, i))
     way = Way(way.t + 1, state, broke, told.bad & ~told.fine, told.counts)

@@ -124,20 +124,26 @@ def cohort(
         members = ways.ready(members)
         ends = np.broadcast_to(np.asarray(last if until is None else until), (size,))
         ends = np.concatenate([np.minimum(ends, last), np.zeros(ways.places - size)])
-        pieces = [_reports.none(parts.report, (ways.places,))]
-        while number > 0:
+        ends = np.minimum(ends, np.asarray(members.t) + number)
+        pieces, blocks = [_reports.none(parts.report, (ways.places,))], []
+        while True:
             alive, t = jax.device_get((members.alive, members.t))
             left = np.where(alive, ends - t, 0)
-            if not (left > 0).any():
+            active, part = left > 0, most
+            if not active.any():
                 break
+            if parts.stream is not None:  # who shares a batch is at one step
+                at = int(t[active].min())
+                active &= t == at
+                part = min(most, parts.stream.room - at % parts.stream.room)
+                blocks = [parts.stream.block(at, last, ways.sharding)]
             # All that go steps go equally many, so that none waits beside the others.
-            part = int(min(number, most, left[left > 0].min()))
+            part = int(min(part, left[active].min()))
             limits = _reports.Limits(
-                np.int32(part), left > 0, np.int32(often), np.int32(last - 1)
+                np.int32(part), active, np.int32(often), np.int32(last - 1)
             )
-            members, rows = ways.advance(members, limits)
+            members, rows = ways.advance(members, limits, *blocks)
             pieces.append(rows)
-            number -= part
         return members, _reports.told(parts.report, _reports.joined(pieces), size)
 
     def finish(members: _members.Members) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from headwise.sweeps._cohort import _members
 from headwise.sweeps._cohort import _one_by_one
 from headwise.sweeps._cohort import _program
 from headwise.sweeps._cohort import _reports
+from headwise.sweeps._cohort import _stream
 from headwise.sweeps._cohort import _ways
 
 
@@ -48,7 +49,7 @@ def ways(
         return box.members
 
     def advance(
-        members: _members.Members, limits: _reports.Limits
+        members: _members.Members, limits: _reports.Limits, *blocks: _stream.Block
     ) -> tuple[_members.Members, _reports.Rows]:
         run, box = compiler["advance"], _Box(members)
         found = []
@@ -59,11 +60,11 @@ def ways(
                 mine = jax.device_put(mine)
                 carry = compiler["begin"](members)
                 for _ in range(number):
-                    carry = run(parts.arrays, carry, mine)
+                    carry = run(parts.arrays, carry, mine, *blocks)
                 members, rows, broke = compiler["end"](members, carry, mine)
                 rows = jax.tree.map(lambda x: x[:, None], jax.device_get(rows))
             else:
-                members, rows, broke = run(parts.arrays, members, mine)
+                members, rows, broke = run(parts.arrays, members, mine, *blocks)
             return members, _reports.fetched(rows), np.asarray(broke)
 
         def some(which: np.ndarray) -> None:

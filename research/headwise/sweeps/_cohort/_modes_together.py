@@ -16,6 +16,7 @@ from headwise.sweeps._cohort import _members
 from headwise.sweeps._cohort import _modes_in_turn
 from headwise.sweeps._cohort import _program
 from headwise.sweeps._cohort import _reports
+from headwise.sweeps._cohort import _stream
 from headwise.sweeps._cohort import _ways
 from headwise.typing import Array
 
@@ -36,7 +37,10 @@ def ways(
         return jax.vmap(lambda trial: _members.first(make(trial)))(trials)
 
     def advance(
-        arrays: dict, members: _members.Members, limits: _reports.Limits
+        arrays: dict,
+        members: _members.Members,
+        limits: _reports.Limits,
+        *blocks: _stream.Block,
     ) -> tuple[_members.Members, _reports.Rows, Array]:
         begin = functools.partial(_chunk.begun, parts)
         step = functools.partial(_chunk.stepped, parts, arrays)
@@ -48,7 +52,11 @@ def ways(
 
         def body(carry: tuple) -> tuple:
             i, way, rows = carry
-            after, packed = jax.vmap(step, (0, None))(way, i)
+            # Of a stream: who goes steps is at the same one, so that all share a batch.
+            t = jnp.max(jnp.where(members.alive & limits.active, way.t, 0))
+            batch = [_stream.row(block, t) for block in blocks]
+            along = jax.vmap(step, (0, None, *(None for _ in batch)))
+            after, packed = along(way, i, *batch)
             return i + 1, after, _reports.written(rows, i, limits, way.t, packed)
 
         rows = _reports.empty(parts.report, room, members.t.shape)
@@ -65,20 +73,22 @@ def ways(
             state,
         )
 
-    arrays, sharding = parts.arrays, None
+    arrays, sharding, shared = parts.arrays, None, None
+    blocks = [] if parts.stream is None else [parts.stream.block_like]
     if devices is not None:
         mesh = jax.make_mesh(
             (number,), (_AXIS,), (jax.sharding.AxisType.Auto,), devices=devices
         )
         sharding = NamedSharding(mesh, P(_AXIS))
-        arrays = jax.device_put(arrays, NamedSharding(mesh, P()))
+        shared = NamedSharding(mesh, P())
+        arrays = jax.device_put(arrays, shared)
         # What users' loops carry need not say that it differs between devices.
         split = functools.partial(jax.shard_map, mesh=mesh, check_vma=False)
         limits = _reports.Limits(P(), P(_AXIS), P(), P())
         start = split(start, in_specs=(P(), P(_AXIS)), out_specs=P(_AXIS))
         advance = split(
             advance,
-            in_specs=(P(), P(_AXIS), limits),
+            in_specs=(P(), P(_AXIS), limits, *(P() for _ in blocks)),
             out_specs=(P(_AXIS), P(None, _AXIS), P(_AXIS)),
         )
         finish = split(finish, in_specs=(P(), P(_AXIS)), out_specs=P(_AXIS))
@@ -92,9 +102,9 @@ def ways(
     of_limits = _reports.Limits(scalar, active, scalar, scalar)
     of_arrays = jax.tree.map(_ways.like, arrays)
     compiler.add("start", jax.jit(start), of_arrays, trials)
-    compiler.add(
-        "advance", jax.jit(advance, donate_argnums=1), of_arrays, members, of_limits
-    )
+    blocks = [_placed(shared, block) for block in blocks]
+    run_many = jax.jit(advance, donate_argnums=1)
+    compiler.add("advance", run_many, of_arrays, members, of_limits, *blocks)
     if parts.evaluate is not None:
         compiler.add("finish", jax.jit(finish), of_arrays, members.state)
 
@@ -109,13 +119,13 @@ def ways(
         return _ways.on_device(_members.padded(members, places), sharding)
 
     def run_advance(
-        members: _members.Members, limits: _reports.Limits
+        members: _members.Members, limits: _reports.Limits, *blocks: _stream.Block
     ) -> tuple[_members.Members, _reports.Rows]:
         run = compiler["advance"]
 
         def piece(members: _members.Members, number: int, active: np.ndarray) -> Any:
             mine = limits._replace(number=np.int32(number), active=active)
-            members, rows, broke = run(arrays, ready(members), mine)
+            members, rows, broke = run(arrays, ready(members), mine, *blocks)
             return members, _reports.fetched(rows), np.asarray(broke)
 
         number = int(limits.number)
@@ -136,6 +146,7 @@ def ways(
         advance=run_advance,
         finish=run_finish,
         compiled=compiler.compiled,
+        sharding=shared,
     )
 
 

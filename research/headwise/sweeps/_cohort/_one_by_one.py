@@ -5,6 +5,7 @@ their steps.
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from headwise.sweeps._cohort import _chunk
 from headwise.sweeps._cohort import _members
 from headwise.sweeps._cohort import _program
 from headwise.sweeps._cohort import _reports
+from headwise.sweeps._cohort import _stream
 from headwise.sweeps._cohort import _ways
 from headwise.typing import Array
 
@@ -46,9 +48,12 @@ def programs(
         rows = _reports.empty(parts.report, room, ())
         return _Carry(jnp.int32(0), _chunk.begun(parts, member), rows)
 
-    def step(arrays: dict, carry: _Carry, limits: _reports.Limits) -> _Carry:
+    def step(
+        arrays: dict, carry: _Carry, limits: _reports.Limits, *blocks: _stream.Block
+    ) -> _Carry:
         i, way, rows = carry
-        after, packed = _chunk.stepped(parts, arrays, way, i)
+        batch = [_stream.row(block, way.t) for block in blocks]
+        after, packed = _chunk.stepped(parts, arrays, way, i, *batch)
         rows = _reports.written(rows, i, limits, way.t, packed)
         return _Carry(i + 1, after, rows)
 
@@ -59,25 +64,31 @@ def programs(
         return member, _reports.of_whole(carry.rows, whole), broke
 
     def of_one(
-        arrays: dict, member: _members.Members, limits: _reports.Limits
+        arrays: dict,
+        member: _members.Members,
+        limits: _reports.Limits,
+        blocks: Sequence[_stream.Block],
     ) -> tuple[_members.Members, _reports.Rows, Array]:
         def goes_on(carry: _Carry) -> Array:
             more = carry.i < limits.number
             return more & _chunk.goes_on(member, carry.way, limits)
 
         carry = lax.while_loop(
-            goes_on, lambda carry: step(arrays, carry, limits), begin(member)
+            goes_on, lambda carry: step(arrays, carry, limits, *blocks), begin(member)
         )
         return end(member, carry, limits)
 
     def advance(
-        arrays: dict, members: _members.Members, limits: _reports.Limits
+        arrays: dict,
+        members: _members.Members,
+        limits: _reports.Limits,
+        *blocks: _stream.Block,
     ) -> tuple[_members.Members, _reports.Rows, Array]:
         def body(k: Array, carry: Any) -> Any:
             members, rows, broke = carry
             member = jax.tree.map(functools.partial(_row, k=k), members)
             mine = limits._replace(active=limits.active[k])
-            member, own, at = of_one(arrays, member, mine)
+            member, own, at = of_one(arrays, member, mine, blocks)
             put = functools.partial(lax.dynamic_update_index_in_dim, index=k)
             members = jax.tree.map(functools.partial(put, axis=0), members, member)
             rows = jax.tree.map(functools.partial(put, axis=1), rows, own)
@@ -97,13 +108,15 @@ def programs(
     types = jnp.int32, jnp.bool_, jnp.int32, jnp.int32
     limits = _reports.Limits(*(jax.ShapeDtypeStruct((), kind) for kind in types))
     arrays = jax.tree.map(_ways.like, parts.arrays)
+    blocks = [] if parts.stream is None else [parts.stream.block_like]
     compiler.add("start", jax.jit(start), arrays, trial)
     if mode == "loop":
         carry = jax.eval_shape(begin, member)
         # Steps are given the carry for good, and the member stays beside it.
         begin_apart = jax.jit(lambda member: jax.tree.map(jnp.copy, begin(member)))
         compiler.add("begin", begin_apart, member)
-        compiler.add("advance", jax.jit(step, donate_argnums=1), arrays, carry, limits)
+        run = jax.jit(step, donate_argnums=1)
+        compiler.add("advance", run, arrays, carry, limits, *blocks)
         compiler.add("end", jax.jit(end, donate_argnums=0), member, carry, limits)
     else:
         of_many = (
@@ -115,7 +128,7 @@ def programs(
         members, active = of_many
         limits = limits._replace(active=active)
         run = jax.jit(advance, donate_argnums=1)
-        compiler.add("advance", run, arrays, members, limits)
+        compiler.add("advance", run, arrays, members, limits, *blocks)
     if parts.evaluate is not None:
         compiler.add("finish", jax.jit(finish), arrays, member.state)
     return compiler, room, at_a_call

@@ -18,6 +18,7 @@ from headwise import _records
 from headwise import _scalars
 from headwise import _traced
 from headwise.sweeps._cohort import _staying
+from headwise.sweeps._cohort import _stream
 from headwise.sweeps._cohort import _told
 from headwise.typing import Array
 
@@ -36,7 +37,7 @@ class Parts(NamedTuple):
 
     init: _traced.Traced
     step: _traced.Traced
-    """Of (state, t) to (state, `_told.Told`)."""
+    """Of (state, t), and the batch of a stream, to (state, `_told.Told`)."""
     evaluate: _traced.Traced | None
     """None: it cannot be traced, and is called as it stands."""
     call_evaluate: Callable[[Any], Mapping[str, Any]]
@@ -55,6 +56,8 @@ class Parts(NamedTuple):
     """What each function closes over: given to its programs, not written into them."""
     programs: dict[Any, Any]
     """Made of it, by mode and size."""
+    stream: _stream.Stream | None = None
+    """Of the batches that steps are given; None: they make their own."""
 
     def cause(self, index: int) -> str | None:
         """What broke first, in words, of a member's `cause`; None: not known."""
@@ -84,8 +87,7 @@ def parts(program: _program.Program, like: Any) -> Parts:
         return _parts(program, types)
     leaves, structure = jax.tree.flatten(types)
     key = (
-        program.init,
-        program.evaluate,
+        *(program.init, program.evaluate, program.batches),
         structure,
         *((x.shape, x.dtype) for x in leaves),
     )
@@ -102,6 +104,8 @@ def check(program: Any) -> None:
             f"{_checks.kind(program)}"
         )
     for name, function in program._asdict().items():
+        if name == "batches" and function is None:
+            continue
         _checks.function(f"program.{name}", function)
 
 
@@ -110,10 +114,12 @@ def _parts(program: _program.Program, trial: Any) -> Parts:
         "init", lambda trial: jax.tree.map(_told.array, program.init(trial)), trial
     )
     state, t = init.shape, jax.ShapeDtypeStruct((), jnp.int32)
+    stream = None if program.batches is None else _stream.Stream(program.batches)
+    batch = () if stream is None else (stream.like,)
     report: list[Any] = []
 
-    def step(state: Any, t: Array) -> tuple[Any, _told.Told]:
-        result = program.step(state, t)
+    def step(state: Any, t: Array, *batch: Any) -> tuple[Any, _told.Told]:
+        result = program.step(state, t, *batch)
         if not isinstance(result, tuple | list) or len(result) != 2:
             raise TypeError(
                 "program.step: expected the pair (state, report), got "
@@ -129,7 +135,7 @@ def _parts(program: _program.Program, trial: Any) -> Parts:
     def evaluate(state: Any) -> Any:
         return metrics(measure(state))
 
-    stepped = _trace("step", step, state, t)
+    stepped = _trace("step", step, state, t, *batch)
     try:
         evaluated = _traced.traced(evaluate, state)
     except TypeError as error:
@@ -156,6 +162,7 @@ def _parts(program: _program.Program, trial: Any) -> Parts:
         passing=tuple(n for n, for_good in enumerate(stays) if not for_good),
         arrays={n: _constants(f) for n, f in functions.items() if f is not None},
         programs={},
+        stream=stream,
     )
 
 

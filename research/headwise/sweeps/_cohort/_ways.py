@@ -27,13 +27,14 @@ class Ways(NamedTuple):
     start: Callable[[Any], _members.Members]
     ready: Callable[[_members.Members], _members.Members]
     """Members as they come (of a checkpoint, too few) where the programs want them."""
-    advance: Callable[
-        [_members.Members, _reports.Limits], tuple[_members.Members, _reports.Rows]
-    ]
-    """Of who is active, each all of the steps, or up to the one that breaks it; the
-    rows are on the host."""
+    advance: Callable[..., tuple[_members.Members, _reports.Rows]]
+    """`advance(members, limits)`, with the block of a stream -> (members, rows): of who
+    is active, each all of the steps, or up to the one that breaks it; the rows are on
+    the host."""
     finish: Callable[[_members.Members], Any]
     compiled: Callable[..., dict[str, jax.stages.Compiled]]
+    sharding: Any = None
+    """Where what all members share is to lie; None: on the first device."""
 
 
 class Compiler:

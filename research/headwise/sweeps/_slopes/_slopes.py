@@ -7,29 +7,19 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-
 from headwise import _checks
 from headwise import _records
 from headwise._program import Program
 from headwise.sweeps._cohort import _modes
 from headwise.sweeps._cohort import _program
 from headwise.sweeps._design import _trials
-from headwise.sweeps._slopes import _at_end
 from headwise.sweeps._slopes import _kept
-from headwise.sweeps._slopes import _neighbours
-from headwise.sweeps._slopes import _tangents
+from headwise.sweeps._slopes import _of_program
 from headwise.sweeps._slopes import _turns
-from headwise.typing import PyTree
 
 METHODS = ("auto", "forward", "differences")
-_FAR = 100.0
-"""A tangent so many times as long as the state: 1 % of a weight moves all of it."""
-_DEARER = 1.5
-"""Tangents may take so many times the operations of neighbours: they are exact."""
-_STEP = jax.ShapeDtypeStruct((), jnp.int32)
+_AT_ONCE = 8
+"""Trials whose slopes are found before they are kept: what a kill may lose."""
 
 
 def slopes(
@@ -82,7 +72,8 @@ def slopes(
         static: names of varied numbers that make another program.
         folder: of their study: slopes are kept there, a file a trial, for
             `hw.sweeps.read`, and those that are there are not found again, by whatever
-            method they were. None keeps nothing.
+            method they were: after a kill the same call goes on, and eight trials'
+            are lost at most. None keeps nothing.
         settings: of the study, as `hw.sweeps.run` was given.
 
     Returns:
@@ -123,9 +114,13 @@ def slopes(
             one = program if isinstance(program, Program) else program(**values)
             _program.check(one)
             rows = _trials.stacked(new, static)
-            found = _of_group(one, new, rows, steps, method, change, mode)
-            kept.keep(found)
-            parts.append(found)
+            way = _of_program.way(one, rows, steps, method, change, mode)
+            number = len(new) if folder is None else _AT_ONCE
+            for first in range(0, len(new), number):
+                some = new[first : first + number]
+                found = _of_program.of(way, some, _trials.stacked(some, static))
+                kept.keep(found)
+                parts.append(found)
     found = _turns.joined(trials, parts)
     for note in found.notes:
         warnings.warn(note, stacklevel=2)
@@ -151,83 +146,3 @@ def _checked(given: Any) -> list[_trials.Trial]:
             )
         _checks.same_names(f"trials[{i}].weights", trials[0].weights, trial.weights)
     return trials
-
-
-def _of_group(
-    program: Program,
-    trials: list[_trials.Trial],
-    rows: _trials.Arrays,
-    steps: int,
-    method: str,
-    change: float,
-    mode: str,
-) -> _turns.Slopes:
-    """The slopes of trials that are one program."""
-    heads = tuple(sorted(rows["weights"]))
-    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct((), x.dtype), rows)
-    state = jax.eval_shape(program.init, like)
-    names, flat = zip(*_tangents.without_derivative(program, state).items())
-    shape = (len(trials), len(names))
-    forward = np.zeros(shape, bool)
-    values, found = np.full(shape, np.nan), np.full((*shape, len(heads)), np.nan)
-    reach, notes = np.full((len(trials), len(heads)), np.nan), []
-    carrying = _tangents.carrying(program, heads)
-    if method != "differences" and _goes_forward(program, carrying, like, method):
-        ends = _at_end.of(carrying, rows, steps, mode)
-        values = _columns(ends.metrics["values"], names)
-        slopes = [_columns(ends.metrics["slopes"][head], names) for head in heads]
-        found, reach = np.stack(slopes, axis=2), _columns(ends.metrics["reach"], heads)
-        over = np.array([_tangents.is_of_them(cause) for cause in ends.broke])
-        diverged = np.array([cause is not None for cause in ends.broke]) & ~over
-        values[over | diverged] = found[over | diverged] = np.nan
-        reach[over], reach[diverged] = np.inf, np.nan
-        far = ~(reach.max(axis=1) <= _FAR) & ~diverged
-        forward = np.full(shape, True)
-        if method == "auto":
-            forward = diverged[:, None] | (~far[:, None] & ~np.array(flat))
-        notes = _turns.notes(names, flat, trials, reach, far, method)
-    again = np.flatnonzero(~forward.all(axis=1))
-    if len(again):
-        near, who = _neighbours.of(
-            jax.tree.map(lambda x: x[again], rows), heads, change
-        )
-        ends = _at_end.of(program, near, steps, mode)
-        near_values = _columns(_tangents.flat(ends.metrics), names)
-        near_values[[cause is not None for cause in ends.broke]] = np.nan
-        wanted = ~forward[again]
-        values[again] = np.where(wanted, near_values[: len(again)], values[again])
-        by_change = _neighbours.slopes(near, heads, who, near_values)
-        found[again] = np.where(wanted[:, :, None], by_change, found[again])
-    found[~np.isfinite(found) | ~np.isfinite(values)[:, :, None]] = np.nan
-    return _turns.Slopes(
-        tuple(trials), names, heads, values, found, reach, forward, tuple(notes)
-    )
-
-
-def _columns(by_name: Mapping[str, Any], names: Sequence[str]) -> np.ndarray:
-    """[K, names], a copy in float64."""
-    return np.stack([np.asarray(by_name[n], np.float64) for n in names], axis=1)
-
-
-def _goes_forward(
-    program: Program, carrying: Program, like: PyTree, method: str
-) -> bool:
-    """Whether there is a forward mode, and unless it is asked for, a cheap one."""
-    try:
-        carried = jax.eval_shape(carrying.init, like)
-        # Lowered, since a trace alone does not say all.
-        operations = _operations(carrying.step, carried)
-        jax.jit(carrying.init).lower(like)
-        jax.jit(carrying.evaluate).lower(carried)
-    except (TypeError, NotImplementedError):
-        if method == "forward":
-            raise
-        return False
-    neighbours = 1 + 2 * len(like["weights"])
-    dear = _DEARER * neighbours * _operations(program.step, carried.state)
-    return method == "forward" or operations <= dear
-
-
-def _operations(step: Callable, state: PyTree) -> float:
-    """Of one step, counted before it is compiled; 0 where nobody counts."""
-    return (jax.jit(step).lower(state, _STEP).cost_analysis() or {}).get("flops", 0.0)

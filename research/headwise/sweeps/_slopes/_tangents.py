@@ -57,8 +57,12 @@ def carrying(program: Program, heads: Sequence[str]) -> Program:
         )
         return Carried(made, tangents)
 
-    def step(carried: Carried, t: Array) -> tuple[Carried, Mapping[str, Any]]:
-        state, tangents, report = _pushed(lambda x: program.step(x, t), *carried)
+    def step(
+        carried: Carried, t: Array, *batch: Any
+    ) -> tuple[Carried, Mapping[str, Any]]:
+        state, tangents, report = _pushed(
+            lambda x: program.step(x, t, *batch), *carried
+        )
         return Carried(state, tangents), report
 
     def evaluate(carried: Carried) -> dict[str, Any]:
@@ -78,7 +82,7 @@ def carrying(program: Program, heads: Sequence[str]) -> Program:
             "reach": dict(zip(heads, reach, strict=True)),
         }
 
-    return Program(init, step, evaluate)
+    return Program(init, step, evaluate, program.batches)
 
 
 def is_of_them(cause: str | None) -> bool:

@@ -1,5 +1,6 @@
 """How the trials of each program run: measured, within the memory that there is."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ class How(NamedTuple):
     """Of `_modes.MODES`, or auto."""
     size: int | None
     workers: int
+    here: int | None = None
+    """How many of them share the memory of this machine; None: all."""
 
 
 class Choices:
@@ -37,15 +40,16 @@ class Choices:
         self._of_size: dict[int, _choice.Choice] = {}
 
     def check(self, every: Sequence[_trials.Trial]) -> None:
-        """Raises ValueError for a size that was given and takes too much memory."""
-        if self.how.size is not None:
-            for group, trials in self._groups.split(every):
-                self.of(group, trials)
+        """Raises ValueError for what takes more memory than there is."""
+        for group, trials in self._groups.split(every):
+            self.of(group, trials)
 
     def of(
         self, group: _groups.Group, trials: Sequence[_trials.Trial]
     ) -> _choice.Choice:
         """How trials of a program run; with a size that was given, measured once.
+
+        As many trials of the same program are measured once in a process.
 
         Raises:
             ValueError: as `_choice.choose`.
@@ -54,15 +58,24 @@ class Choices:
         if id(group) in self._of_size:
             return self._of_size[id(group)]
         shared = -(-len(trials) // how.workers)
-        limit = _memory.free(jax.devices()[0])
-        choice = _choice.choose(
-            group.program,
-            _trials.stacked(trials[: how.size or shared], self._groups.static(trials)),
-            self._steps,
-            modes=_modes.MODES if how.mode == "auto" else (how.mode,),
-            size=how.size,
-            limit=None if limit is None else limit // how.workers,
-        )
+        device = jax.devices()[0]
+        limit = _memory.free(device)
+        if limit is not None and device.platform == "cpu":  # others are a process' own
+            limit //= how.here or how.workers
+        number = min(how.size or shared, len(trials))
+        rows = _trials.stacked(trials[:number], self._groups.static(trials))
+        known = group.parts.programs.setdefault("choices", {})
+        key, most = (how, number, self._steps), math.inf if limit is None else limit
+        choice = known.get(key)
+        if choice is None or choice.size < number or choice.nbytes > most:
+            choice = known[key] = _choice.choose(
+                group.program,
+                rows,
+                self._steps,
+                modes=_modes.MODES if how.mode == "auto" else (how.mode,),
+                size=how.size,
+                limit=limit,
+            )
         if how.size is not None:
             self._of_size[id(group)] = choice
         return choice

@@ -23,6 +23,7 @@ class Group(NamedTuple):
     """Those that are static."""
     program: _program.Program
     fingerprint: dict[str, Any]
+    parts: _parts.Parts
 
 
 class Groups:
@@ -61,7 +62,9 @@ class Groups:
             program = made(self._program, values)
             like = _trials.stacked([trial], self.static([trial]))
             parts = _parts.parts(program, jax.tree.map(lambda x: x[0], like))
-            self._made[key] = Group(dict(values), program, _made_by.program(parts))
+            self._made[key] = Group(
+                dict(values), program, _made_by.program(parts), parts
+            )
         return self._made[key]
 
 

@@ -20,13 +20,13 @@ from headwise.sweeps._store import _study
 def study(program: Any) -> dict[str, Any]:
     """What a study's program is, for its text: that of its functions, plain JSON."""
     if isinstance(program, tuple):
-        named = zip(("init", "step", "evaluate"), program, strict=True)
-        return {name: _provenance.function(f) for name, f in named}
+        named = zip(("init", "step", "evaluate", "batches"), program, strict=True)
+        return {n: _provenance.function(f) for n, f in named if f is not None}
     return {"make": _provenance.function(program)}
 
 
 def program(parts: Any) -> dict[str, Any]:
-    """A hash of a program and of the arrays that it closes over.
+    """A hash of a program, of the arrays that it closes over and of its first batch.
 
     Args:
         parts: of `_program.parts`.
@@ -41,6 +41,8 @@ def program(parts: Any) -> dict[str, Any]:
         digest.update(_fingerprint.hashed(text).encode())
         for array in parts.arrays.get(name, ()):
             digest.update(_bytes(array))
+    for array in [] if parts.stream is None else jax.tree.leaves(parts.stream.first):
+        digest.update(array.tobytes())
     of = {"jax": metadata.version("jax"), "backend": jax.default_backend()}
     return {"sha256": digest.hexdigest(), "of": of}
 

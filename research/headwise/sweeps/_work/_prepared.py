@@ -15,7 +15,9 @@ from headwise import _records
 from headwise.sweeps._cohort import _modes
 from headwise.sweeps._design import _product
 from headwise.sweeps._design import _trials
+from headwise.sweeps._store import _read
 from headwise.sweeps._store import _store
+from headwise.sweeps._store import _study
 from headwise.sweeps._work import _choices
 from headwise.sweeps._work import _groups
 from headwise.sweeps._work import _made_by
@@ -44,12 +46,14 @@ def prepared(
     retry: bool = False,
     search: Any = None,
     halving: Any = None,
+    here: bool = True,
 ) -> Prepared:
     """Makes and traces the programs of a study; see `check` for what it raises."""
     if steps is None:
         raise ValueError("steps: expected a positive int, got None")
     counts = {"steps": steps, "workers": how.workers}
-    counts |= {} if how.size is None else {"size": how.size}
+    given = {"size": how.size, "workers_here": how.here}
+    counts |= {name: count for name, count in given.items() if count is not None}
     for name, count in counts.items():
         _checks.positive_int(name, count)
     _checks.choice("mode", ("auto", *_modes.MODES), how.mode)
@@ -65,7 +69,9 @@ def prepared(
     groups.split(rows)
     done = set() if folder is None else _store.check(folder, text)
     choices = _choices.Choices(groups, how, steps)
-    if how.size is not None:
+    # Others have begun, or will take a part of the programs: these are not all tried.
+    begun = folder is None or how.workers > 1 or _read.cohorts(_study.local(folder))
+    if how.size is not None or (here and not begun):
         names = ((_trials.key(row, settings), row) for row in rows)
         choices.check([row for name, row in names if retry or name not in done])
     return Prepared(text, settings, groups, choices)
@@ -84,9 +90,11 @@ def check(
     mode: str = "auto",
     size: int | None = None,
     workers: int = 1,
+    workers_here: int | None = None,
     retry: bool = False,
+    here: bool = False,
 ) -> None:
-    """Raises what `run` would raise before it trains; trains and writes nothing.
+    """Raises what `run` would raise before it trains; writes nothing.
 
     Every program is made and traced. Where a size of cohorts is given, the compiler is
     asked whether one fits into the memory of this machine.
@@ -94,11 +102,14 @@ def check(
     Args:
         program, design, seeds, steps, vary, static, settings, folder, mode, size: as
             `run` will be given.
-        workers, retry: the same.
+        workers, workers_here, retry: the same.
+        here: whether trials will run in this process: how they do is measured now, by
+            a few steps of each program, so that one trial that takes more memory than
+            there is is found out; `run` does not measure again.
 
     Raises:
         ValueError: no trials, an argument that is wrong, or a size that takes more
-            memory than there is (the largest that fits is named).
+            memory than there is (the largest that fits is named), or one trial alone.
         TypeError: a program that is none, or a function of it that cannot be traced.
         StudyError: the folder is of another study.
 
@@ -124,8 +135,9 @@ def check(
         static=static,
         settings=_records.json_settings({} if settings is None else settings),
         folder=folder,
-        how=_choices.How(mode, size, workers),
+        how=_choices.How(mode, size, workers, workers_here),
         retry=retry,
+        here=here,
     )
 
 

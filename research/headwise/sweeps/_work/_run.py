@@ -39,6 +39,7 @@ def run(
     mode: str = "auto",
     size: int | None = None,
     workers: int = 1,
+    workers_here: int | None = None,
     checkpoint_every: float | None = None,
     report_every: int | None = None,
     progress: bool = True,
@@ -82,6 +83,7 @@ def run(
         size: the most trials of a cohort; None: as many as fit into the memory.
         workers: how many processes share the study: cohorts are cut so that each has
             one.
+        workers_here: how many of them share the memory of this machine; None: all.
         checkpoint_every: seconds; None: as often as costs less than 2 % of the time.
         report_every: steps between two rows of the curves; None: 100 rows a trial.
         progress: show how far it is.
@@ -168,7 +170,7 @@ def run(
         static=static,
         settings=settings,
         folder=folder,
-        how=_choices.How(mode, size, workers),
+        how=_choices.How(mode, size, workers, workers_here),
         checkpoint_every=checkpoint_every,
         report_every=report_every,
         progress=progress,
