@@ -1,3 +1,3 @@
 """The version of the library: this line is the only place that says it."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
