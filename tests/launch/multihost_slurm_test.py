@@ -27,4 +27,5 @@ def test_srun(tmp_path):
         assert set(multihost_test.metrics(tmp_path / "run")) == {"a", "b"}
         out = one.ask(*step, *flags, "--dry_run", f"--folder={tmp_path / 'study'}")
         words = [line.split() for line in out.splitlines() if "launch.worker" in line]
-        assert [line[-1] for line in words] == ["--workers=2"] * 2
+        shares = ["--workers=2", "--workers_here=1"]
+        assert [line[-2:] for line in words] == [shares] * 2
