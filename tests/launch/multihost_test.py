@@ -245,5 +245,6 @@ def test_a_dry_run_says_who_would_do_what(capsys, monkeypatch, tmp_path):
     assert first == "process 1 of 2, by SLURM; JAX finds the coordinator"
     assert "--coordinator" not in line
     assert guarded(*RUN[:1], "--simplex=2", "--dry_run") == 0
-    assert capsys.readouterr().out.splitlines()[-1].endswith("--workers=2")
+    shares = "--workers=2 --workers_here=1"
+    assert capsys.readouterr().out.splitlines()[-1].endswith(shares)
     assert [*tmp_path.iterdir()] == []
