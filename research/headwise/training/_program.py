@@ -21,6 +21,7 @@ from headwise.training import _loss_scale
 from headwise.training import _model
 from headwise.training import _of_step
 from headwise.training import _of_trial
+from headwise.training import _reading
 from headwise.training import _reported
 from headwise.training import _state
 from headwise.training import _step
@@ -107,7 +108,7 @@ def program(
             number of Python; `init` does not return a pair with `stateful`.
         ValueError: when it is traced: a trial's weights are not those of the heads, or
             come to a balancer that finds them; a function asks for a number that no
-            trial has.
+            trial has; a trial has a number that no function asks for.
 
     Example:
         >>> def values_fn(params, batch):
@@ -154,13 +155,13 @@ def program(
 
     def start(trial: Any) -> ProgramState:
         trial = _of_trial.arrays(trial)
-        optimizer, balancer = of_optimizer(trial), decides(trial)
+        asked = _reading.Reading(trial)
+        optimizer, balancer = of_optimizer(asked), decides(asked)
+        _reading.refuse_unread(trial, asked.read)
         of_model, of_run = jax.random.split(jax.random.key(trial["seed"]))
         params, rest = _pair(init(of_model)) if stateful else (init(of_model), ())
-        first, bilevel = (
-            batch_of(trial, 0),
-            isinstance(balancer, _bilevel.BilevelMethod),
-        )
+        first = batch_of(trial, 0)
+        bilevel = isinstance(balancer, _bilevel.BilevelMethod)
         args = (_bilevel.pair(first)[0] if bilevel else first, rest, of_run)
         names = jax.eval_shape(lambda: dict(model(params, *args)[0]))
         _check_weights(trial["weights"], names, fixed)

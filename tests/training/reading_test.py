@@ -1,0 +1,38 @@
+"""A name of a trial is read, however a function of the trial asks for it."""
+
+import copy
+import operator
+
+import jax
+import optax
+import pytest
+
+import headwise as hw
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        lambda trial: trial["lr"],
+        lambda trial: trial.get("lr"),
+        lambda trial: dict(trial)["lr"],
+        lambda trial: {**trial}["lr"],
+        lambda trial: (trial | {"b": 1})["lr"],
+        lambda trial: ({"b": 1} | trial)["lr"],
+        lambda trial: (lambda lr, **rest: lr)(**trial),
+        lambda trial: jax.tree.map(lambda x: 1 * x, trial)["lr"],
+        lambda trial: copy.copy(trial)["lr"],
+        lambda trial: next(x for name, x in trial.items() if name == "lr"),
+        lambda trial: operator.itemgetter("lr")(trial),
+    ],
+)
+def test_a_number_is_read_however_it_is_asked_for(rate):
+    program = hw.training.program(
+        lambda params, batch: {"a": params**2},
+        lambda trial: optax.sgd(rate(trial)),
+        init=lambda key: 1.0,
+        batch=lambda key: (),
+        evaluate=lambda params, rest: {"a": params},
+    )
+    trial = {"weights": {"a": 1.0}, "seed": 0, "lr": 0.1}
+    assert jax.eval_shape(program.init, trial).trial["lr"].shape == ()
