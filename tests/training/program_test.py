@@ -340,11 +340,6 @@ REFUSED = {
         lambda: of_quadratic(batch=lambda: 1.0),
         "batch: expected a function of (key)",
     ),
-    "a number that nothing reads": (
-        first(of_quadratic, trial(AB, lr=0.1, widht=1.0)),
-        "vary: expected names that optimizer= or balancer= read of a trial, as "
-        "['lr'] is; nothing reads ['widht']",
-    ),
     "a rate that no trial has": (
         first(of_quadratic, trial(AB)),
         "optimizer: asks the trial for 'lr', which has ['a', 'b', 'seed', 'weights']",

@@ -10,6 +10,17 @@ import pytest
 import headwise as hw
 
 
+def of_rate(rate):
+    """A program whose optimiser is made by this function of the trial."""
+    return hw.training.program(
+        lambda params, batch: {"a": params**2},
+        lambda trial: optax.sgd(rate(trial)),
+        init=lambda key: 1.0,
+        batch=lambda key: (),
+        evaluate=lambda params, rest: {"a": params},
+    )
+
+
 @pytest.mark.parametrize(
     "rate",
     [
@@ -27,12 +38,13 @@ import headwise as hw
     ],
 )
 def test_a_number_is_read_however_it_is_asked_for(rate):
-    program = hw.training.program(
-        lambda params, batch: {"a": params**2},
-        lambda trial: optax.sgd(rate(trial)),
-        init=lambda key: 1.0,
-        batch=lambda key: (),
-        evaluate=lambda params, rest: {"a": params},
-    )
+    program = of_rate(rate)
     trial = {"weights": {"a": 1.0}, "seed": 0, "lr": 0.1}
     assert jax.eval_shape(program.init, trial).trial["lr"].shape == ()
+
+
+def test_what_nothing_reads_is_refused():
+    program = of_rate(lambda trial: trial["lr"])
+    with pytest.raises(ValueError, match="vary: expected names") as caught:
+        program.init({"weights": {"a": 1.0}, "seed": 0, "lr": 0.1, "widht": 1.0})
+    assert "of a trial, as ['lr'] is; nothing reads ['widht']" in str(caught.value)
