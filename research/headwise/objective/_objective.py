@@ -157,8 +157,8 @@ class Objective:
             {name: float32 scalar} in sorted order, float64 if the loss is. With a mask,
             an ignored label, weights of examples or an empty batch it is `hw.Means`,
             which tells of how many entries each value is the mean: a head without data
-            is absent in a step then, and parts of a batch add up to the whole. Also
-            where the objective has weights, which it tells a step.
+            is absent in a step then, and parts of a batch add up to the whole. So
+            it tells a step its weights; `|` keeps them, a new dict `{**values}` not.
 
         Raises:
             ValueError: names or shapes do not fit; a loss returned more values than it

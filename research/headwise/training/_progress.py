@@ -5,6 +5,7 @@ import datetime
 import math
 import time
 from collections.abc import Callable
+from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
@@ -63,10 +64,14 @@ def progress(label: str, first: int, steps: int, on: bool) -> Iterator[Show]:
 
 def _numbers(record: Mapping[str, Any]) -> str:
     """The values of the heads and what was validated, in one line."""
-    pairs = [
-        *record.get("values", {}).items(),
-        *_columns.flat(record.get("validation", {})),
-    ]
+    values = record.get("values", {}).items()
+    validated = list(_columns.flat(record.get("validation", {})))
+    told = _pairs(values)
+    return f"{told} | validation {_pairs(validated)}" if validated else told
+
+
+def _pairs(pairs: Iterable[tuple[str, float | None]]) -> str:
+    """Names and their numbers."""
     return " ".join(
         f"{_text.printable(name)} {math.nan if x is None else x:.3g}"
         for name, x in pairs

@@ -125,7 +125,8 @@ def _given(design: Iterable[Any]) -> list[Trial]:
         if not isinstance(trial, Trial):
             raise TypeError(
                 f"design: expected a dict by name of head, got {_checks.kind(design)}; "
-                f"or trials: design[{i}]: expected a Trial, got {_checks.kind(trial)}"
+                f"or trials: design[{i}]: expected a Trial, got {_checks.kind(trial)} "
+                '(hw.sweeps.Trial({"a": 1.0}, seed=0) is one)'
             )
         weights = {
             name: _weightings.weight(f"design[{i}].weights[{name!r}]", weight)

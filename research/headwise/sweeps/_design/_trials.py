@@ -35,7 +35,7 @@ class Trial(NamedTuple):
     weights: dict[str, float]
     """{} where a balancer finds them."""
     seed: int
-    varied: dict[str, Varied]
+    varied: dict[str, Varied] = {}  # noqa: RUF012  # nobody writes into a trial
     """{name: number, text or bool} of what `vary` names."""
 
     @property
