@@ -48,7 +48,8 @@ def test_a_file_gets_a_line_a_record_at_once(monkeypatch):
     times = r"\(0:00:\d\d, 0:00:\d\d left\)"
     label = r"\[red\]\\x1b\[2J"
     assert re.fullmatch(f"{label} 3/6 {times} {values}", one), one
-    assert re.fullmatch(f"{label} 6/6 {times} {values} iou/left 0.25", two), two
+    checked = rf"{values} \| validation iou/left 0.25"
+    assert re.fullmatch(f"{label} 6/6 {times} {checked}", two), two
     assert {1, 2} <= set(file.seen)
 
 
