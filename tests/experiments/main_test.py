@@ -63,8 +63,8 @@ def test_run_then_sweep(name, tmp_path, capsys):
     if name != "seed_network":
         return
     # The command that the report tells of a trial runs it again.
-    data = page.split('id="data">')[1].split("</script>")[0]
-    told = json.loads(data)["trials"]["command"][-1].split()
+    commands = page.split('id="commands">')[1].split("</script>")[0]
+    told = json.loads(commands)[-1].split()
     assert told[:3] == ["python", "-m", "experiments.main"]
     code, out, err = call(capsys, *told[3:])
     assert (code, err) == (0, "")

@@ -4,6 +4,7 @@ from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 from typing import Any
+from typing import cast
 
 import jax
 
@@ -45,7 +46,7 @@ class Reading(dict):
         """All names; `**trial` and `dict(trial)` come here, too."""
         return iter(self.copy())
 
-    def copy(self) -> dict:
+    def copy(self) -> Any:
         """All of it, as a plain dict."""
         self.read.update(super().keys())
         return dict(zip(super().keys(), super().values(), strict=True))
@@ -82,7 +83,7 @@ jax.tree_util.register_pytree_node(
         tuple(x for _, x in sorted(trial.items())),
         tuple(sorted(trial.keys())),
     ),
-    lambda names, rows: dict(zip(names, rows, strict=True)),
+    lambda names, rows: cast("Reading", dict(zip(names, rows, strict=True))),
 )
 
 
