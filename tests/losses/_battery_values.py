@@ -107,6 +107,9 @@ class Values:
                 preds = jnp.asarray(preds, jnp.float64)
                 _derivatives.check(loss, (preds,), entry.order, ["rev"])
 
+    # Without optimisation jaxlib 0.10.2 compiles what is below to a wrong number: the
+    # gradient of clDice, 0 alone and by differences, is 0.01 beside the other ways.
+    @pytest.mark.optimized
     def test_forward_equals_backward(self, name):
         """<J v, u> = <v, Jᵀ u>, and where the values bend <J v, u> has a slope too."""
         entry = self.entries[name]

@@ -65,10 +65,12 @@ NO_ARGUMENTS += ("made_with", "retry", "workdir")
 NO_ARGUMENTS += (
     "cohorts",
     "halving",
+    "here",
     "profile",
     "search",
     "stop_on_failure",
     "workers",
+    "workers_here",
 )
 # What is said of these is that they may be NaN: nothing counts, or it has no answer.
 MAY_BE_NAN = ("solvers", "reports", "pareto", "gradients.cosines", "losses.scale_inv")

@@ -355,7 +355,7 @@ OF_FIT = {
     "label -1": mistake(
         lambda: first_batch(L.cross_entropy, LOGITS, LABELS - 1),
         ValueError,
-        "loss of 'y': targets: expected labels in 0..2, got -1 to 0",
+        "loss of 'y': targets: expected labels in 0..2, got -1 to -1",
     ),
     "validate_every 0": mistake(
         lambda: fit(validate_every=0),
