@@ -191,8 +191,8 @@ def moml(
         >>> step = hw.training.make_bilevel_step(values_fn, sgd, method)
         >>> state = hw.training.init_bilevel_state(["a", "b"], 0.0, sgd, method)
         >>> _, info = step(state, (None, None))     # opposite hypergradients: balanced
-        >>> print(info.shares["a"], info.slopes["a"], info.weights["a"])
-        0.5 0.0 0.5
+        >>> print(f"{info.shares['a']:.3f} {info.slopes['a']:.3f}")
+        0.500 0.000
 
     References:
         Ye et al., "Multi-objective meta learning", NeurIPS 2021, algorithm 1.
