@@ -26,6 +26,8 @@ def of_rate(rate):
     [
         lambda trial: trial["lr"],
         lambda trial: trial.get("lr"),
+        lambda trial: trial.setdefault("lr", 1.0),
+        lambda trial: trial.pop("lr"),
         lambda trial: dict(trial)["lr"],
         lambda trial: {**trial}["lr"],
         lambda trial: (trial | {"b": 1})["lr"],

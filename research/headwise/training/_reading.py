@@ -63,6 +63,11 @@ class Reading(dict):
         """All of it."""
         return self.copy().items()
 
+    def setdefault(self, name: Any, default: Any = None) -> Any:
+        """The number of that name, which it has then."""
+        self.read.add(name)
+        return super().setdefault(name, default)
+
     def pop(self, name: Any, *default: Any) -> Any:
         """Takes a number out."""
         self.read.add(name)
