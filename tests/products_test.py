@@ -125,5 +125,5 @@ def test_stacks_over_their_heads_equal_float64(heads, dtype):
 def test_inner_products_of_several_stacks_equal_float64():
     stacks = [jnp.stack(draw((5, 6), jnp.float32, 2 + i)[-2:]) for i in range(3)]
     wide = np.asarray(stacks, np.float64).reshape(3, 2, 30)
-    got = jax.jit(_products.of_each)(stacks)
+    got = jax.jit(_products.of_each)(jnp.stack(stacks))
     np.testing.assert_allclose(got, wide @ wide.swapaxes(1, 2), rtol=1e-5, atol=1e-4)

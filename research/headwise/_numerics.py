@@ -101,6 +101,12 @@ def has_sharding_type(array: Array) -> bool:
     return _explicit_sharding(jax.typeof(array)) is not None
 
 
+def is_placed(type_of_array: Any) -> bool:
+    """Whether a type says where arrays lie: their entries are not for us to pick."""
+    varies = varying_axes(type_of_array)
+    return bool(varies) or _explicit_sharding(type_of_array) is not None
+
+
 def _explicit_sharding(kind: Any) -> Any:
     """The sharding that a type says, on a mesh with explicit axes; else None."""
     sharding = getattr(kind, "sharding", None)

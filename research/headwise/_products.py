@@ -60,10 +60,10 @@ def _of_matrix(matrix: Array, dtype: Any) -> Array:
     return jnp.matmul(matrix, matrix.conj().T, precision=precision).real
 
 
-def of_each(stacks: Sequence[Array]) -> Array:
-    """L stacks of one shape -> [L, H, H] inner products in each, at least float32."""
-    lines = [jnp.reshape(stack, (1, len(stack), -1)) for stack in stacks]
-    matrices = lax.concatenate(lines, 0).astype(_numerics.accumulator(*stacks))
+def of_each(batch: Array) -> Array:
+    """L stacks, [L, H, ...] -> [L, H, H] inner products in each, at least float32."""
+    matrices = jnp.reshape(batch, (*batch.shape[:2], -1))
+    matrices = matrices.astype(_numerics.accumulator(batch))
     turned = jnp.swapaxes(matrices.conj(), 1, 2)
     return jnp.matmul(matrices, turned, precision=lax.Precision.HIGHEST).real
 

@@ -26,6 +26,7 @@ from typing import Any
 from typing import NamedTuple
 from typing import overload
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
@@ -43,6 +44,8 @@ class Leaf(NamedTuple):
     """The heads that reach it, ascending; the gradients of all others are 0."""
     arrays: Array | Sequence[Array]
     """Of these heads: a list, or an array with a leading axis of them."""
+    batch: tuple[Array, int] | None = None
+    """[leaves, heads, ...] of many leaves of one kind, and which of them this is."""
 
     def of(self, heads: Collection[int]) -> "Leaf":
         """Of some heads alone."""
@@ -140,6 +143,33 @@ def _at(stack: Array, places: Sequence[int]) -> Array:
     return stack[np.asarray(places, int)]
 
 
+def in_batch(stacks: Sequence[tuple[Sequence[int], Array]]) -> list[Leaf]:
+    """Leaves of which each has a head in each of some stacks, as one array.
+
+    Args:
+        stacks: heads, and [heads, ...]: the first of a stack reaches the first leaf.
+    """
+    numbers = np.asarray([heads for heads, _ in stacks])
+    order = np.argsort(numbers[:, 0])
+    if (np.diff(numbers[order], axis=0) <= 0).any():
+        each = [[Leaf((h,), x[i : i + 1]) for i, h in enumerate(s)] for s, x in stacks]
+        return [joined(pieces) for pieces in zip(*each, strict=True)]
+    batch = jnp.stack([stacks[i][1] for i in order], 1)
+    return [
+        Leaf(tuple(map(int, heads)), batch[i], (batch, i))
+        for i, heads in enumerate(numbers[order].T)
+    ]
+
+
+def _as_batch(leaves: Sequence[Leaf]) -> Array:
+    """[leaves, heads, ...] of leaves of one shape, each a stack."""
+    whole = leaves[0].batch[0] if leaves[0].batch else None
+    places = [leaf.batch[1] for leaf in leaves if leaf.batch and leaf.batch[0] is whole]
+    if whole is not None and places == [*range(len(leaves))] == [*range(len(whole))]:
+        return whole
+    return jnp.stack([stacked(leaf.arrays) for leaf in leaves])
+
+
 def joined(pieces: Sequence[Leaf]) -> Leaf:
     """One leaf from the gradients of some heads and those of others."""
     if len(pieces) == 1:
@@ -171,9 +201,10 @@ def gramian(
     grams = []
     together = axis_name is None and number >= _xla.ALIKE_HEADS
     few: list[Leaf] = []
-    for heads, arrays in leaves:
+    for leaf in leaves:
+        heads, arrays, _ = leaf
         if heads and len(heads) < number and together:
-            few.append(Leaf(heads, arrays))
+            few.append(leaf)
         elif heads:
             gram = _products.products(arrays)
             if len(heads) < number:
@@ -196,9 +227,10 @@ def _of_few(number: int, leaves: Iterable[Leaf]) -> Array:
         groups.setdefault(key, []).append(leaf)
     places, entries = [], []
     for same in groups.values():
-        stacks: list[Any] = [leaf.arrays for leaf in same]
-        alone = len(stacks) == 1
-        grams = _products.products(stacks[0]) if alone else _products.of_each(stacks)
+        if len(same) == 1:
+            grams = _products.products(same[0].arrays)
+        else:
+            grams = _products.of_each(_as_batch(same))
         entries.append(grams.ravel())
         at = [np.ix_(leaf.heads, leaf.heads) for leaf in same]
         places += [np.ravel_multi_index(i, (number, number)).ravel() for i in at]
@@ -215,7 +247,7 @@ def cross(
 ) -> Array:
     """[H, H] inner products of the gradients of two batches over these leaves."""
     grams = []
-    for (heads, arrays), (more, of_more) in zip(leaves, others, strict=True):
+    for (heads, arrays, _), (more, of_more, _) in zip(leaves, others, strict=True):
         if heads and more:
             gram = _products.cross(stacked(arrays), stacked(of_more))
             total = jnp.zeros((number, number), gram.dtype)
@@ -226,7 +258,7 @@ def cross(
 
 
 def weighted_sums(
-    weights: Array, leaves: Iterable[Leaf], like: Iterable[Any]
+    weights: Array, leaves: Sequence[Leaf], like: Iterable[Any]
 ) -> list[Array]:
     """[*shape] for each leaf, Σ weight * gradient over the heads that reach it.
 
@@ -236,14 +268,27 @@ def weighted_sums(
         like: has the shape and dtype of each.
     """
     each: list[Array] = []
-    sums = []
-    for (heads, arrays), x in zip(leaves, like, strict=True):
+    sums: list[Any] = []
+    alike: dict[tuple, list[int]] = {}
+    for i, ((heads, arrays, _), x) in enumerate(zip(leaves, like, strict=True)):
+        sums.append(None)
         if not heads:
-            sums.append(jnp.zeros(x.shape, x.dtype))
+            sums[i] = jnp.zeros(x.shape, x.dtype)
         elif isinstance(arrays, Array):
-            sums.append(_products.of_stack(_at(weights, heads), arrays))
+            alike.setdefault((arrays.shape, arrays.dtype), []).append(i)
         else:
             each = each or list(weights)
             mine = [each[h] for h in heads]
-            sums.append(_products.weighted_sum(mine, arrays, range(len(heads))))
+            sums[i] = _products.weighted_sum(mine, arrays, range(len(heads)))
+    for places in alike.values():
+        same = [leaves[i] for i in places]
+        if len(same) < _xla.ALIKE_HEADS:
+            pairs = [(_at(weights, leaf.heads), stacked(leaf.arrays)) for leaf in same]
+            totals = [_products.of_stack(mine, stack) for mine, stack in pairs]
+        else:
+            each_mine = weights[np.asarray([leaf.heads for leaf in same])]
+            together = jax.vmap(_products.of_stack)(each_mine, _as_batch(same))
+            totals = _xla.apart(together)
+        for i, total in zip(places, totals, strict=True):
+            sums[i] = total
     return sums

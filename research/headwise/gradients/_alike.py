@@ -16,18 +16,15 @@ Example:
     [[0, 1], [2]]
 """
 
-import functools
-import types
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
-import jax
-import numpy as np
 from jax.extend import core
 
 from headwise.gradients import _linear
+from headwise.gradients import _tokens
 from headwise.gradients._equations import Var
 
 
@@ -44,24 +41,6 @@ class Path(NamedTuple):
     """Variables from outside and written numbers, in the order of their first use."""
     starts: tuple[tuple[int, ...], ...]
     """Of every slice."""
-
-
-class Slice(NamedTuple):
-    """A block of an array: an equation `slice`, or one result of a `split`."""
-
-    operand: Any
-    out: Var
-    starts: tuple[int, ...]
-
-    @property
-    def invars(self) -> list[Any]:
-        """As an equation has them."""
-        return [self.operand]
-
-    @property
-    def outvars(self) -> list[Var]:
-        """As an equation has them."""
-        return [self.out]
 
 
 def paths(linear: _linear.Linear, private: bool = False) -> list[Path]:
@@ -113,12 +92,12 @@ def _path(
     for eqn in equations:
         step = _as_slice(eqn, linear, head)
         steps.append(step)
-        if isinstance(step, Slice):
+        if isinstance(step, _tokens.Slice):
             starts.append(step.starts)
             shape.append(known_as(("slice", step.out.aval.shape)))
         else:
             if id(eqn) not in tokens:
-                tokens[id(eqn)] = known_as(_token(eqn))
+                tokens[id(eqn)] = known_as(_tokens.token(eqn))
             shape.append(tokens[id(eqn)])
         for atom in step.invars:
             if isinstance(atom, core.Literal) or atom not in number:
@@ -139,90 +118,5 @@ def _path(
 
 def _as_slice(eqn: Any, linear: _linear.Linear, head: int) -> Any:
     """The equation, as a `Slice` where it is one for this head."""
-    params = eqn.params
-    if eqn.primitive.name == "slice" and (
-        params["strides"] is None or set(params["strides"]) <= {1}
-    ):
-        return Slice(eqn.invars[0], eqn.outvars[0], tuple(params["start_indices"]))
-    if eqn.primitive.name == "split":
-        mine = [
-            i for i, v in enumerate(eqn.outvars) if linear.heads.get(v, 0) >> head & 1
-        ]
-        if len(mine) == 1:
-            starts = [0] * eqn.invars[0].aval.ndim
-            starts[params["axis"]] = sum(params["sizes"][: mine[0]])
-            return Slice(eqn.invars[0], eqn.outvars[mine[0]], tuple(starts))
-    return eqn
-
-
-def _token(eqn: Any) -> tuple:
-    results = tuple((v.aval.shape, str(v.aval.dtype)) for v in eqn.outvars)
-    effects = id(eqn) if eqn.effects else 0  # what has effects is like nothing else
-    return (eqn.primitive, effects, results, _described(eqn.params))
-
-
-def _described(value: Any) -> Any:
-    """What is equal for parameters of equations that mean the same."""
-    describe = _DESCRIBED.get(type(value))
-    if describe is not None:
-        return (type(value), describe(value))
-    if isinstance(value, core.ClosedJaxpr):
-        return ("closed", _program(value.jaxpr), tuple(map(id, value.consts)))
-    if isinstance(value, core.Jaxpr):
-        return ("open", _program(value))
-    if isinstance(value, jax.Array):
-        return ("array", id(value))
-    try:
-        hash(value)
-    except TypeError:
-        return ("object", id(value))
-    return (type(value), value)
-
-
-def _several(values: Iterable[Any]) -> tuple:
-    return tuple(map(_described, values))
-
-
-def _function(function: types.FunctionType) -> tuple:
-    """Made by one `def` with the same things closed over."""
-    cells = [cell.cell_contents for cell in function.__closure__ or ()]
-    keywords = function.__kwdefaults__
-    return (
-        function.__code__,
-        *map(_described, (function.__defaults__, keywords, cells)),
-    )
-
-
-_DESCRIBED: dict[type, Any] = {
-    dict: lambda value: tuple((k, _described(v)) for k, v in sorted(value.items())),
-    list: _several,
-    tuple: _several,
-    types.FunctionType: _function,
-    np.ndarray: lambda value: (value.shape, str(value.dtype), value.tobytes()),
-}
-
-
-@functools.lru_cache(maxsize=1024)
-def _program(program: core.Jaxpr) -> tuple:
-    """The equations of a program inside an equation, variables by number."""
-    number: dict[Var, int] = {}
-
-    def named(atom: Any) -> Any:
-        if isinstance(atom, core.Literal):
-            value = np.asarray(atom.val)
-            return (value.tobytes(), value.shape, str(value.dtype))
-        return number[atom]
-
-    def name(variables: Sequence[Var]) -> tuple:
-        for v in variables:
-            number[v] = len(number)
-        return tuple(
-            (getattr(v.aval, "shape", None), str(getattr(v.aval, "dtype", v.aval)))
-            for v in variables
-        )
-
-    lines: list[Any] = [name([*program.constvars, *program.invars])]
-    for eqn in program.eqns:
-        taken = tuple(map(named, eqn.invars))
-        lines.append((_token(eqn), taken, name(eqn.outvars)))
-    return (*lines, tuple(map(named, program.outvars)))
+    mine = [i for i, v in enumerate(eqn.outvars) if linear.heads.get(v, 0) >> head & 1]
+    return _tokens.as_slice(eqn, mine[0]) if len(mine) == 1 else eqn

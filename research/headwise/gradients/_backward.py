@@ -1,6 +1,7 @@
 """Every backward pass that a step may want, from one forward pass."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
@@ -19,6 +20,7 @@ from headwise.gradients import _linear
 from headwise.gradients import _lockstep
 from headwise.gradients import _many_heads
 from headwise.gradients import _reach
+from headwise.gradients import _together
 from headwise.typing import Array
 from headwise.typing import PyTree
 
@@ -225,5 +227,7 @@ def linearize(
         >>> print(*backward.weighted(jnp.array([2.0, 1.0])))       # 2 * 3 + 10
         16.0
     """
-    values, aux, linear = _linear.linearize(plain, params, *args, **kwargs)
+    run = functools.partial(_linear.run, plain, params, *args, **kwargs)
+    seen = _linear.linearize(plain, params, *args, **kwargs)
+    values, aux, linear = _together.together(*seen, run)
     return values, aux, Backward(linear)

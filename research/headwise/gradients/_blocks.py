@@ -16,6 +16,7 @@ Example:
      [0. 0. 7.]]
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
@@ -81,6 +82,38 @@ def cut(x: Array, starts: Sequence[Array], block: Block) -> Array:
         return [jnp.where(chosen, ct, jnp.zeros_like(ct))]
 
     return _linear_map.linear_map(forward, backward, list(starts), [x])[0]
+
+
+def cut_rows(
+    x: Array, axis: int | None, starts: np.ndarray, shape: tuple[int, ...]
+) -> tuple[Array, int | None]:
+    """[heads, *shape]: of each head a block of its row, or of what all have.
+
+    Args:
+        x: [heads, ...], or without heads if `axis` is None.
+        axis: 0 or None, as `jax.vmap` has it.
+        starts: [heads, axes].
+        shape: of a block.
+    """
+    heads, first, steps = len(starts), starts[0], np.diff(starts, axis=0)
+    differ = np.flatnonzero((starts != first).any(0))
+    if not len(differ):
+        block = functools.partial(lax.slice, start_indices=first)
+        ends = [s + n for s, n in zip(first, shape, strict=True)]
+        block = functools.partial(block, limit_indices=ends)
+        return (block(x) if axis is None else jax.vmap(block)(x)), axis
+    at = int(differ[0])
+    if axis is None and len(differ) == 1 and (steps[:, at] == shape[at]).all():
+        # One after the other: a larger block, turned.
+        whole = tuple(n * heads if i == at else n for i, n in enumerate(shape))
+        x = lax.slice(x, first, [s + n for s, n in zip(first, whole, strict=True)])
+        x = x.reshape(*shape[:at], heads, *shape[at:])
+        return jnp.moveaxis(x, at, 0), 0
+
+    def at_start(x: Array, start: Array) -> Array:
+        return lax.dynamic_slice(x, list(start), shape)
+
+    return jax.vmap(at_start, (axis, 0))(x, jnp.asarray(starts)), 0
 
 
 def put_back(terms: Array, starts: Sequence[Array], block: Block) -> Array:

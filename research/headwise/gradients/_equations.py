@@ -54,6 +54,11 @@ def nbytes(v: Var) -> int:
     return v.aval.size * v.aval.dtype.itemsize
 
 
+def is_literal(atom: Any) -> bool:
+    """A number that is written in the program."""
+    return isinstance(atom, core.Literal)
+
+
 def variables(atoms: Iterable[Any]) -> list[Var]:
     """The distinct variables among them, in order."""
     return list(dict.fromkeys(v for v in atoms if not isinstance(v, core.Literal)))

@@ -26,6 +26,7 @@ Example:
     [3, 1, 2]
 """
 
+import types
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -34,8 +35,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.extend import core
 
+from headwise import _numerics
 from headwise.gradients import _equations
 from headwise.gradients import _head_sets
 from headwise.gradients._equations import Var
@@ -63,9 +66,21 @@ class Linear(NamedTuple):
     equation takes is taken to lead where any of its results does. Sets never grow from
     an equation to those that use it, so that parts can be cut by them."""
     known: Mapping[Var, Array]
-    """What the forward pass has kept."""
+    """What the forward pass has kept, and what is computed of that alone."""
+    kept: Mapping[Var, Array]
+    """All of the former, the constants of the program first."""
+    forward: tuple[Any, ...]
+    """The equations of the latter."""
     heads: Mapping[Var, int]
     """The set of heads that a variable leads to."""
+    rows: Mapping[tuple[Var, ...], Array] = types.MappingProxyType({})
+    """[heads, ...] of known variables of many heads, where they were computed so."""
+
+    @property
+    def is_placed(self) -> bool:
+        """Do types of arrays say where they lie?"""
+        known = (v.aval for v in self.known)
+        return any(map(_numerics.is_placed, (*map(jax.typeof, self.leaves), *known)))
 
     @property
     def has_batched_products(self) -> bool:
@@ -84,6 +99,13 @@ class Linear(NamedTuple):
             if v in params
         )
         return max(factors, default=0)
+
+    def rows_of(self, variables: tuple[Var, ...]) -> Array:
+        """[heads, ...]: of each head a variable that is known."""
+        if variables in self.rows:
+            return self.rows[variables]
+        each = [lax.expand_dims(self.known[v], (0,)) for v in variables]
+        return lax.concatenate(each, 0)
 
     def _shared(self) -> list[Any]:
         pairs = zip(self.equations, self.groups, strict=True)
@@ -110,6 +132,17 @@ def linearize(
         params: pytree of floating arrays.
         *args, **kwargs: the further arguments of `plain`.
     """
+    values, aux, program = run(plain, params, *args, **kwargs)
+    return values, aux, _analysed(values, jax.tree.leaves(params), program)
+
+
+def run(
+    plain: Callable[..., tuple[dict, Any]], params: PyTree, *args: Any, **kwargs: Any
+) -> tuple[dict[str, Array], Any, core.ClosedJaxpr]:
+    """Values, aux, and the program from tangents of leaves to those of the values.
+
+    The constants of the program are what the forward pass has kept.
+    """
     values, tangents, aux = jax.linearize(
         lambda p: plain(p, *args, **kwargs), params, has_aux=True
     )
@@ -118,8 +151,7 @@ def linearize(
     def flat(*leaves: Array) -> list[Array]:
         return jax.tree.leaves(tangents(jax.tree.unflatten(structure, leaves)))
 
-    program = jax.make_jaxpr(flat)(*leaves)
-    return values, aux, _analysed(values, leaves, program)
+    return values, aux, jax.make_jaxpr(flat)(*leaves)
 
 
 def _refuse_references(equations: Sequence[Any]) -> None:
@@ -134,7 +166,7 @@ def _refuse_references(equations: Sequence[Any]) -> None:
 
 
 def _analysed(
-    values: dict[str, Array], leaves: Sequence[Array], program: Any
+    values: dict[str, Array], leaves: Sequence[Array], program: core.ClosedJaxpr
 ) -> Linear:
     """Parts the program into what is linear and what is known, and follows the heads.
 
@@ -183,5 +215,7 @@ def _analysed(
         known=_equations.evaluate(
             other, constants, [v for v in taken if v not in linear]
         ),
+        kept=constants,
+        forward=tuple(other),
         heads=heads,
     )

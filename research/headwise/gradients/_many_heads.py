@@ -16,12 +16,10 @@ from collections.abc import Collection
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend import core
 
-from headwise import _numerics
 from headwise import _rows
 from headwise import _trees
 from headwise import _xla
@@ -29,6 +27,7 @@ from headwise.gradients import _alike
 from headwise.gradients import _cut
 from headwise.gradients import _linear
 from headwise.gradients import _stacks
+from headwise.gradients import _tokens
 from headwise.gradients._equations import Var
 from headwise.gradients._transpose import Cotangents
 from headwise.typing import Array
@@ -106,8 +105,7 @@ def _stacked(
     """
     if len(linear.names) < _xla.ALIKE_HEADS:
         return []
-    arrays = (*linear.leaves, *linear.known.values())
-    if any(map(_has_type, arrays)):
+    if linear.is_placed:
         return []
     groups = _alike.alike(_alike.paths(linear, private), _xla.ALIKE_HEADS)
     return [
@@ -117,14 +115,8 @@ def _stacked(
     ]
 
 
-def _has_type(array: Array) -> bool:
-    """Whether its type says where it lies; its entries are not for us to pick."""
-    varies = _numerics.varying_axes(jax.typeof(array))
-    return bool(varies) or _numerics.has_sharding_type(array)
-
-
 def _convolves(step: Any) -> bool:
-    if isinstance(step, _alike.Slice):
+    if isinstance(step, _tokens.Slice):
         return False
     return step.primitive.name == "conv_general_dilated" or any(
         _convolves(inner)
@@ -144,6 +136,7 @@ def _pieces(
 ) -> dict[Var, list[_rows.Leaf]]:
     """What the stacks give for these variables, in pieces of some heads each."""
     pieces: dict[Var, list[_rows.Leaf]] = {}
+    own: dict[tuple[Var, ...], list[tuple[tuple[int, ...], Array]]] = {}
     for stack in stacks:
         heads = len(stack.heads)
         at_once = {"sequential": 1, "batched": heads}.get(
@@ -152,9 +145,14 @@ def _pieces(
         wanted = [any(v in variables for v in of_heads) for of_heads in stack.inputs]
         arrays = iter(stack.rows(at_once, wanted))
         for of_heads, on in zip(stack.inputs, wanted, strict=True):
-            if on:
+            if on and len(set(of_heads)) == heads:
+                own.setdefault(of_heads, []).append((stack.heads, next(arrays)))
+            elif on:
                 for v, leaf in _rows.spread(stack.heads, of_heads, next(arrays)):
                     pieces.setdefault(v, []).append(leaf)
+    for of_heads, parts in own.items():
+        for v, leaf in zip(of_heads, _rows.in_batch(parts), strict=True):
+            pieces.setdefault(v, []).append(leaf)
     return pieces
 
 

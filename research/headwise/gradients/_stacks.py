@@ -26,7 +26,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.extend import core
 
 from headwise import _products
@@ -36,6 +35,7 @@ from headwise.gradients import _alike
 from headwise.gradients import _blocks
 from headwise.gradients import _equations
 from headwise.gradients import _linear
+from headwise.gradients import _tokens
 from headwise.gradients import _transpose
 from headwise.gradients import _weight_products
 from headwise.gradients._equations import Var
@@ -185,7 +185,7 @@ def stack(linear: _linear.Linear, group: Sequence[_alike.Path]) -> Stack:
 
     for atoms in zip(*(path.taken for path in group), strict=True):
         atom = atoms[0]
-        if isinstance(atom, core.Literal):
+        if _equations.is_literal(atom):
             numbers = np.stack([np.asarray(other.val) for other in atoms])
             if (numbers != numbers[:1]).any():
                 kind: Any = atom.aval
@@ -196,16 +196,17 @@ def stack(linear: _linear.Linear, group: Sequence[_alike.Path]) -> Stack:
         elif all(other is atom for other in atoms):
             common[atom] = linear.known[atom]
         else:
-            arrays = [lax.expand_dims(linear.known[v], (0,)) for v in atoms]
-            data[atom] = lax.concatenate(arrays, 0)
+            data[atom] = linear.rows_of(atoms)
         named.append(atom)
 
     steps: list[Any] = []
-    literals = iter([n for n, a in zip(named, first.taken) if _is_literal(a)])
+    literals = iter([n for n, a in zip(named, first.taken) if _equations.is_literal(a)])
     starts = iter(zip(*(path.starts for path in group), strict=True))
     for step in first.steps:
-        invars = [next(literals) if _is_literal(a) else a for a in step.invars]
-        if not isinstance(step, _alike.Slice):
+        invars = [
+            next(literals) if _equations.is_literal(a) else a for a in step.invars
+        ]
+        if not isinstance(step, _tokens.Slice):
             steps.append(step.replace(invars=invars))
             continue
         at = np.asarray(next(starts), np.int32)
@@ -224,15 +225,11 @@ def stack(linear: _linear.Linear, group: Sequence[_alike.Path]) -> Stack:
         turned={
             step.outvars[0]: _weight_products.turn(linear, step)
             for step in first.steps
-            if not isinstance(step, _alike.Slice)
+            if not isinstance(step, _tokens.Slice)
             and _weight_products.is_weight_product(linear, step)
             and step.invars[0] in common
         },
     )
-
-
-def _is_literal(atom: Any) -> bool:
-    return isinstance(atom, core.Literal)
 
 
 def _summed(weights: Array, variables: Sequence[Var], stack: Array) -> dict[Var, Array]:
@@ -241,6 +238,6 @@ def _summed(weights: Array, variables: Sequence[Var], stack: Array) -> dict[Var,
         return {variables[0]: _products.of_stack(weights, stack)}
     terms = _products.weighed(weights, stack)
     total: dict[Var, Array] = {}
-    for v, row in zip(variables, terms.astype(stack.dtype), strict=True):
+    for v, row in zip(variables, _xla.apart(terms.astype(stack.dtype)), strict=True):
         total[v] = total[v] + row if v in total else row
     return total
