@@ -35,3 +35,11 @@ def test_links_and_folders_exist():
     packages = {p.parent.name for p in ROOT.glob("research/headwise/*/__init__.py")}
     for package in packages:
         assert f"`{package}/`" in text, package
+
+
+def test_every_experiment_is_named():
+    links = _pages.links((ROOT / "README.md").read_text(encoding="utf-8"))
+    tasks = {str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/tasks/*.py")}
+    assert tasks - {"experiments/tasks/__init__.py"} == {
+        link for link in links if link.startswith("experiments/tasks/")
+    }

@@ -144,13 +144,11 @@ def test_rows_are_what_each_is_alone(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-def test_values_gradients_and_gramian(kind, monkeypatch):
+def test_values_and_gramian(kind, monkeypatch):
     p, d = inputs(1)
 
     def all_of(p, d):
-        values_fn = functools.partial(heads_of, kind)
-        values, gram = hw.head_gramian(values_fn)(p, d)
-        return values, gram, hw.head_grads(values_fn)(p, d)
+        return hw.head_gramian(functools.partial(heads_of, kind))(p, d)
 
     mine = jax.device_get(_programs.quickly(all_of, p, d))
     monkeypatch.setattr(_xla, "ALIKE_HEADS", 2**62)
