@@ -39,7 +39,9 @@ def test_links_and_folders_exist():
 
 def test_every_experiment_is_named():
     links = _pages.links((ROOT / "README.md").read_text(encoding="utf-8"))
-    tasks = {str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/tasks/*.py")}
+    tasks = {
+        str(path.relative_to(ROOT)) for path in ROOT.glob("experiments/tasks/*.py")
+    }
     assert tasks - {"experiments/tasks/__init__.py"} == {
         link for link in links if link.startswith("experiments/tasks/")
     }

@@ -266,6 +266,12 @@ def boolean(argument: str, got: Any) -> None:
         raise TypeError(f"{argument}: expected True or False, got {got!r}")
 
 
+def text(argument: str, got: Any) -> None:
+    """Raises TypeError unless `got` is a str."""
+    if not isinstance(got, str):
+        raise TypeError(f"{argument}: expected a str, got {kind(got)}")
+
+
 def function(argument: str, got: Any) -> None:
     """Raises TypeError unless `got` can be called."""
     if not callable(got):

@@ -64,11 +64,13 @@ NO_ARGUMENTS += ("made_with", "retry", "workdir")
 # Newer than the calls that are drawn from the same numbers.
 NO_ARGUMENTS += (
     "cohorts",
+    "figure",
     "halving",
     "here",
     "profile",
     "search",
     "stop_on_failure",
+    "track",
     "workers",
     "workers_here",
 )
@@ -108,8 +110,8 @@ MEASURES = (
     "sweeps.slopes",
 )
 """And these."""
-CHECKS = ("sweeps.check",)
-"""And this."""
+CHECKS = ("sweeps.check", "training.mlflow_tracker", "training.wandb_tracker")
+"""And these."""
 APART = (*NEWER, *STUDIES, *MEASURES, *CHECKS)
 FIRST = tuple(name for name in ROSTER if name not in APART)
 

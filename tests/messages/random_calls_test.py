@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.messages import _arguments
 from tests.messages import _random_calls
 
 
@@ -16,6 +17,13 @@ def test_calls_at_random(start, names):
     calls = list(_random_calls.run(50, seed=0, start=start, names=names))
     assert [str(call) for call in calls if call.faults] == []
     assert any(call.error is None for call in calls)
+
+
+def test_every_argument_has_something_to_draw():
+    """Else a call of many would find that out, some day."""
+    for name, function in _random_calls.ROSTER.items():
+        for p in _random_calls.parameters(function):
+            assert p.name in _arguments.NATURAL, f"{name}({p.name})"
 
 
 def test_a_fault_is_seen(monkeypatch):

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
+from headwise import _checks
 from headwise import _columns
 from headwise.training import _tracker
 
@@ -42,11 +43,19 @@ def mlflow_tracker(
         A function that `fit` calls: see `Tracker`.
 
     Raises:
+        TypeError: an argument is of another type.
         ModuleNotFoundError: mlflow is missing.
 
     Example:
         >>> track = hw.training.mlflow_tracker  # fit(..., track=track("http://host:1"))
     """
+    texts = {"uri": uri, "experiment": experiment, "name": name}
+    if tags is not None and not isinstance(tags, Mapping):
+        raise TypeError(f"tags: expected a dict, got {_checks.kind(tags)}")
+    texts |= {f"tags[{tag!r}]": value for tag, value in (tags or {}).items()}
+    for argument, value in texts.items():
+        if value is not None:
+            _checks.text(argument, value)
     try:
         import mlflow
     except ModuleNotFoundError as error:
