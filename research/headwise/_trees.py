@@ -174,6 +174,32 @@ def check_floating(argument: str, tree: PyTree) -> None:
             _refuse(f"{argument}: expected floating arrays", dtype, path, tree)
 
 
+def check_arrays(argument: str, tree: PyTree) -> None:
+    """Raises unless all leaves are arrays, or numbers that an array can hold."""
+    for path, leaf in zip(paths(tree), jax.tree.leaves(tree), strict=True):
+        if isinstance(leaf, jax.Array):
+            continue
+        where = f" at '{'/'.join(path)}'" if path else ""
+        if isinstance(leaf, int) and not _fits(leaf):
+            raise ValueError(
+                f"{argument}: expected ints of {jnp.result_type(int)}, got one of "
+                f"{leaf.bit_length()} bits{where}"
+            )
+        if _dtype(leaf) is None:
+            raise TypeError(
+                f"{argument}: expected arrays and numbers, got "
+                f"{type(leaf).__name__}{where}"
+            )
+
+
+def _fits(number: int) -> bool:
+    try:
+        jnp.asarray(number)
+    except OverflowError:
+        return False
+    return True
+
+
 def _dtype(leaf: Any) -> Any:
     """The type of a number or an array; None for all else, arrays of others too."""
     if not hasattr(leaf, "dtype") and not isinstance(leaf, float | int | complex):

@@ -174,3 +174,27 @@ def test_a_policy_loss_beside_a_regression_trains_both(name):
     else:
         assert mse[-1] < 0.5 * mse[0]
     assert np.isfinite(state.params["trunk"]).all()
+
+
+@pytest.mark.parametrize(
+    ("leaf", "error", "words"),
+    [
+        ("x", TypeError, "got str at 'a/0'"),
+        (object(), TypeError, "got object at 'a/0'"),
+        (10**50, ValueError, "expected ints of int32, got one of 167 bits at 'a/0'"),
+        (2**31, ValueError, "got one of 32 bits at 'a/0'"),
+    ],
+)
+def test_what_no_array_can_hold_is_named(leaf, error, words):
+    for init, method in ((T.init_state, None), (T.init_bilevel_state, T.forum())):
+        with pytest.raises(error, match=f"rest: .*{words}"):
+            init(["b"], {"w": jnp.ones(2)}, optax.sgd(0.1), method, {"a": [leaf]})
+
+
+def test_what_an_array_can_hold_is_kept():
+    rest = {"a": np.float16(1), "b": True, "c": 2**31 - 1, "d": jax.random.key(0)}
+    state = T.init_state(
+        ["b"], {"w": jnp.ones(2)}, optax.sgd(0.1), None, rest | {"e": None}
+    )
+    dtypes = [str(x.dtype) for x in jax.tree.leaves(state.rest)]
+    assert dtypes == ["float16", "bool", "int32", "key<fry>"]

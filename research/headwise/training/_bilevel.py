@@ -179,7 +179,8 @@ def init_bilevel_state(
     Raises:
         TypeError, ValueError: `names` are no distinct names, or not those that the
             method was made for; params holds a leaf that is not floating, or nothing;
-            `trainable` selects nothing.
+            rest one that is no array, or a number too large for one; `trainable`
+            selects nothing.
 
     Example:
         >>> method = hw.training.auto_lambda()
@@ -194,6 +195,7 @@ def init_bilevel_state(
     if key is not None:
         _checks.key("key", key)
     _trees.check_floating("params", _trainable.part(trainable, params))
+    _trees.check_arrays("rest", rest)
     params = jax.tree.map(_trees.strong, params)
     state = BilevelState(
         step=jnp.zeros((), jnp.int32),

@@ -102,6 +102,7 @@ def init_state(
 
     Raises:
         TypeError, ValueError: params holds a leaf that is not floating, or nothing;
+            rest one that is no array, or a number too large for one;
             `trainable` selects nothing.
 
     Example:
@@ -117,6 +118,7 @@ def init_state(
     if key is not None:
         _checks.key("key", key)
     _trees.check_floating("params", _trainable.part(trainable, params))
+    _trees.check_arrays("rest", rest)
     params = jax.tree.map(_trees.strong, params)
     part = _trainable.part(trainable, params)
     state = TrainState(
