@@ -27,7 +27,7 @@ def to_pandas(records: Sequence[_records.Record]) -> Any:
         `pandas.DataFrame` with the columns `weights.NAME`, `seed`, `settings.NAME`,
         `metrics.NAME`, `finite`, `stopped`, `error`, `seconds`, `mode`,
         `made_with.NAME`; what is nested deeper has more dots. What a record lacks, and
-        a metric that is not finite, is missing. A list is JSON.
+        a metric that is not finite, is missing. A list is JSON, and so are `digests`.
 
     Raises:
         TypeError, ValueError: something that is no record.
@@ -123,6 +123,8 @@ def columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         >>> from headwise.sweeps._store import _export
         >>> _export.columns([{"m": {"a": 1.0}}, {"m": {"b": [1, 2]}, "n": "x"}])
         {'m.a': [1.0, None], 'm.b': [None, '[1, 2]'], 'n': [None, 'x']}
+        >>> _export.columns([{"digests": {"10": "a3", "20": "7f"}}])
+        {'digests': ['{"10": "a3", "20": "7f"}']}
     """
     rows = [dict(_leaves(record)) for record in records]
     tops = {path[0]: None for row in rows for path in row}
@@ -133,11 +135,12 @@ def columns(records: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, Mapping):
+    whole = isinstance(value, list) or path == ("digests",)  # of many steps, by step
+    if isinstance(value, Mapping) and not whole:
         for name, inner in value.items():
             yield from _leaves(inner, (*path, str(name)))
     else:
-        yield path, json.dumps(value) if isinstance(value, list) else value
+        yield path, json.dumps(value) if whole else value
 
 
 def _names(paths: Sequence[Path]) -> dict[Path, str]:
