@@ -206,7 +206,8 @@ def integer(argument: str, got: Any) -> int:
 
 def positive_ints(argument: str, got: Iterable[Any]) -> tuple[int, ...]:
     """`got` as ints of at least 1; raises unless it is a sequence of such."""
-    if not isinstance(got, Sequence | np.ndarray) or isinstance(got, str | bytes):
+    listed = isinstance(got, Sequence) or (isinstance(got, np.ndarray) and got.ndim)
+    if not listed or isinstance(got, str | bytes):
         raise TypeError(f"{argument}: expected a sequence of ints, got {kind(got)}")
     return tuple(positive_int(argument, number) for number in np.asarray(got, object))
 

@@ -84,7 +84,8 @@ def record(
 
     Raises:
         ValueError: a metric or weight that is no scalar, a weight or setting that is
-            not finite. TypeError: a setting that JSON cannot hold.
+            not finite. TypeError: a setting that JSON cannot hold, `error` or `mode`
+            that is no text.
 
     Example:
         >>> record = hw.sweeps.record({"a": 1}, 0, {"m": jnp.inf}, settings={"lr": 0.1})
@@ -92,6 +93,11 @@ def record(
         {'m': None} False a metric is not finite
     """
     _checks.mapping("weights", weights)
+    for argument, text in (("error", error), ("mode", mode)):
+        if text is not None:
+            _checks.text(argument, text)
+    if seconds is not None:
+        _checks.number("seconds", seconds)
     metrics = _scalars.scalars(metrics)
     check_metrics(metrics)
     plain = _plain(metrics)
@@ -100,10 +106,10 @@ def record(
     return {
         "weights": {name: _weight(name, w) for name, w in weights.items()},
         "seed": _checks.integer("seed", seed),
-        "settings": json_settings(settings or {}),
+        "settings": json_settings({} if settings is None else settings),
         "metrics": plain,
         "finite": error is None and stopped is None,
-        "stopped": None if stopped is None else int(stopped),
+        "stopped": None if stopped is None else _checks.integer("stopped", stopped),
         "error": error,
         "seconds": None if seconds is None else float(seconds),
         "mode": mode,

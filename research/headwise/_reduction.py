@@ -15,6 +15,7 @@ from typing import TypeAlias
 import jax
 import jax.numpy as jnp
 
+from headwise import _checks
 from headwise import _coupling
 from headwise import _declared
 from headwise import _look
@@ -304,7 +305,7 @@ def _given(name: str, loss: Loss, where: Array | None) -> Array | None:
         where = both(where, jnp.asarray(bound))
     if where is None:
         return None
-    where = jnp.asarray(where)
+    where = _checks.array(f"where of head {name!r}", where)
     if where.dtype != bool:
         raise TypeError(f"where of head {name!r}: expected bool, got {where.dtype}")
     return where

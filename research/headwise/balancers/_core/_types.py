@@ -42,6 +42,7 @@ class Names(tuple[str, ...]):
 
     def __new__(cls, names: Iterable[str], of: str = "") -> "Names":
         """The names, checked and sorted."""
+        _checks.text("of", of)
         argument = f"{of}: names" if of else "names"
         self = super().__new__(cls, _checks.head_names(argument, names))
         self.of = of
