@@ -210,3 +210,19 @@ def test_what_comes_with_the_values_is_whole():
     assert {n: int(c) for n, c in values.counts.items()} == counts
     np.testing.assert_allclose(aux["out"], trunk(p, d) @ p["out"], rtol=1e-5, atol=1e-6)
     assert aux["heads"] == HEADS
+
+
+def test_what_a_model_draws_while_it_is_traced_is_drawn_once():
+    """NumPy's random numbers are constants of a trace: values and gradients agree."""
+    p, d = inputs()
+    rng = np.random.default_rng(0)
+
+    def values_fn(p, d):
+        out = trunk(p, d) @ (p["out"] * rng.normal())
+        return {f"y{i:02}": jnp.sum(out[:, i]) for i in range(HEADS)}
+
+    values, grads = jax.jit(hw.head_grads(values_fn))(p, d)
+    for name, value in values.items():
+        # Linear in "out".
+        inner = jnp.vdot(grads[name]["out"], p["out"])
+        np.testing.assert_allclose(value, inner, rtol=1e-4, atol=1e-5)

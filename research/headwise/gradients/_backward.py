@@ -6,9 +6,11 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from headwise import _numerics
 from headwise import _products
 from headwise import _rows
 from headwise import _trees
@@ -228,6 +230,13 @@ def linearize(
         16.0
     """
     run = functools.partial(_linear.run, plain, params, *args, **kwargs)
-    seen = _linear.linearize(plain, params, *args, **kwargs)
-    values, aux, linear = _together.together(*seen, run)
-    return values, aux, Backward(linear)
+    values, aux, program = run()
+    leaves = jax.tree.leaves(params)
+    traced = any(isinstance(x, jax.core.Tracer) for x in leaves)
+    placed = any(_numerics.is_placed(jax.typeof(x)) for x in leaves)
+    if len(values) >= _xla.ALIKE_HEADS and traced and not placed:
+        found = _together.together(leaves, run)
+        if found is not None:
+            values, aux, linear = found
+            return values, aux, Backward(linear)
+    return values, aux, Backward(_linear.analysed(values, leaves, program))

@@ -89,6 +89,11 @@ class Forward:
             self._compute(v)
         return self._arrays[v]
 
+    def compute(self) -> None:
+        """All that there is, each by itself."""
+        made = [v for eqn in self._equations for v in eqn.outvars]
+        self._arrays |= _equations.evaluate(self._equations, self._arrays, made)
+
     def rows(self, variables: Sequence[Var]) -> Array:
         """[heads, ...]: of each head a variable, all of one shape and dtype."""
         wanted = tuple(map(self._named, variables))

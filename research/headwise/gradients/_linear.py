@@ -133,7 +133,7 @@ def linearize(
         *args, **kwargs: the further arguments of `plain`.
     """
     values, aux, program = run(plain, params, *args, **kwargs)
-    return values, aux, _analysed(values, jax.tree.leaves(params), program)
+    return values, aux, analysed(values, jax.tree.leaves(params), program)
 
 
 def run(
@@ -165,13 +165,18 @@ def _refuse_references(equations: Sequence[Any]) -> None:
             )
 
 
-def _analysed(
+def analysed(
     values: dict[str, Array], leaves: Sequence[Array], program: core.ClosedJaxpr
 ) -> Linear:
     """Parts the program into what is linear and what is known, and follows the heads.
 
     Equations are visited from the values up to the parameters, since what an equation
     leads to is known when all that uses its results has been seen.
+
+    Args:
+        values: of the heads.
+        leaves: the parameters.
+        program: of `run`.
     """
     inputs, results, equations, constants = _equations.written_out(program)
     _refuse_references(equations)

@@ -1,27 +1,28 @@
 """What many heads have kept, and their values, computed for all of them together.
 
 The linear program of a model takes from the forward pass what that has kept, head by
-head. Where heads are alike, so is what leads to it: the model is traced once more, to
-the program of its forward pass (`_forward`), and the stacks of heads (`_stacks`) get
-their data from that. The other way stays there; compilers drop what nobody uses.
+head. Where heads are alike, so is what leads to it: the model is traced to the program
+of its forward pass (`_forward`), and the stacks of heads (`_stacks`) get their data
+from that. The other way stays there; compilers drop what nobody uses.
 
 Example:
     >>> from headwise.gradients import _linear, _together
     >>> def plain(p):
     ...     return {f"y{h:02}": jnp.sin(p[h]) for h in range(16)}, None
     >>> def f(p):
-    ...     seen = _linear.linearize(plain, p)
-    ...     _, _, linear = _together.together(*seen, lambda: _linear.run(plain, p))
-    ...     return [rows for rows in linear.rows.values()]
+    ...     _, _, linear = _together.together([p], lambda: _linear.run(plain, p))
+    ...     return list(linear.rows.values())
     >>> print(*jax.jit(f)(jnp.zeros(16)))
     [1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1. 1.]
 """
 
 import itertools
 from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.extend import core
 
 from headwise import _xla
@@ -36,21 +37,49 @@ Run = Callable[[], tuple[dict[str, Array], Any, core.ClosedJaxpr]]
 
 
 def together(
-    values: dict[str, Array], aux: Any, linear: _linear.Linear, run: Run
-) -> tuple[dict[str, Array], Any, _linear.Linear]:
-    """The same, computed for all heads together where they are many and alike.
+    leaves: Sequence[Array], run: Run
+) -> tuple[dict[str, Array], Any, _linear.Linear] | None:
+    """Values, aux and the linear model, computed for all heads together.
 
-    Not of a model that has effects, which are to happen once, nor outside of a trace.
+    All is of one trace, so that it fits together whatever a model does while it is
+    traced. None where it has effects, which are to happen once.
 
     Args:
-        values: of the heads.
-        aux: what came with them.
-        linear: the linearised model.
-        run: gives all that once more.
+        leaves: the parameters.
+        run: traces the model.
     """
-    traced = any(isinstance(x, jax.core.Tracer) for x in linear.leaves)
-    if len(values) < _xla.ALIKE_HEADS or not traced or linear.is_placed:
-        return values, aux, linear
+    seen: list[Any] = []
+
+    def arrays() -> list[Array]:
+        values, aux, tangents = run()
+        found, structure = jax.tree.flatten((values, aux))
+        at = [i for i, x in enumerate(found) if isinstance(x, jax.Array)]
+        seen.extend((found, structure, at, tangents.jaxpr))
+        return [*(found[i] for i in at), *tangents.consts]
+
+    program = jax.make_jaxpr(arrays)()
+    if program.effects:
+        return None
+    found, structure, at, tangents = seen
+    forward, results = _forward.forward(program)
+    forward.compute()
+    each = [
+        jnp.asarray(atom.val, atom.aval.dtype)
+        if _equations.is_literal(atom)
+        else forward[atom]
+        for atom in results
+    ]
+    for i, x in zip(at, each, strict=False):
+        found[i] = x
+    for i, x in forward.numbers(results[: len(at)]).items():
+        found[at[i]] = x
+    values, aux = jax.tree.unflatten(structure, found)
+    closed = core.ClosedJaxpr(tangents, each[len(at) :])
+    linear = _linear.analysed(values, leaves, closed)
+    names = itertools.zip_longest(linear.kept.items(), results[len(at) :])
+    for (v, array), result in names:
+        forward.give(v, array, result)
+    forward.extend(linear.forward)
     tuples = dict.fromkeys(
         atoms
         for private in (False, True)
@@ -58,28 +87,6 @@ def together(
         for atoms in zip(*(path.taken for path in group), strict=True)
         if _differ(linear, atoms)
     )
-    if not tuples:
-        return values, aux, linear
-    leaves, structure = jax.tree.flatten((values, aux))
-    arrays = [i for i, x in enumerate(leaves) if isinstance(x, jax.Array)]
-
-    def all_arrays() -> list[Array]:
-        values, aux, program = run()
-        leaves = jax.tree.leaves((values, aux))
-        return [*(leaves[i] for i in arrays), *program.consts]
-
-    program = jax.make_jaxpr(all_arrays)()
-    if program.effects:
-        return values, aux, linear
-    forward, results = _forward.forward(program)
-    for (v, array), atom in itertools.zip_longest(
-        linear.kept.items(), results[len(arrays) :]
-    ):
-        forward.give(v, array, atom)
-    forward.extend(linear.forward)
-    for i, x in forward.numbers(results[: len(arrays)]).items():
-        leaves[arrays[i]] = x
-    values, aux = jax.tree.unflatten(structure, leaves)
     rows = {atoms: forward.rows(atoms) for atoms in tuples}
     return values, aux, linear._replace(rows=rows)
 
