@@ -10,6 +10,12 @@ import headwise as hw
 GRID = np.ones((2, 3))
 X = jnp.ones((2, 5, 5, 2))
 
+PROGRAM = hw.sweeps.Program(
+    init=lambda trial: trial["weights"]["a"],
+    step=lambda state, t: (state, {}),
+    evaluate=lambda state: {"a": state},
+)
+
 
 def record(**more):
     return hw.sweeps.record({"a": 1.0}, 0, {"m": 1.5}, **more)
@@ -34,6 +40,29 @@ def record(**more):
             TypeError,
             "where of head 'ce': expected an array",
         ),
+        (
+            lambda: hw.balanced_grad(lambda p: {}, hw.balancers.mgda(), stateful=GRID),
+            TypeError,
+            "stateful: expected True or False",
+        ),
+        (
+            lambda: hw.sweeps.check(hw.balancers.mgda(), {"a": [0.1, 1.0]}, steps=1),
+            TypeError,
+            "program: expected hw.sweeps.Program",
+        ),
+        (
+            lambda: hw.balancers.scalarization(lambda values: 0.0),
+            TypeError,
+            "function: expected a function of",
+        ),
+        (
+            lambda: hw.sweeps.slopes(
+                PROGRAM, hw.sweeps.trials({"a": [0.1, 1.0]}), steps=1, static=GRID[0, 0]
+            ),
+            TypeError,
+            "static: expected names, got",
+        ),
+        (lambda: record(seconds={1: 2.0}), ValueError, "seconds: expected a finite"),
         (lambda: hw.balancers.Names(["a"], GRID), TypeError, "of: expected a str"),
         (
             lambda: hw.nn.Mlp(np.array(3), rngs=nnx.Rngs(0)),

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from typing import Any
 
+from headwise import _checks
 from headwise import _values_fn
 from headwise import balancers
 from headwise.training import _gradient_to_apply
@@ -129,6 +130,7 @@ def balanced_grad(
         8.0 4.0 0.5
     """
     model = _trainable.others_fixed(values_fn, trainable)
+    _checks.boolean("stateful", stateful)
     if stateful:
         has_aux = _values_fn.as_one(model, has_aux, stateful)[1]
         model = _model.with_rest(model, stateful)

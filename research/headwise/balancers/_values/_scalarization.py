@@ -45,7 +45,7 @@ def scalarization(
         >>> print(decision.weights)  # 2 * preference * value
         [3. 4.]
     """
-    _checks.function("function", function)
+    _checks.takes("function", function, "values", "preferences", "present")
 
     def with_reference(
         values: Array, preferences: Array, reference: Array, present: Array

@@ -88,6 +88,9 @@ def groups(
         >>> [(values, len(group)) for values, group in groups(every)]
         [({'balancer': 'mgda'}, 2), ({'balancer': 'famo'}, 1)]
     """
+    listed = isinstance(static, Iterable) and getattr(static, "ndim", 1) != 0
+    if not listed or isinstance(static, str):
+        raise TypeError(f"static: expected names, got {_checks.kind(static)}")
     static = frozenset(static)
     _checks.known_names("static", {n: 0 for t in every for n in t.varied}, static)
     found: dict[Hashable, tuple[dict[str, Varied], list[Trial]]] = {}

@@ -14,12 +14,14 @@ import numpy as np
 from headwise import _fingerprint
 from headwise import _provenance
 from headwise import _records
+from headwise.sweeps._cohort import _program
 from headwise.sweeps._store import _study
 
 
 def study(program: Any) -> dict[str, Any]:
     """What a study's program is, for its text: that of its functions, plain JSON."""
     if isinstance(program, tuple):
+        _program.check(program)
         named = zip(("init", "step", "evaluate", "batches"), program, strict=True)
         return {n: _provenance.function(f) for n, f in named if f is not None}
     return {"make": _provenance.function(program)}
