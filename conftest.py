@@ -90,6 +90,16 @@ def pytest_collection_modifyitems(
         _measure_some(items)
 
 
+def pytest_collection_finish() -> None:
+    """Has less looked at for garbage: neither what is imported, nor as often.
+
+    Tracing makes objects by the million, nearly all of which go without a search.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+
+
 def _measure_some(items: list[pytest.Item]) -> None:
     """Of the cases of a test the first and each eighth are measured, of slow none.
 

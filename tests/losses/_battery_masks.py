@@ -56,12 +56,12 @@ class Masks:
         where[0].flat[1] = False
         where[1].flat[3:] = False
         hidden = ~where[..., None]
-        gradient = jax.jit(jax.value_and_grad(_draws.total(entry, where=where)))
+        gradient = _draws.gradient(entry)
         bad_targets = targets
         if jnp.issubdtype(targets.dtype, jnp.floating):
             bad_targets = jnp.where(hidden, bad, targets)
-        value, grads = gradient(jnp.where(hidden, bad, preds), bad_targets)
-        expected_value, expected_grads = gradient(preds, targets)
+        value, grads = gradient(jnp.where(hidden, bad, preds), bad_targets, where)
+        expected_value, expected_grads = gradient(preds, targets, where)
         np.testing.assert_array_equal(value, expected_value)
         np.testing.assert_array_equal(grads, expected_grads)
         assert not np.any(grads[~where])
@@ -73,17 +73,17 @@ class Masks:
     )
     def test_masked_nan_passes_no_activation(self, name):
         entry = self.entries[name]
-        softmax = dict(activation="softmax") if "activation" in entry.options else {}
+        gradient = _draws.gradient(
+            entry, "softmax" if "activation" in entry.options else None
+        )
         for kind in ("one-hot", "labels"):
             if kind not in entry.targets:
                 continue
             preds, targets = _draws.example(entry, kind=kind)
             where = np.ones(preds.shape[:-1], bool)
             where[0].flat[1] = False
-            total = _draws.total(entry, where=where, **softmax)
-            gradient = jax.jit(jax.value_and_grad(total))
             hidden = ~where[..., None]
-            value, grads = gradient(jnp.where(hidden, jnp.nan, preds), targets)
+            value, grads = gradient(jnp.where(hidden, jnp.nan, preds), targets, where)
             assert np.isfinite(value)
             assert np.all(np.isfinite(grads))
             assert not np.any(grads[~where])
@@ -111,7 +111,7 @@ class Masks:
         where = np.zeros(preds.shape[:-1], bool)
         got = jax.jit(entry.loss)(preds, targets, where=where)
         np.testing.assert_array_equal(got, 0.0)
-        grads = jax.jit(jax.grad(_draws.total(entry, where=where)))(preds, targets)
+        _, grads = _draws.gradient(entry)(preds, targets, where)
         np.testing.assert_array_equal(grads, 0.0)
 
     @_draws.concerns(_draws.takes_labels)

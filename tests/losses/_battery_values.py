@@ -28,8 +28,10 @@ class Values:
         for shape in _draws.shapes_of(entry).values():
             if len(shape) != rank + 2:
                 continue
-            for preds, targets, options in _draws.draws(name, entry, shape, count=8):
-                got = _draws.bind(entry, options)(preds, targets)
+            drawn = list(_draws.draws(name, entry, shape, count=8))
+            for (preds, targets, options), got in zip(
+                drawn, _draws.values(entry, drawn)
+            ):
                 expected = entry.reference(preds, targets, **options)
                 np.testing.assert_allclose(
                     got,
@@ -69,10 +71,13 @@ class Values:
         ):
             loss = _draws.bind(entry, options)
             stacks = np.stack([preds, preds[::-1]]), np.stack([targets] * 2)
-            expected = [loss(p, t) for p, t in zip(*stacks)]
-            np.testing.assert_allclose(
-                jax.jit(jax.vmap(loss))(*stacks), np.stack(expected), **_draws.SAME
-            )
+
+            @jax.jit
+            def both(*stacks, loss=loss):
+                return jax.vmap(loss)(*stacks), [loss(*one) for one in zip(*stacks)]
+
+            got, expected = both(*stacks)
+            np.testing.assert_allclose(got, np.stack(expected), **_draws.SAME)
 
     def test_no_dtype_is_promoted_by_itself(self, name):
         entry = self.entries[name]
@@ -202,18 +207,19 @@ class Values:
         preds = preds.astype(dtype)
         if jnp.issubdtype(targets.dtype, jnp.floating):
             targets = targets.astype(dtype)
-        loss = jax.jit(entry.loss)
-        got = loss(preds, targets)
+
+        @jax.jit
+        def both_and_gradient(*given):
+            wide = [x if x.dtype == int else x.astype(jnp.float32) for x in given]
+            grads = jax.grad(_draws.total(entry))(*given)
+            return entry.loss(*given), entry.loss(*wide), grads
+
+        got, expected, grads = both_and_gradient(preds, targets)
         assert got.dtype == jnp.float32
-        wide = [
-            x if x.dtype == int else x.astype(jnp.float32) for x in (preds, targets)
-        ]
-        expected = loss(*wide)
         # Summed in float32, so equal to rounding. A part of a mixture that is not ours
         # squares in half precision: 8 bits of mantissa, 2⁻⁸ = 0.004.
         rtol = 0.004 if name == "mix" else 2e-6
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=1e-7)
-        grads = jax.jit(jax.grad(_draws.total(entry)))(preds, targets)
         assert grads.dtype == dtype
         assert np.all(np.isfinite(grads.astype(np.float32)))
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from collections.abc import Mapping
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -125,3 +126,31 @@ def total(entry, **options):
     """The sum of the values, as a function of the arrays."""
     loss = bind(entry, options)
     return lambda preds, targets: jnp.sum(loss(preds, targets))
+
+
+@functools.cache
+def _gradient(loss, activation):
+    bound = (
+        loss if activation is None else functools.partial(loss, activation=activation)
+    )
+    return jax.jit(jax.value_and_grad(lambda p, t, w: jnp.sum(bound(p, t, where=w))))
+
+
+def gradient(entry, activation=None):
+    """(preds, targets, where) -> sum of the values and its gradient, as one program.
+
+    Kept, so that tests with examples of the same shapes share what is compiled.
+    """
+    return _gradient(entry.loss, _entry.ACTIVATIONS[activation])
+
+
+def values(entry, drawn):
+    """Of several draws, all values in one program; masks are arguments of it."""
+
+    def all_of(arrays):
+        return [
+            bind(entry, options | dict(where=where))(preds, targets)
+            for (preds, targets, where), (*_, options) in zip(arrays, drawn)
+        ]
+
+    return jax.jit(all_of)([(p, t, options["where"]) for p, t, options in drawn])

@@ -11,6 +11,7 @@ from headwise.losses import _normals
 from headwise.losses import _regression
 from tests.losses import _compiled
 from tests.losses import _dense_reference as reference
+from tests.losses import _draws
 from tests.losses._dense_entries import depths
 from tests.losses._dense_entries import ENTRIES
 
@@ -42,8 +43,9 @@ def pair(name, shape, seed=0):
 @pytest.mark.parametrize("shape", [(3, 7), (2, 4, 5), (2, 3, 4, 5)])
 def test_equals_the_reference_without_channel_axis(name, shape):
     preds, targets = pair(name, shape)
-    for where in [None, rng(5).random(shape) < 0.7, np.arange(len(preds)) > 0]:
-        got = LOSSES[name](preds, targets, where=where)
+    masks = [None, rng(5).random(shape) < 0.7, np.arange(len(preds)) > 0]
+    drawn = [(preds, targets, {"where": where}) for where in masks]
+    for where, got in zip(masks, _draws.values(ENTRIES[name], drawn), strict=True):
         expected = ENTRIES[name].reference(preds, targets, where=where)
         np.testing.assert_allclose(got, expected, **CLOSE)
 

@@ -35,16 +35,33 @@ def test_every_public_loss_declares(name):
     assert _reduction.takes_where(loss)
 
 
+@functools.cache
+def declared_and_guessed(name):
+    """{kind of mask: (entries, entries of what declares nothing)}, as one program."""
+    entry = ENTRIES[name]
+    preds, targets = _draws.example(entry)
+    masks = {
+        kind: _draws.make_where(np.random.default_rng(3), preds.shape, kind)
+        for kind in _draws.WHERE[1:]
+    }
+
+    def all_of(preds, targets, masks):
+        return {
+            kind: [
+                _reduction.entries(name, loss, preds, targets, where)
+                for loss in (entry.loss, foreign(entry.loss))
+            ]
+            for kind, where in masks.items()
+        }
+
+    return jax.device_get(jax.jit(all_of)(preds, targets, masks))
+
+
 @every_loss
 @pytest.mark.parametrize("kind", _draws.WHERE[1:])
 def test_declaration_and_guess_agree(name, kind):
-    entry = ENTRIES[name]
-    preds, targets = _draws.example(entry)
-    rng = np.random.default_rng(3)
-    where = jnp.array(_draws.make_where(rng, preds.shape, kind))
-    got = _reduction.entries(name, entry.loss, preds, targets, where)
-    expected = _reduction.entries(name, foreign(entry.loss), preds, targets, where)
-    for one, other in zip(got, expected):
+    got, expected = declared_and_guessed(name)[kind]
+    for one, other in zip(got, expected, strict=True):
         np.testing.assert_array_equal(one, other)
 
 

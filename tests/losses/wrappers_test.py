@@ -117,10 +117,11 @@ def test_by_the_figures_of_the_field():
 def test_together_with_a_mask(name):
     where = jnp.array([[True, True, False, False], [True] * 4])
     expected = cross_entropy(LOGITS[:1, :2], LABELS[:1, :2])
-    np.testing.assert_allclose(value(WRAPPED[name], where=where), expected, rtol=1e-6)
+    got = compiled(WRAPPED[name], LOGITS, where=where)
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
     # A mask that is bound is one that is given.
     bound = functools.partial(WRAPPED[name], where=where)
-    np.testing.assert_allclose(value(bound), expected, rtol=1e-6)
+    np.testing.assert_allclose(compiled(bound), expected, rtol=1e-6)
 
 
 def test_keywords_that_are_handed_on_take_a_mask_to_dice():
@@ -128,7 +129,8 @@ def test_keywords_that_are_handed_on_take_a_mask_to_dice():
         return hw.losses.dice(preds, targets, activation=jax.nn.softmax, **options)
 
     where = LABELS != 255
-    got, expected = value(dice, where=where), value(dice, LOGITS[:1], LABELS[:1])
+    got = compiled(dice, LOGITS, where=where)
+    expected = compiled(dice, LOGITS[:1], LABELS[:1])
     np.testing.assert_allclose(got, expected, rtol=1e-6)
 
 
@@ -181,11 +183,21 @@ def test_a_share_of_0_is_not_there(name):
         expected = _compiled.whole(hw.losses.unified_focal)(soft, y, weight=0.0)
     else:
         expected = np.mean(_compiled.whole(hw.losses.dice)(soft, y), -1)
-    for run in (SHARES[name], jax.jit(SHARES[name])):
-        got, slope = jax.value_and_grad(lambda z: run(z, y, 0.0)[0])(z)  # noqa: B023
+
+    @jax.jit
+    def all_of(z, nothing, half):
+        """With a weight that is known to be 0, and with one that is traced."""
+        zeros = [
+            jax.value_and_grad(lambda z, w=w: SHARES[name](z, y, w)[0])(z)
+            for w in (0.0, nothing)
+        ]
+        return zeros, SHARES[name](z, y, half)
+
+    zeros, spoilt = all_of(z, 0.0, 0.5)
+    for got, slope in zeros:
         np.testing.assert_allclose(got, expected[0], rtol=1e-5)
         assert np.all(np.isfinite(slope))
-    assert not np.isfinite(jax.jit(SHARES[name])(z, y, 0.5))
+    assert not np.isfinite(spoilt)
 
 
 CLASSES = {
@@ -246,5 +258,5 @@ def test_an_example_of_weight_0_is_not_in_what_the_batch_shares():
     """berHu's c is a share of the largest error of the batch."""
     preds, targets = jnp.array([[1.0, 5.0], [0.0, 0.0]]), jnp.array([[0.0, 0], [90, 0]])
     loss = functools.partial(hw.losses.berhu, over_batch=True)
-    got = value(loss, preds, targets, sample_weights=jnp.array([1.0, 0.0]))
+    got = compiled(loss, preds, targets, sample_weights=jnp.array([1.0, 0.0]))
     np.testing.assert_allclose(got, (1 + (25 + 1) / 2) / 4, rtol=1e-6)  # c = 1

@@ -9,6 +9,7 @@ import headwise as hw
 from tests.metrics import _stream
 
 BIN = 0.05
+normal_angles = jax.jit(hw.metrics.normal_angles)
 
 
 def data(shape, seed=0, spread=0.3):
@@ -35,7 +36,7 @@ def angles(preds, targets, where):
 def test_equals_float64(shape, spread):
     preds, targets, where = data(shape, spread=spread)
     for mask in [None, where]:
-        got = jax.jit(hw.metrics.normal_angles)(preds, targets, where=mask)
+        got = normal_angles(preds, targets, where=mask)
         full = np.ones(shape[:-1], bool) if mask is None else mask
         expected = angles(preds, targets, full)
         assert got.degrees.count == jnp.sum(got.bins) == len(expected)
@@ -65,7 +66,7 @@ def turned(degrees):
 
 @pytest.mark.parametrize("degrees", [0.0, 1e-3, 0.012, 30.01, 89.99, 179.99, 180.0])
 def test_one_angle_keeps_its_digits(degrees):
-    got = hw.metrics.normal_angles(*turned([degrees]))
+    got = normal_angles(*turned([degrees]))
     # float32 of sine and cosine: 6e-8 radians are 4e-6 degrees; 180 has 5 digits.
     np.testing.assert_allclose(got.mean, degrees, rtol=1e-5, atol=1e-5)
     assert abs(got.median - degrees) < BIN
@@ -77,12 +78,12 @@ def test_one_angle_keeps_its_digits(degrees):
     [[10.0, 20.0], [10.0, 10.01, 10.02, 80.0], [0.0, 0.0, 0.0, 90.0, 170.0], [5.0] * 6],
 )
 def test_median_of_few(several):
-    got = hw.metrics.normal_angles(*turned(several))
+    got = normal_angles(*turned(several))
     assert abs(got.median - np.median(several)) < BIN
 
 
 def test_within_interpolates_and_ends():
-    got = hw.metrics.normal_angles(*turned([10.01, 10.02, 50.0, 120.0]))
+    got = normal_angles(*turned([10.01, 10.02, 50.0, 120.0]))
     np.testing.assert_allclose(
         got.within(jnp.array([0.0, 10.0, 10.025, 10.05, 180.0])),
         [0.0, 0.0, 0.25, 0.5, 1.0],
@@ -92,32 +93,32 @@ def test_within_interpolates_and_ends():
 
 def test_zero_vectors():
     targets = jnp.array([[[0.0, 0.0, 1.0], [0.0, 0.0, 0.0]]])
-    got = hw.metrics.normal_angles(jnp.zeros((1, 2, 3)), targets)
+    got = normal_angles(jnp.zeros((1, 2, 3)), targets)
     assert got.degrees.count == 1
     np.testing.assert_allclose(got.mean, 90.0, rtol=1e-6)
 
 
 def test_unknown_and_masked_normals_do_not_count():
     preds, targets, where = data((3, 8, 9, 3))
-    expected = hw.metrics.normal_angles(preds, targets, where=where)
+    expected = normal_angles(preds, targets, where=where)
     kept = (where & np.any(targets != 0, -1))[..., None]
     for bad in [np.nan, np.inf]:
         spoilt = np.where(kept, preds, np.float32(bad))
         holes = np.where(where[..., None], targets, np.float32(bad))
-        got = hw.metrics.normal_angles(spoilt, holes, where=where)
+        got = normal_angles(spoilt, holes, where=where)
         _stream.assert_same(got, expected)
 
 
 def test_nan_predictions_show():
     preds, targets = turned([0.0, 0.0])
     preds[0, 1] = np.nan
-    got = hw.metrics.normal_angles(preds, targets)
+    got = normal_angles(preds, targets)
     assert np.isnan(got.mean)
     assert got.within(179.0) == 0.5
 
 
 def test_nothing_is_nan():
-    got = hw.metrics.normal_angles(jnp.ones((1, 2, 3)), jnp.zeros((1, 2, 3)))
+    got = normal_angles(jnp.ones((1, 2, 3)), jnp.zeros((1, 2, 3)))
     for value in [got.mean, got.median, got.within(30.0)]:
         assert np.isnan(value)
 
@@ -125,7 +126,7 @@ def test_nothing_is_nan():
 def test_counts_of_a_bin_do_not_stop_at_2_to_the_24():
     # One bin; a float32 sum of ones stays at 16,777,216.
     preds = jnp.broadcast_to(jnp.array([0.0, 1.0]), (1, 4097, 4096, 2))
-    got = jax.jit(hw.metrics.normal_angles)(preds, preds)
+    got = normal_angles(preds, preds)
     assert got.bins[0] == 4097 * 4096
     assert got.median < BIN
 

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from headwise.metrics import _surface
+from tests.losses import _compiled
 
 pytestmark = pytest.mark.optimized  # runs longer than it compiles
+
+surface_dice = _compiled.whole(_surface.surface_dice)
 
 
 def sphere(radius, centre, spacing=(1.0, 1.0, 1.0)):
@@ -94,7 +97,7 @@ THRESHOLDS = {
 
 @pytest.mark.parametrize("tolerance", THRESHOLDS)
 def test_published_surface_dice(tolerance):
-    got = _surface.surface_dice(
+    got = surface_dice(
         labels((1, 10, 10), slice(1, 4), 1),
         labels((1, 10, 10), slice(5, 8), 6),
         num_classes=2,
@@ -107,7 +110,7 @@ def test_published_surface_dice(tolerance):
 def test_published_surface_dice_of_large_images():
     """MONAI, test_tolerance_euclidean_distance: 480 x 640, shifted by ten columns."""
     everything = slice(None)
-    got = _surface.surface_dice(
+    got = surface_dice(
         labels((2, 480, 640), everything, slice(50, None)),
         labels((2, 480, 640), everything, slice(60, None)),
         num_classes=2,

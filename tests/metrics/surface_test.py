@@ -11,15 +11,19 @@ from jax.sharding import PartitionSpec as Spec
 
 from headwise.metrics import _ratio
 from headwise.metrics import _surface
+from tests.losses import _compiled
 from tests.metrics._surface_reference import naive
 from tests.metrics._surface_reference import naive_hausdorff
 from tests.metrics._surface_reference import naive_surface_dice
 from tests.metrics._surface_reference import pair
 
-METRICS = {
+hausdorff_distance = _compiled.whole(_surface.hausdorff_distance)
+surface_dice = _compiled.whole(_surface.surface_dice)
+EAGER = {
     "hausdorff": _surface.hausdorff_distance,
     "surface_dice": functools.partial(_surface.surface_dice, tolerance=1.0),
 }
+METRICS = {name: _compiled.whole(metric) for name, metric in EAGER.items()}
 every_metric = pytest.mark.parametrize("metric", METRICS.values(), ids=METRICS)
 
 
@@ -36,8 +40,8 @@ class TestEqualsNaive:
     def test_hausdorff_distance(self, shape, spaced, percentile):
         preds, targets = pair(shape)
         spacing = (0.7, 2.0, 1.3)[: len(shape) - 2] if spaced else None
-        options = dict(percentile=percentile, spacing=spacing)
-        got = _surface.hausdorff_distance(preds, targets, background=True, **options)
+        options = dict(percentile=np.array(percentile), spacing=spacing)
+        got = hausdorff_distance(preds, targets, background=True, **options)
         total, count = naive(naive_hausdorff, preds, targets, **options)
         np.testing.assert_allclose(got.total, total, **CLOSE)
         np.testing.assert_array_equal(got.count, count)
@@ -47,8 +51,8 @@ class TestEqualsNaive:
     def test_surface_dice(self, shape, spaced, tolerance):
         preds, targets = pair(shape)
         spacing = (0.7, 2.0, 1.3)[: len(shape) - 2] if spaced else None
-        options = dict(tolerance=tolerance, spacing=spacing)
-        got = _surface.surface_dice(preds, targets, background=True, **options)
+        options = dict(tolerance=np.array(tolerance), spacing=spacing)
+        got = surface_dice(preds, targets, background=True, **options)
         total, count = naive(naive_surface_dice, preds, targets, **options)
         np.testing.assert_allclose(got.total, total, **CLOSE)
         np.testing.assert_array_equal(got.count, count)
@@ -106,8 +110,8 @@ def test_masks_equal_naive(kind):
     )
     where = np.random.default_rng(2).random(shape) < 0.8
     for metric, value, options in (
-        (_surface.hausdorff_distance, naive_hausdorff, dict(percentile=90.0)),
-        (_surface.surface_dice, naive_surface_dice, dict(tolerance=1.0)),
+        (hausdorff_distance, naive_hausdorff, dict(percentile=90.0)),
+        (surface_dice, naive_surface_dice, dict(tolerance=1.0)),
     ):
         got = metric(preds, targets, where=where, background=True, **options)
         total, count = naive(value, preds, targets, where, **options)
@@ -150,9 +154,9 @@ def test_empty_masks():
         (empty, full, 0, 0.0),
         (full, full, 1, 0.0),
     ):
-        got = _surface.hausdorff_distance(preds, targets, background=True)
+        got = hausdorff_distance(preds, targets, background=True)
         assert (got.count, got.total) == (count, total)
-        dice = _surface.surface_dice(preds, targets, tolerance=9.0, background=True)
+        dice = surface_dice(preds, targets, tolerance=9.0, background=True)
         assert dice.count == bool(np.any(preds) or np.any(targets))
         assert dice.total == count  # 1 where both are full, 0 where one is missed
 
@@ -178,7 +182,7 @@ def test_tolerance_is_reached_in_spite_of_rounding():
             assert got == [1.0, 0.0]
 
 
-@every_metric
+@pytest.mark.parametrize("metric", EAGER.values(), ids=EAGER)
 def test_jit_and_vmap_equal_eager(metric):
     preds, targets = pair()
     stacks = np.stack([preds, targets]), np.stack([targets, targets])
@@ -221,7 +225,7 @@ def test_batch_split_over_devices(metric, kind):
     preds, targets = pair((4, 9, 8, 3))
     with jax.set_mesh(mesh):
         split = jax.device_put((preds, targets), NamedSharding(mesh, Spec("batch")))
-        got = jax.jit(metric)(*split)
+        got = metric(*split)
     jax.tree.map(
         # Sums over examples in another order.
         functools.partial(np.testing.assert_allclose, rtol=1e-6),
@@ -233,9 +237,7 @@ def test_batch_split_over_devices(metric, kind):
 def test_float64_stays():
     preds, targets = pair()
     with jax.enable_x64(True):
-        got = _surface.hausdorff_distance(
-            jnp.array(preds), jnp.array(targets), background=True
-        )
+        got = hausdorff_distance(jnp.array(preds), jnp.array(targets), background=True)
     total, _ = naive(naive_hausdorff, preds, targets)
     assert got.total.dtype == jnp.float64
     np.testing.assert_allclose(got.total, total, rtol=1e-14)  # a few float64 digits

@@ -21,7 +21,7 @@ LABELS = jnp.array([[0, 1], [255, 255]])
 def values(loss, preds=PREDS, targets=None, **options):
     targets = jnp.zeros_like(preds) if targets is None else targets
     objective = hw.Objective({"y": loss, "plain": l2})
-    return objective.values(
+    return jax.jit(objective.values)(
         {"y": preds, "plain": PREDS}, {"y": targets, "plain": PREDS}, **options
     )
 

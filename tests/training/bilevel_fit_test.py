@@ -1,5 +1,7 @@
 """Bilevel steps in `fit`: records, resume, contributions, microbatches."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,6 +21,7 @@ OPTIMIZER = optax.adam(0.02)
 TRUTH = np.random.default_rng(0).normal(size=(3, 2))
 
 
+@jax.jit
 def batch_at(t):
     """A regression with noise; training and validation draw apart."""
 
@@ -32,6 +35,7 @@ def batch_at(t):
     return draw(keys[0]), draw(keys[1])
 
 
+@functools.cache  # one step is one program, in all runs of it
 def make(name, **options):
     return hw.training.make_bilevel_step(
         _bilevel_cases.values_fn, OPTIMIZER, METHODS[name], **options

@@ -13,7 +13,7 @@ import headwise as hw
 from headwise import _described
 from tests.training import _bilevel_cases
 
-pytestmark = pytest.mark.optimized
+of_bits = pytest.mark.optimized
 
 B, T = hw.balancers, hw.training
 NAMES = ("a", "b")
@@ -109,6 +109,7 @@ def test_it_changes_nothing_but_rounding_of_what_float32_holds(way):
     jax.tree.map(close, as_numbers(got), as_numbers(want))
 
 
+@of_bits
 def test_of_optimizers_and_of_many_heads():
     """One that asks for values itself, one that gathers; heads that go as a stack."""
     for optimizer in (optax.lbfgs(), optax.MultiSteps(optax.adam(0.1), 2)):
@@ -212,6 +213,7 @@ def start(parts, scale):
     )
 
 
+@of_bits
 @pytest.mark.parametrize("name", STARTS)
 def test_a_step_that_overflows_is_skipped_whole(name):
     """Also where a balancer would leave out the head and go on without it."""
@@ -243,6 +245,7 @@ def test_a_step_that_overflows_is_skipped_whole(name):
             assert not info.present["a"]
 
 
+@of_bits
 def test_fit_counts_what_was_skipped_and_resumes_exactly(tmp_path):
     """A head that overflows is broken for `upgrad`, and nothing is said of that."""
     rule = T.dynamic_loss_scale(2.0**15, period=3)
