@@ -38,7 +38,8 @@ def test_run_then_sweep(name, tmp_path, capsys):
     heads = sorted(spec.heads)
     weights = ",".join(f"{head}={1 + i / 10}" for i, head in enumerate(heads))
     common = [f"--experiment={name}", "--smoke"]
-    common += ["--set=" + ",".join(f"{n}={x}" for n, x in small.items())] if small else []
+    if small:
+        common.append("--set=" + ",".join(f"{n}={x}" for n, x in small.items()))
     run = tmp_path / "run"
     code, out, err = call(capsys, *common, f"--weights={weights}", f"--workdir={run}")
     assert (code, err) == (0, "")
