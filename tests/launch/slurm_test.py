@@ -368,7 +368,8 @@ def test_an_endless_loop_ends_and_a_lost_node_does_not_matter(cluster, tmp_path,
     """A worker that always saves and never gets further; SLURM's words; a probe's."""
     node, of_lost = begin_and_lose(cluster, tmp_path)
     folder = tmp_path / "study"
-    launch = (TINY, f"--folder={folder}")
+    # That it is lost SLURM notices meanwhile: what goes there waits until then.
+    launch = (TINY, f"--folder={folder}", f"--sbatch=exclude={node}")
     code, _, err = here(capfd, slurm, *launch, "--partition=nope")
     assert code == 2
     assert "error: sbatch: invalid partition specified: nope; " in err

@@ -2,7 +2,6 @@
 
 import pathlib
 
-
 from tests import _pages
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "own_loop.md"

@@ -2,7 +2,6 @@
 
 import pathlib
 
-
 import headwise as hw
 from tests import _pages
 
