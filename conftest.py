@@ -83,7 +83,8 @@ def pytest_collection_modifyitems(
 ) -> None:
     """Files of optimised programs first: a worker then changes but once."""
     for item in items:
-        if item.nodeid.startswith(_OF_BITS):
+        page = item.path.name.endswith("page_test.py")
+        if item.nodeid.startswith(_OF_BITS) and not page:
             item.add_marker("optimized")
     items.sort(key=lambda item: item.get_closest_marker("optimized") is None)
     if config.getoption("cov_source", None):

@@ -14,8 +14,6 @@ from experiments.harness import command
 from experiments.harness import request
 from tests import _pages
 
-pytestmark = pytest.mark.optimized
-
 DOCS = pathlib.Path(__file__).parents[1] / "docs"
 
 
@@ -120,6 +118,7 @@ def test_flags_of_its_table_are_flags(mine):
 
 
 @pytest.mark.slow
+@pytest.mark.optimized  # its trainings take longer than the compiler
 def test_class_imbalance():
     """What its table says is what it measures, to about the spread of the seeds."""
     path = DOCS / "guides" / "class_imbalance.md"

@@ -36,13 +36,13 @@ def pieces(text: str, separator: str = ",") -> list[str]:
         >>> pieces("k=5,balancer=(cagrad:c=0.4,rescale=square)")
         ['k=5', 'balancer=(cagrad:c=0.4,rescale=square)']
     """
-    parts, depth = [""], 0
-    for letter in text:
-        depth += (letter == "(") - (letter == ")")
-        if letter == separator and depth <= 0:
-            parts.append("")
-        else:
-            parts[-1] += letter
+    parts, depth, start = [], 0, 0
+    for mark in re.finditer(f"[(){re.escape(separator)}]", text):
+        depth += (mark[0] == "(") - (mark[0] == ")")
+        if mark[0] == separator and depth <= 0:
+            parts.append(text[start : mark.start()])
+            start = mark.end()
+    parts.append(text[start:])
     return [part.strip() for part in parts]
 
 

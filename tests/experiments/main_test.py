@@ -22,13 +22,24 @@ def call(capsys, *arguments):
     return code, *capsys.readouterr()
 
 
+# What takes long as it stands: what is asked of it here depends on no size. The others
+# have the sizes, and the sweeps the seeds, that they have by themselves.
+SMALL = {
+    "brain": {"width": 2, "batch_size": 1},
+    "digits": {"width": 8, "batch_size": 8},
+    "tabular": {"width": 8, "batch_size": 8},
+}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [*find.names(), str(ROOT / "experiments/template.py")])
 def test_run_then_sweep(name, tmp_path, capsys):
-    spec = find.load(name).SPEC
+    spec, small = find.load(name).SPEC, SMALL.get(name, {})
     heads = sorted(spec.heads)
     weights = ",".join(f"{head}={1 + i / 10}" for i, head in enumerate(heads))
-    common = (f"--experiment={name}", "--smoke")
+    common = [f"--experiment={name}", "--smoke"]
+    if small:
+        common.append("--set=" + ",".join(f"{n}={x}" for n, x in small.items()))
     run = tmp_path / "run"
     code, out, err = call(capsys, *common, f"--weights={weights}", f"--workdir={run}")
     assert (code, err) == (0, "")
@@ -47,11 +58,13 @@ def test_run_then_sweep(name, tmp_path, capsys):
         "balancer": "constant",
         "steps": 12,
         **spec.defaults,
+        **small,
         "smoke": True,
     }
     assert record["made_with"]["versions"]["jax"]
     study = tmp_path / "study"
-    code, out, err = call(capsys, *common, "--sweep", f"--workdir={study}")
+    seeds = ["--seeds=0,1"] if small else []
+    code, out, err = call(capsys, *common, "--sweep", *seeds, f"--workdir={study}")
     assert (code, err) == (0, "")
     assert "standard deviation over" in out
     files = ("table.txt", "front.png", "weights.png", "trials.jsonl", "best/heads.png")

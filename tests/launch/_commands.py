@@ -12,6 +12,10 @@ import sys
 import time
 
 from experiments.harness import command
+from experiments.harness import plan as plans
+from experiments.harness import sweep
+from launch import local
+from launch import plan as places
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = ROOT / "tests/launch/_tiny.py"
@@ -60,6 +64,17 @@ def here(capture, module, *words):
     """Exit code, output and errors of a command, in this process."""
     code = command.guarded(module.main, [module.__name__, *map(str, words)])
     return code, *capture.readouterr()
+
+
+def planned(*words):
+    """The study of these flags of `launch.local`."""
+    given = command.parse(["local", *words], local.define, "")
+    return plans.make(places.read(given))
+
+
+def alone(*words):
+    """The records of a study that this process trains: what others must come to."""
+    return sweep.train(planned(*words), progress=False)
 
 
 def until(true, seconds=PATIENCE):

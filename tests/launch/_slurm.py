@@ -21,6 +21,7 @@ NODES = ("n1", "n2")
 DAEMONS = ("munged", "slurmctld", "slurmd", "sbatch")
 PATH = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 
+# A job that is put back waits a second longer than credentials are valid.
 CONF = """
 ClusterName=toy
 SlurmctldHost={host}(127.0.0.1)
@@ -28,7 +29,7 @@ SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.s,cred_expire=10
+AuthInfo=socket={folder}/munge.s,cred_expire=6
 CredType=cred/munge
 MpiDefault=none
 ProctrackType=proctrack/linuxproc

@@ -8,12 +8,8 @@ import numpy as np
 import pytest
 
 import headwise as hw
-from experiments.harness import command
 from experiments.harness import outcome
-from experiments.harness import plan as plans
-from experiments.harness import sweep
 from launch import local
-from launch import plan as places
 from launch import worker
 from tests.launch import _commands
 from tests.launch._commands import begin
@@ -24,8 +20,7 @@ ROOT, TINY = _commands.ROOT, _commands.TINY
 
 
 def planned(*words):
-    argv = ["local", f"--experiment={TINY}", *words]
-    return plans.make(places.read(command.parse(argv, local.define, "")))
+    return _commands.planned(f"--experiment={TINY}", *words)
 
 
 def by_hand(record):
@@ -82,7 +77,7 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(
     for record in new:
         np.testing.assert_allclose(record["metrics"]["x"], by_hand(record), rtol=1e-5)
     apart = *common[:2], f"--folder={tmp_path / 'alone'}", *grid, *slowly
-    alone = sweep.train(planned(*apart), progress=False)
+    alone = _commands.alone(f"--experiment={TINY}", *apart)
     results = {hw.sweeps.identity(one): one["metrics"] for one in alone}
     for one in new:
         same = results[hw.sweeps.identity(one)]
@@ -117,35 +112,34 @@ def test_an_older_study_goes_on_by_three_kinds_of_commands_at_once(
 
 @pytest.mark.slow
 def test_a_trial_that_diverges_is_a_result_and_settings_that_cannot_be_are_not(
-    tmp_path,
+    tmp_path, capfd
 ):
     """A launcher builds no model: what a setting breaks a worker says."""
     common = (f"--experiment={TINY}", "--weights=a=1,b=1", f"--folder={tmp_path}")
-    code, out = _commands.run(*common, "--set=lr=0.1:1e30")
-    assert code == 0, out
+    code, out, err = here(capfd, local, *common, "--set=lr=0.1:1e30")
+    assert code == 0, err
     ends = {r["settings"]["lr"]: r["finite"] for r in hw.sweeps.read(tmp_path)}
     assert ends == {0.1: True, 1e30: False}
     assert "1 diverged" in out
-    assert "--retry tries them again" in out
-    code, out = _commands.run(
-        *common, "--set=lr=1e30", "--seeds=5", "--stop_on_failure"
-    )
+    assert "--retry tries them again" in err
+    again = "--set=lr=1e30", "--seeds=5", "--stop_on_failure"
+    code, out, err = here(capfd, local, *common, *again)
     assert code == 1, out
-    code, out = _commands.run(*common, "--set=power=0")
+    code, out, err = here(capfd, local, *common, "--set=power=0")
     assert code == 2
-    assert "error: --set: power: expected 1 or more, got 0" in out
+    assert "error: --set: power: expected 1 or more, got 0" in out + err
     assert len(hw.sweeps.read(tmp_path)) == 3
 
 
 @pytest.mark.slow
 def test_interrupts_of_real_commands(tmp_path, commands):
     """A run in Python, a sweep inside a compiled program, a study of workers."""
-    grid = ["--weights=a=1,b=0.1:1:2", "--size=2"]
-    flags = [f"--experiment={TINY}", _commands.FOREVER]
+    grid = ["--weights=a=1,b=0.1:1:2", "--size=2", "--mode=scan"]
+    # The run computes; the trials wait, and leave the processors to those that begin.
+    run = [f"--experiment={TINY}", _commands.FOREVER, f"--workdir={tmp_path / 'run'}"]
+    flags = [f"--experiment={_commands.HELD}", f"--set=until={tmp_path / 'go'}"]
     started = {
-        "run": begin(
-            *flags, f"--workdir={tmp_path / 'run'}", module="experiments.main"
-        ),
+        "run": begin(*run, module="experiments.main"),
         "sweep": begin(
             *[*flags, *grid, "--sweep", f"--folder={tmp_path / 'sweep'}"],
             module="experiments.main",

@@ -290,9 +290,7 @@ def shown(folder):
 
 
 @pytest.mark.slow
-def test_workers_are_killed_and_every_trial_is_done_once(
-    cluster, tmp_path, capfd, commands
-):
+def test_workers_are_killed_and_every_trial_is_done_once(cluster, tmp_path, capfd):
     """One is warned, one killed, one cancelled; a launcher of another kind joins."""
     folder, alone = tmp_path / "it's 50%A", tmp_path / "alone"
     go_on = tmp_path / "go"
@@ -302,11 +300,7 @@ def test_workers_are_killed_and_every_trial_is_done_once(
     assert code == 0, err
     job = re.search(r"^job (\d+): 3 workers", out, re.MULTILINE)[1]
     assert "each is warned 60 s before its time ends (nothing is measured" in out
-    first = [sys.executable, "-m", "launch.local", *study, f"--folder={alone}"]
-    env = os.environ | {"PYTHONPATH": "research", "JAX_PLATFORMS": "cpu"}
     _commands.until(lambda: len(running(folder)) == 3)
-    reference = subprocess.Popen(first, cwd=ROOT, env=env, stdout=subprocess.DEVNULL)
-    commands.append(reference)
     pids = {task: pid for (task, _), (pid, _) in workers(folder).items()}
     assert set(pids) == {"0", "1", "2"}
     cluster.ask("scancel", "--signal=USR1", "--batch", f"{job}_0")
@@ -321,7 +315,7 @@ def test_workers_are_killed_and_every_trial_is_done_once(
     assert ("2", 1) not in workers(folder)  # its user ended it
     ends = {end.name: end.code for end in slurm_queue.ends(folder, [job])}
     assert ends == {f"{job}_0": 0, f"{job}_1": 0, f"{job}_2": 75}
-    assert reference.wait(_commands.PATIENCE) == 0
+    _commands.alone(*study, f"--folder={alone}")
 
     same = ("weights", "seed", "metrics", "digests")
 
@@ -368,7 +362,8 @@ def test_an_endless_loop_ends_and_a_lost_node_does_not_matter(cluster, tmp_path,
     """A worker that always saves and never gets further; SLURM's words; a probe's."""
     node, of_lost = begin_and_lose(cluster, tmp_path)
     folder = tmp_path / "study"
-    launch = (TINY, f"--folder={folder}")
+    # That it is lost SLURM notices meanwhile: what goes there waits until then.
+    launch = (TINY, f"--folder={folder}", f"--sbatch=exclude={node}")
     code, _, err = here(capfd, slurm, *launch, "--partition=nope")
     assert code == 2
     assert "error: sbatch: invalid partition specified: nope; " in err

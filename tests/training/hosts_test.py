@@ -15,7 +15,7 @@ import pytest
 import headwise as hw
 from tests.training import _hosts
 
-pytestmark = [pytest.mark.slow, pytest.mark.optimized]
+pytestmark = pytest.mark.slow
 ROOT = pathlib.Path(__file__).parents[2]
 
 # Sums of up to 256 products in another order err by 256 roundings of 2**-24 at most,

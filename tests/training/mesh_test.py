@@ -14,8 +14,6 @@ import headwise as hw
 from tests import _pages
 from tests.training import one_program_test
 
-pytestmark = pytest.mark.optimized
-
 B, T = hw.balancers, hw.training
 NAMES = ("a", "b")
 rng = np.random.default_rng(0)
@@ -38,6 +36,7 @@ def values_fn(params, rest, x, key):
     }
 
 
+@pytest.mark.optimized
 def test_where_parameters_lie():
     """The longest axis that four, or two, divide; whole if there is none."""
     like = {n: jax.ShapeDtypeStruct(s, jnp.float32) for n, s in SHAPES.items()}
@@ -60,6 +59,7 @@ def test_where_parameters_lie():
         place("devices")
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_where_examples_lie(kind):
     mesh = make_mesh(kind, data=2, model=2)
@@ -117,6 +117,7 @@ CASES = {
 }
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("name", CASES)
 def test_fit_is_the_same_and_stays_where_it_was(name):
     """Nothing but the parameters was placed; every step is the same program."""
@@ -136,6 +137,7 @@ def test_fit_is_the_same_and_stays_where_it_was(name):
     assert len(state.step.sharding.device_set) == 4
 
 
+@pytest.mark.optimized
 def test_a_checkpoint_goes_on_on_this_mesh_and_on_others(tmp_path):
     """The same bits on the same devices; the same numbers on others."""
     wide, tall = make_mesh(data=4), make_mesh(data=2, model=2)

@@ -2,11 +2,7 @@
 
 import pathlib
 
-import pytest
-
 from tests import _pages
-
-pytestmark = pytest.mark.optimized
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "own_loop.md"
 

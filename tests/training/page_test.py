@@ -2,12 +2,8 @@
 
 import pathlib
 
-import pytest
-
 import headwise as hw
 from tests import _pages
-
-pytestmark = pytest.mark.optimized
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs" / "guides" / "fit.md"
 
