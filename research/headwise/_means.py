@@ -220,11 +220,18 @@ def flags(names: Iterable[str], present: Any) -> Array:
     names = tuple(names)
     if hasattr(present, "keys"):
         _checks.same_names("present", names, present)
-        return jnp.stack([jnp.asarray(present[n], bool) for n in names])
+        return jnp.stack([_flag(n, present[n]) for n in names])
     here = _checks.array("present", present).astype(bool)
     if here.shape != (len(names),):
         raise ValueError(f"present: expected [{len(names)}], got shape {here.shape}")
     return here
+
+
+def _flag(name: str, given: Any) -> Array:
+    array = _checks.array(f"present[{name!r}]", given)
+    if array.shape != ():
+        raise ValueError(f"present[{name!r}]: expected a bool, got {array.shape}")
+    return array.astype(bool)
 
 
 def without_absent(trees: Mapping[str, PyTree], here: Array) -> dict[str, PyTree]:

@@ -8,6 +8,7 @@ from flax import nnx
 import headwise as hw
 
 GRID = np.ones((2, 3))
+GRADS, WEIGHTS = {"a": {"w": GRID}, "b": {"w": GRID}}, {"a": 1.0, "b": 1.0}
 X = jnp.ones((2, 5, 5, 2))
 
 PROGRAM = hw.sweeps.Program(
@@ -63,6 +64,16 @@ def record(**more):
             "static: expected names, got",
         ),
         (lambda: record(seconds={1: 2.0}), ValueError, "seconds: expected a finite"),
+        (
+            lambda: hw.contributions(GRADS, WEIGHTS, present={"a": True, "b": []}),
+            ValueError,
+            r"present\['b'\]: expected a bool",
+        ),
+        (
+            lambda: hw.contributions(GRADS, WEIGHTS, present={"a": "x", "b": True}),
+            TypeError,
+            r"present\['a'\]: expected an array",
+        ),
         (lambda: hw.balancers.Names(["a"], GRID), TypeError, "of: expected a str"),
         (
             lambda: hw.nn.Mlp(np.array(3), rngs=nnx.Rngs(0)),
