@@ -56,12 +56,12 @@ def check(folder, records, seeds, whole):
 def test_workers_that_are_killed_at_random(kills, tmp_path):
     """None ends by itself before it may be killed."""
     rng = random.Random(kills)
-    seeds = list(range(kills // 2))
+    seeds = list(range(max(4, kills // 3)))
     with _studies.Nursery(tmp_path, seeds, WORK, hold="end") as nursery:
         whole = alone(seeds, tmp_path / "whole")
         running = collections.deque(nursery.start() for _ in range(3))
         for _ in range(kills):
-            time.sleep(rng.uniform(0.1, 0.8))
+            time.sleep(rng.uniform(0.05, 0.4))
             victim = running.popleft()
             os.kill(victim, signal.SIGKILL)
             assert nursery.wait(victim) == -signal.SIGKILL
