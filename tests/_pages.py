@@ -45,6 +45,7 @@ def run_page(path):
 
 
 def links(text):
-    """The targets of Markdown links and pictures that are files."""
+    """The targets of Markdown links and pictures that are files; none in a block."""
+    text = re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
     found = re.findall(r"\]\(([^)]+)\)", text)
     return [target.split("#")[0] for target in found if "://" not in target]

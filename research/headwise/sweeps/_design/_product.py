@@ -183,7 +183,7 @@ def level(argument: str, given: Any) -> Varied:
 
 def seeds_of(seeds: Sequence[int]) -> list[int]:
     """The seeds; ValueError for what is no int32 of 0 or more, or comes twice."""
-    if not hasattr(seeds, "__iter__") or np.ndim(seeds) == 0:
+    if not hasattr(seeds, "__iter__") or getattr(seeds, "ndim", 1) == 0:
         raise TypeError(f"seeds: expected a sequence of ints, got {seeds!r}")
     ints = _checks.distinct_ints("seeds", seeds)
     return [seed(f"seeds[{i}]", number) for i, number in enumerate(ints)]
