@@ -14,7 +14,7 @@ trick                    why                              decided by            
 turned activations       products read them across        turns_activations     1.04
 stacked heads            few large products, not many     stacks_heads          1.07
 heads one by one         stacks leave the caches          STACKED_SIZE          1.15
-heads that are alike     a copy a head takes minutes      ALIKE_HEADS           2.5
+heads that are alike     a copy a head takes minutes      ALIKE_HEADS           3.1
 some heads at a time     stacks leave the caches          heads_at_once         1.8
 stacks cut by reductions a compiled loop for each slice   apart                 1.9
 ordered heads            passes run at once, in memory    after                 1.6
