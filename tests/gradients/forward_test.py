@@ -232,3 +232,21 @@ def test_what_a_model_draws_while_it_is_traced_is_drawn_once():
         # Linear in "out".
         inner = jnp.vdot(grads[name]["out"], p["out"])
         np.testing.assert_allclose(value, inner, rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_may_decide_by_numbers_that_are_known():
+    """Without `jit`, in forward mode: they are known there, and not in a trace."""
+    p, d = inputs()
+
+    def values_fn(p, d):
+        sign = 1.0 if p["w"][0, 0] > 0 else -1.0
+        return heads_of(columns, p | {"out": sign * p["out"]}, d)
+
+    def trace(scale):
+        scaled = p | {"w": scale * p["w"]}
+        return jnp.trace(hw.head_gramian(values_fn)(scaled, d)[1])
+
+    value, slope = jax.jvp(trace, (1.0,), (1.0,))
+    more, less = trace(1.01), trace(0.99)
+    np.testing.assert_allclose(value, trace(1.0), rtol=1e-5)
+    np.testing.assert_allclose(slope, (more - less) / 0.02, rtol=1e-2)

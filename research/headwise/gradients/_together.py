@@ -35,6 +35,13 @@ from headwise.typing import Array
 Run = Callable[[], tuple[dict[str, Array], Any, core.ClosedJaxpr]]
 """A linearisation: values, aux, the program of tangents."""
 
+_UNKNOWN = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+"""What is raised where Python asks for a number of a trace."""
+
 
 def together(
     leaves: Sequence[Array], run: Run
@@ -42,7 +49,8 @@ def together(
     """Values, aux and the linear model, computed for all heads together.
 
     All is of one trace, so that it fits together whatever a model does while it is
-    traced. None where it has effects, which are to happen once.
+    traced. None where it has effects, which are to happen once, and where it decides by
+    numbers that are known without `jit`.
 
     Args:
         leaves: the parameters.
@@ -57,7 +65,10 @@ def together(
         seen.extend((found, structure, at, tangents.jaxpr))
         return [*(found[i] for i in at), *tangents.consts]
 
-    program = jax.make_jaxpr(arrays)()
+    try:
+        program = jax.make_jaxpr(arrays)()
+    except _UNKNOWN:
+        return None
     if program.effects:
         return None
     found, structure, at, tangents = seen
