@@ -258,7 +258,7 @@ def cross(
 
 
 def weighted_sums(
-    weights: Array, leaves: Sequence[Leaf], like: Iterable[Any]
+    weights: Array, leaves: Sequence[Leaf], like: Sequence[Any]
 ) -> list[Array]:
     """[*shape] for each leaf, Σ weight * gradient over the heads that reach it.
 
@@ -282,7 +282,8 @@ def weighted_sums(
             sums[i] = _products.weighted_sum(mine, arrays, range(len(heads)))
     for places in alike.values():
         same = [leaves[i] for i in places]
-        if len(same) < _xla.ALIKE_HEADS:
+        long = like[places[0]].size >= _xla.PAIRWISE_SIZE
+        if long or len(same) < _xla.ALIKE_HEADS:
             pairs = [(_at(weights, leaf.heads), stacked(leaf.arrays)) for leaf in same]
             totals = [_products.of_stack(mine, stack) for mine, stack in pairs]
         else:

@@ -162,6 +162,13 @@ def apart(stack: Array) -> list[Array]:
     return rows
 
 
+def apart_if_short(stack: Array) -> list[Array]:
+    """The rows, for what goes on with each: of long ones slices, fused with that."""
+    if stack[0].size >= PAIRWISE_SIZE:
+        return list(stack)
+    return apart(stack)
+
+
 @jax.custom_jvp
 def _cut_together(stack: Array) -> tuple[Array, ...]:
     """The rows of a stack in one loop."""

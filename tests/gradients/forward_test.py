@@ -250,3 +250,18 @@ def test_a_model_may_decide_by_numbers_that_are_known():
     more, less = trace(1.01), trace(0.99)
     np.testing.assert_allclose(value, trace(1.0), rtol=1e-5)
     np.testing.assert_allclose(slope, (more - less) / 0.02, rtol=1e-2)
+
+
+@pytest.mark.parametrize(("size", "stacked"), [(20, True), (300, False)])
+def test_large_decoders_are_not_copied_to_be_side_by_side(size, stacked):
+    p = {"w": jnp.ones((3, size)), "own": [jnp.ones((size, size))] * HEADS}
+
+    def values(p, x):
+        def values_fn(p):
+            h = jnp.tanh(x @ p["w"])
+            return {f"y{i}": jnp.sum((h @ w) ** 2) for i, w in enumerate(p["own"])}
+
+        return hw.head_gramian(values_fn)(p)[0]
+
+    text = jax.jit(values).lower(p, jnp.ones((2, 3))).as_text()
+    assert (f"tensor<{HEADS}x{size}x{size}xf32>" in text) is stacked

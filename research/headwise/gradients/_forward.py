@@ -162,10 +162,7 @@ class Forward:
         if len({self._kinds.get(v) for v in heads}) > 1 or heads[0] not in self._steps:
             return None
         steps = [self._steps[v] for v in heads]
-        nbytes = len(heads) * sum(map(_equations.nbytes, steps[0].outvars))
-        if nbytes > _xla.KEPT_BYTES or not _tokens.runs_as_stack(steps[0]):
-            return None
-        return steps
+        return steps if _tokens.worth_a_stack(steps, self._steps) else None
 
     def _operands(self, heads: Heads) -> list[Heads]:
         """The rows of which theirs are made."""

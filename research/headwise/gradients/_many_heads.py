@@ -18,7 +18,6 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend import core
 
 from headwise import _rows
 from headwise import _trees
@@ -116,13 +115,7 @@ def _stacked(
 
 
 def _convolves(step: Any) -> bool:
-    if isinstance(step, _tokens.Slice):
-        return False
-    return step.primitive.name == "conv_general_dilated" or any(
-        _convolves(inner)
-        for program in core.jaxprs_in_params(step.params)
-        for inner in program.eqns
-    )
+    return not isinstance(step, _tokens.Slice) and _xla.convolves(step)
 
 
 def _others(linear: _linear.Linear, stacks: Sequence[_stacks.Stack]) -> list[int]:

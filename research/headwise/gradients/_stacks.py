@@ -238,6 +238,8 @@ def _summed(weights: Array, variables: Sequence[Var], stack: Array) -> dict[Var,
         return {variables[0]: _products.of_stack(weights, stack)}
     terms = _products.weighed(weights, stack)
     total: dict[Var, Array] = {}
-    for v, row in zip(variables, _xla.apart(terms.astype(stack.dtype)), strict=True):
+    for v, row in zip(
+        variables, _xla.apart_if_short(terms.astype(stack.dtype)), strict=True
+    ):
         total[v] = total[v] + row if v in total else row
     return total

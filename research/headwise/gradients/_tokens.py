@@ -16,6 +16,7 @@ Example:
 
 import functools
 import types
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
@@ -26,6 +27,7 @@ import numpy as np
 from jax.extend import core
 
 from headwise import _xla
+from headwise.gradients import _equations
 from headwise.gradients._equations import Var
 
 
@@ -77,8 +79,28 @@ _ALONE = {
 """What a stack does not do as one after the other does it, or not as fast."""
 
 
-def runs_as_stack(step: Any) -> bool:
-    """Whether one program for many heads costs no more than theirs one by one."""
+def worth_a_stack(steps: Sequence[Any], made: Collection[Var]) -> bool:
+    """Whether one program for many heads costs no more than theirs one by one.
+
+    Large arrays of each head's own (decoders) would be copied to be side by side.
+
+    Args:
+        steps: an equation or slice of each head, alike.
+        made: the variables that are computed; what else they take is from outside.
+    """
+    nbytes = len(steps) * sum(map(_equations.nbytes, steps[0].outvars))
+    pairs = zip(steps[0].invars, steps[1].invars, strict=True)
+    outside = [
+        a
+        for a, b in pairs
+        if a is not b and not _equations.is_literal(a) and a not in made
+    ]
+    large = any(v.aval.size >= _xla.PAIRWISE_SIZE for v in outside)
+    return nbytes <= _xla.KEPT_BYTES and not large and _runs_as_stack(steps[0])
+
+
+def _runs_as_stack(step: Any) -> bool:
+    """Whether a stack does it as one after the other does, and as fast."""
     if isinstance(step, Slice):
         return True
     if step.primitive.name in _ALONE or step.effects:
@@ -86,7 +108,7 @@ def runs_as_stack(step: Any) -> bool:
     if not _xla.loops_over_convolutions() and _xla.convolves(step):
         return False
     programs = core.jaxprs_in_params(step.params)
-    return all(runs_as_stack(inner) for program in programs for inner in program.eqns)
+    return all(_runs_as_stack(inner) for program in programs for inner in program.eqns)
 
 
 def _described(value: Any) -> Any:
