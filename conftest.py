@@ -71,6 +71,19 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one more than there are cores, if memory allows.
+
+    Some tests wait for engines, browsers and commands; others may compute meanwhile.
+    """
+    if not hasattr(os, "sched_getaffinity"):
+        return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
+    room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return cores + (room > 4 * 2**30 * (cores + 1))
+
+
 # Children have what the test has that starts them.
 _VARIABLE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
 _ALL_OPTIMIZED = os.environ[_VARIABLE] == "0"
