@@ -1,5 +1,7 @@
 """`SourceBatchNorm`: its formula in float64 NumPy, and `nnx.BatchNorm`."""
 
+import functools
+
 import chex
 import jax
 import numpy as np
@@ -62,11 +64,12 @@ def test_equals_its_formula(own_affine):
         y, _ = apply(params, rest, x, IDS, where=WHERE)
         return jnp.sum(jnp.where(WHERE[..., None], jnp.sin(y), 0))
 
-    grads = jax.grad(total)(x)
+    grads = jax.jit(jax.grad(total))(x)
     assert np.isfinite(grads).all()
     assert not grads[~WHERE].any()
     # In evaluation: the running ones, and nothing moves.
-    y, still = apply(params, moved, X.astype(np.float32), IDS, train=False)
+    in_use = jax.jit(lambda rest, x: apply(params, rest, x, IDS, train=False))
+    y, still = in_use(moved, X.astype(np.float32))
     inverse = 1 / np.sqrt(variances + 1e-3)
     right = (X - means[IDS][:, None]) * inverse[IDS][:, None]
     right = right * scale[IDS][:, None] + bias[IDS][:, None]
@@ -85,7 +88,7 @@ def test_one_source_is_batch_norm():
             y, rest = model.apply(model.params, model.rest, x, *source)
             return jnp.sum(jnp.sin(y)), (y, rest)
 
-        return jax.value_and_grad(total, has_aux=True)(x)
+        return jax.jit(jax.value_and_grad(total, has_aux=True))(x)
 
     (_, (y, rest)), grads = run(one, "all")
     (_, (right, expected)), expected_grads = run(theirs)
@@ -97,24 +100,27 @@ def test_one_source_is_batch_norm():
 
 def test_parts_of_a_batch_on_devices():
     """Sums and counts add up, uneven as they are: the numbers of the whole batch."""
-    x, ids, where = (jnp.asarray(a[:6]) for a in (X, IDS, WHERE))
+    x, ids, where = (a[:6] for a in (np.float32(X), IDS, WHERE))
     apply, params, rest = functional(norm(axis_name="devices"))
     parts = jax.tree.map(lambda a: a.reshape(2, 3, *a.shape[1:]), (x, ids, where))
-    y, moved = jax.vmap(
-        lambda x, ids, where: apply(params, rest, x, ids, where=where),
-        axis_name="devices",
-    )(*parts)
-    apply, params, rest = functional(norm())
-    whole, expected = apply(params, rest, x, ids, where=where)
+
+    @jax.jit
+    @functools.partial(jax.vmap, axis_name="devices")
+    def of_parts(x, ids, where):
+        return apply(params, rest, x, ids, where=where)
+
+    y, moved = of_parts(*parts)
+    apply_whole, params, rest = functional(norm())
+    whole, expected = jax.jit(apply_whole)(params, rest, x, ids, where=where)
     np.testing.assert_allclose(y.reshape(whole.shape), whole, rtol=1e-4, atol=1e-5)
     for part in range(2):
-        here = jax.tree.map(lambda a, i=part: a[i], moved)
+        here = jax.tree.map(lambda a, i=part: np.asarray(a)[i], moved)
         chex.assert_trees_all_close(here, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_half_precision():
     apply, params, rest = functional(norm(dtype=jnp.bfloat16))
-    y, moved = apply(params, rest, jnp.asarray(X, jnp.bfloat16), IDS)
+    y, moved = jax.jit(apply)(params, rest, X.astype(jnp.bfloat16), IDS)
     chex.assert_type([y, moved["mean"], moved["var"]], [jnp.bfloat16, "f4", "f4"])
     right, means, _ = reference(
         X, IDS, np.ones_like(WHERE), np.ones((3, 2)), np.zeros((3, 2))
