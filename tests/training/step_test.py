@@ -101,12 +101,14 @@ def test_report_shares_are_those_of_the_applied_update():
     balancer = hw.balancers.constant({"y1": 2.0, "y2": 0.5})
     step = hw.training.make_step(values_fn, optimizer, balancer, contributions=True)
     state = hw.training.init_state(NAMES, PARAMS, optimizer, balancer)
-    new, info = step(state, BATCH)
-    update = np.asarray(new.params["trunk"] - state.params["trunk"], np.float64)
-    grads = [
-        np.asarray(jax.grad(lambda p, n=n: values_fn(p, BATCH)[n])(PARAMS)["trunk"])
-        for n in NAMES
-    ]
+    new, info = jax.jit(step)(state, BATCH)
+    update = np.float64(new.params["trunk"]) - np.float64(state.params["trunk"])
+
+    @jax.jit
+    def gradients(params):
+        return [jax.grad(lambda p, n=n: values_fn(p, BATCH)[n])(params) for n in NAMES]
+
+    grads = [np.asarray(tree["trunk"]) for tree in gradients(PARAMS)]
     pulls = [w * g @ update for w, g in zip((2.0, 0.5), grads, strict=True)]
     row = info.contributions.modules.index("trunk")
     # the update is a float32 difference of parameters
@@ -124,7 +126,7 @@ def test_norms_of_half_precision_are_finite(dtype):
     )
     params = {"w": jnp.ones(2, dtype)}
     state = hw.training.init_state(["a"], params, optimizer, balancer)
-    _, info = step(state, jnp.array([3e4, 4e4], dtype))
+    _, info = jax.jit(step)(state, jnp.array([3e4, 4e4], dtype))
     assert info.grad_norm.dtype == jnp.float32
     np.testing.assert_allclose(info.grad_norm, 5e4, rtol=4e-3)  # of the inputs
     assert info.present["a"]
