@@ -113,6 +113,7 @@ def brain_tissue(mni: Mni152) -> np.ndarray:
             )
     grey, white = mni.grey.astype(np.int16), mni.white.astype(np.int16)
     csf = 255 - grey - white
-    tissue = np.where(csf >= grey, 1, 2)
-    tissue = np.where(white > np.maximum(csf, grey), 3, tissue)
-    return np.where(mni.t1 > 0, tissue, 0).astype(np.uint8)
+    nothing, fluid, of_grey, of_white = np.arange(4, dtype=np.uint8)
+    tissue = np.where(csf >= grey, fluid, of_grey)
+    tissue = np.where(white > np.maximum(csf, grey), of_white, tissue)
+    return np.where(mni.t1 > 0, tissue, nothing)
