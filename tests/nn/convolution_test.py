@@ -129,10 +129,9 @@ class EqualityTest(chex.TestCase):
 
     def test_vmap_and_scan_equal_loop(self):
         x, k, convolve = problem("same")
-        xs, ks = jnp.stack([x, 2.0 * x]), jnp.stack([k, k - 1.0])
-        expected = jnp.stack(
-            [convolve(x, k, "direct") for x, k in zip(xs, ks, strict=True)]
-        )
+        xs, ks = np.stack([x, 2.0 * np.asarray(x)]), np.stack([k, np.asarray(k) - 1.0])
+        one = jax.jit(lambda x, k: convolve(x, k, "direct"))
+        expected = np.stack([one(x, k) for x, k in zip(xs, ks, strict=True)])
         mapped = jax.jit(jax.vmap(lambda x, k: convolve(x, k, "matmul")))(xs, ks)
         _, scanned = lax.scan(
             lambda c, xk: (c, convolve(*xk, "matmul")), None, (xs, ks)
@@ -143,25 +142,30 @@ class EqualityTest(chex.TestCase):
     def test_half_precision_is_summed_in_float32(self):
         x, k, convolve = problem("same", channels=16)
         x, k = x.astype(jnp.bfloat16), k.astype(jnp.bfloat16)
-        y = convolve(x, k, "matmul")
+
+        @jax.jit
+        def both(x, k):
+            exact = convolve(x.astype(jnp.float32), k.astype(jnp.float32), "direct")
+            return convolve(x, k, "matmul"), exact
+
+        y, exact = both(x, k)
         chex.assert_type(y, jnp.bfloat16)
-        exact = convolve(x.astype(jnp.float32), k.astype(jnp.float32), "direct")
         # One rounding to 8 bits; bfloat16 sums would be off by several times this.
         np.testing.assert_allclose(
-            y.astype(jnp.float32), exact, rtol=2.0**-8, atol=1e-4
+            np.float32(y), exact, rtol=2.0**-8, atol=1e-4
         )
 
     def test_preferred_element_type(self):
         x, k, _ = problem("plane")
-        y = matmul_convolution(
-            x.astype(jnp.bfloat16),
-            k.astype(jnp.bfloat16),
-            (1, 1),
-            "VALID",
+        convolve = functools.partial(
+            matmul_convolution,
+            window_strides=(1, 1),
+            padding="VALID",
             dimension_numbers=LAYOUT[2],
             preferred_element_type=jnp.float32,
             method="matmul",
         )
+        y = jax.jit(convolve)(x.astype(jnp.bfloat16), k.astype(jnp.bfloat16))
         chex.assert_type(y, jnp.float32)
 
 
