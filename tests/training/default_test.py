@@ -75,7 +75,7 @@ def test_microbatches_devices_and_own_gradients():
     right = by_hand(WEIGHTS["static"], 1)
     state = hw.training.init_state(objective.names, 0.25, SGD)
     step = hw.training.make_step(values_fn(WEIGHTS["static"])[1], SGD)
-    f = hw.balanced_grad(values)
+    f = jax.jit(hw.balanced_grad(values))
     grads, *_ = f(0.25, hw.balancers.equal().init(objective.names), jnp.ones(2))
     assert 0.25 - 0.1 * grads == pytest.approx(right, rel=1e-6)
 
@@ -85,7 +85,7 @@ def test_microbatches_devices_and_own_gradients():
     def one(x):
         return hw.training.make_step(of_devices, SGD)(state, x)[0].params
 
-    moved = jax.vmap(one, axis_name="devices")(jnp.ones((2, 2)))
+    moved = jax.jit(jax.vmap(one, axis_name="devices"))(jnp.ones((2, 2)))
     np.testing.assert_allclose(moved, right, rtol=1e-6)
 
     def of_batch(w, x):
@@ -93,7 +93,7 @@ def test_microbatches_devices_and_own_gradients():
         return objective.values(outputs, dict.fromkeys("ab", x))
 
     step = hw.training.make_step(of_batch, SGD, microbatches=2)
-    w, _ = train(step, state, 1)
+    w, _ = train(jax.jit(step), state, 1)
     assert w == pytest.approx(right, rel=1e-6)
 
 
@@ -158,8 +158,8 @@ def test_weights_may_be_traced():
     weights = jnp.array([0.5, 0.0])
     right = [by_hand({"a": float(w), "b": 0.01}, 1) for w in weights]
     for transformed in (
-        jax.vmap,
-        lambda f: lambda ws: jnp.stack([*map(jax.jit(f), ws)]),
+        lambda f: jax.jit(jax.vmap(f)),
+        lambda f: lambda ws: np.stack([*map(jax.jit(f), ws)]),
     ):
         np.testing.assert_allclose(transformed(train_at)(weights), right, rtol=1e-6)
 

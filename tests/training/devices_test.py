@@ -74,7 +74,7 @@ def test_of_an_objective_by_name_of_axis():
         return hw.objective.pmean(told, "d")
 
     preds, where = X[:, 0].reshape(4, 4), LABELLED.reshape(4, 4)
-    got = jax.vmap(local, axis_name="d")(preds, where)
+    got = jax.jit(jax.vmap(local, axis_name="d"))(preds, where)
     want = np.mean(np.square(X[:, 0], dtype=np.float64)[np.asarray(LABELLED)])
     np.testing.assert_allclose(got["y"], np.full(4, want), rtol=1e-6)
     np.testing.assert_allclose(got["z"], np.full(4, np.mean(preds)), rtol=1e-5)
@@ -84,7 +84,9 @@ def test_of_an_objective_by_name_of_axis():
         return jax.vmap(local, axis_name="d")(preds, where)["y"][0]
 
     slopes = np.where(LABELLED, 2 * X[:, 0] / 7, 0.0).reshape(4, 4)
-    np.testing.assert_allclose(jax.grad(whole)(preds), slopes, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(
+        jax.jit(jax.grad(whole))(preds), slopes, rtol=1e-5, atol=1e-7
+    )
 
 
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])

@@ -101,12 +101,11 @@ def test_report_shares_are_those_of_the_applied_update():
     balancer = hw.balancers.constant({"y1": 2.0, "y2": 0.5})
     step = hw.training.make_step(values_fn, optimizer, balancer, contributions=True)
     state = hw.training.init_state(NAMES, PARAMS, optimizer, balancer)
-    new, info = step(state, BATCH)
-    update = np.asarray(new.params["trunk"] - state.params["trunk"], np.float64)
-    grads = [
-        np.asarray(jax.grad(lambda p, n=n: values_fn(p, BATCH)[n])(PARAMS)["trunk"])
-        for n in NAMES
-    ]
+    new, info = jax.jit(step)(state, BATCH)
+    before, after = (np.asarray(s.params["trunk"]) for s in (state, new))
+    update = np.float64(after - before)
+    slopes = jax.jit(jax.jacrev(lambda p: values_fn(p, BATCH)))(PARAMS)
+    grads = [np.asarray(slopes[n]["trunk"]) for n in NAMES]
     pulls = [w * g @ update for w, g in zip((2.0, 0.5), grads, strict=True)]
     row = info.contributions.modules.index("trunk")
     # the update is a float32 difference of parameters
