@@ -63,12 +63,13 @@ def data(state):
     return [np.asarray(x) for x in jax.tree.leaves(state)]
 
 
+def validate(params, rest):
+    return _bilevel_cases.values_fn(params, batch_at(10**6)[1])
+
+
 @pytest.mark.optimized
 @pytest.mark.parametrize("name", METHODS)
 def test_fits_and_resumes_bit_for_bit(name, tmp_path):
-    def validate(params, rest):
-        return _bilevel_cases.values_fn(params, batch_at(10**6)[1])
-
     options = {"validate": validate, "validate_every": 20}
     whole, history = fit(name, 40, tmp_path / "whole", **options)
     fit(name, 20, tmp_path / "parts", **options)

@@ -22,7 +22,7 @@ def values_fn(params, x):
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model():
     keys = jax.random.split(jax.random.key(0), 4)
     shapes = {"A": (3, 4), "B": (4, 2), "C": (4, 2)}
@@ -48,7 +48,8 @@ def on_devices(function, x):
 
 
 def one_by_one(function, x):
-    parts = [jax.jit(function)(part) for part in jnp.split(x, DEVICES)]
+    parts = [jax.jit(function)(part) for part in np.split(np.asarray(x), DEVICES)]
+    parts = jax.tree.map(np.asarray, parts)
     return jax.tree.map(lambda *leaves: sum(leaves) / DEVICES, *parts)
 
 
