@@ -11,7 +11,7 @@ from headwise.losses import _unified_focal
 from headwise.losses import _wasserstein
 from tests.losses import _compiled
 
-gwd = _wasserstein.generalized_wasserstein_dice
+gwd = _compiled.whole(_wasserstein.generalized_wasserstein_dice)
 mcc = _compiled.whole(_matthews.mcc)
 unified_focal = _compiled.whole(_unified_focal.unified_focal)
 
