@@ -48,6 +48,12 @@ def make_signals(grads, present=None, seed=0, dtype=jnp.float32):
     )
 
 
+@functools.cache
+def problem(seed=0, dtype=jnp.float32):
+    """The signals of the usual heads, made once."""
+    return make_signals(make_grads(seed=seed), seed=seed, dtype=dtype)
+
+
 def start(name, balancer, names, params=None):
     """A state, made with the params (those of `make_grads`) if it takes them."""
     if not _cases.CASES[name].params:

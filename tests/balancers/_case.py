@@ -65,7 +65,7 @@ def wanted_from(names):
 
 
 def around_mgda(**options):
-    return lambda names: {"balancer": hw.balancers.mgda(), **options}
+    return fixed(balancer=hw.balancers.mgda(), **options)
 
 
 def sum_of_squares(values, preferences, present):

@@ -298,10 +298,7 @@ WRAPPERS = {
     ),
     "fallback": _case.Case(
         # The same among those that are there: nothing else changes.
-        lambda names: {
-            "balancer": hw.balancers.mgda(),
-            "otherwise": hw.balancers.mgda(),
-        },
+        _case.around_mgda(otherwise=hw.balancers.mgda()),
         {"otherwise": _bad.BALANCER, **WRAPPED},
         GRAM,
         label="(fallback|mgda)",

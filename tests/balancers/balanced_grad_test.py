@@ -63,7 +63,7 @@ def halves(needs, seen=None):
 class TestEveryKind:
     def test_weighted(self, needs, head_grads):
         f = hw.balanced_grad(network, halves(needs), head_grads=head_grads)
-        grads, info, state = f(ABCD, (jnp.zeros(()),), 1.0)
+        grads, info, state = jax.jit(f)(ABCD, (jnp.zeros(()),), 1.0)
         assert_close(grads, combined(0.5, 2.0))
         assert list(info.values) == NAMES
         assert_close(info.values, {"loss1": 30.0, "loss2": -42.0})
@@ -299,8 +299,9 @@ def test_microbatches_in_a_step_and_misuse():
     state = hw.training.init_state(NAMES, params, optimizer, balancer)
     x = jnp.arange(1.0, 9.0)
     make_step = hw.training.make_step
-    one, _ = make_step(program, optimizer, balancer)(state, x)
-    two, _ = make_step(program, optimizer, balancer, microbatches=4)(state, x)
+    one, _ = jax.jit(make_step(program, optimizer, balancer))(state, x)
+    parts = make_step(program, optimizer, balancer, microbatches=4)
+    two, _ = jax.jit(parts)(state, x)
     assert_close(two.params, one.params, 1e-6)
     step = make_step(program, optimizer, balancer, microbatches=3)
     with pytest.raises(ValueError, match=r"microbatches: .* divides .*3 and .*\(8,\)"):

@@ -1,5 +1,7 @@
 """One battery for every balancer: state, compilation, one head, vmap, bfloat16."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,8 +15,7 @@ from tests.balancers import _cases
 def test_state_is_a_named_tuple_and_stays_as_it_is(name):
     balancer, update, state = _battery.prepare(name)
     assert hasattr(state, "_fields")
-    signals = _battery.make_signals(_battery.make_grads())
-    decision, new = update(signals, state)
+    decision, new = update(_battery.problem(), state)
     assert _battery.shapes(new) == _battery.shapes(state)
     assert _battery.shapes(
         _battery.start(name, balancer, reversed(_cases.NAMES))
@@ -29,9 +30,8 @@ def test_state_is_a_named_tuple_and_stays_as_it_is(name):
 def test_init_under_eval_shape(name):
     balancer = _cases.make(name)
     shape = jax.eval_shape(lambda: _battery.start(name, balancer, _cases.NAMES))
-    assert _battery.shapes(shape) == _battery.shapes(
-        _battery.start(name, balancer, _cases.NAMES)
-    )
+    *_, state = _battery.prepare(name)
+    assert _battery.shapes(shape) == _battery.shapes(state)
     params = {
         "w": jax.ShapeDtypeStruct((2, 3), jnp.float32),
         "b": jax.ShapeDtypeStruct((3,), jnp.float32),
@@ -44,24 +44,17 @@ def test_init_under_eval_shape(name):
 @_battery.every_balancer
 def test_second_call_does_not_recompile(name):
     _, update, state = _battery.prepare(name)
-    _, state = update(_battery.make_signals(_battery.make_grads()), state)
+    _, state = update(_battery.problem(), state)
     before = _battery.TRACES[name]
     assert before > 0
-    other = _battery.make_signals(_battery.make_grads(seed=1), seed=1)._replace(
-        step=jnp.int32(4)
-    )
-    update(other, state)
+    update(_battery.problem(1)._replace(step=jnp.int32(4)), state)
     assert _battery.TRACES[name] == before
 
 
 @_battery.every_balancer
 def test_no_host_callback_and_full_precision(name):
-    balancer, _, state = _battery.prepare(name)
-    text = str(
-        jax.make_jaxpr(balancer.update)(
-            _battery.make_signals(_battery.make_grads()), state
-        )
-    )
+    _, update, state = _battery.prepare(name)
+    text = str(update.trace(_battery.problem(), state).jaxpr)
     assert "callback" not in text
     # Accelerators round the factors of a product at any lower precision.
     assert text.count("dot_general[") == text.count("precision=(Precision.HIGHEST")
@@ -87,23 +80,32 @@ def test_one_head(name):
 
 
 def stack(*trees):
-    return jax.tree.map(lambda *a: jnp.stack(a), *trees)
+    return jax.tree.map(
+        lambda *a: (np if isinstance(a[0], np.ndarray) else jnp).stack(a), *trees
+    )
+
+
+@functools.cache
+def three_problems():
+    problems = [_battery.problem(k) for k in range(3)]
+    return problems, stack(*problems)
 
 
 @_battery.every_balancer
 def test_vmap_and_scan_with_a_branch_are_a_loop(name):
     """Three problems side by side, four updates each and a step that keeps them."""
-    balancer, update, state = _battery.prepare(name)
-    problems = [
-        _battery.make_signals(_battery.make_grads(seed=k), seed=k) for k in range(3)
-    ]
-    states = [update(p, state)[1] for p in problems]  # three different ones
+    _, update, state = _battery.prepare(name)
+    problems, signals = three_problems()
+    firsts = [jax.tree.map(np.asarray, update(p, state)) for p in problems]
+    states = [state for _, state in firsts]  # three different ones
+    nothing, batched = stack(*firsts)
+    nothing = jax.tree.map(np.zeros_like, nothing)
 
     @jax.jit
     @jax.vmap
-    def loop(signals, state):
+    def loop(signals, state, nothing):
         def refresh(step, state, _):
-            decision, state = balancer.update(signals._replace(step=step), state)
+            decision, state = update(signals._replace(step=step), state)
             return (state, decision), (state, decision)
 
         def keep(step, state, decision):
@@ -112,11 +114,9 @@ def test_vmap_and_scan_with_a_branch_are_a_loop(name):
         def body(carry, step):
             return jax.lax.cond(step < 4, refresh, keep, step, *carry)
 
-        decision, _ = jax.eval_shape(balancer.update, signals, state)
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), decision)
         return jax.lax.scan(body, (state, nothing), jnp.arange(5))[1]
 
-    after, decisions = loop(stack(*problems), stack(*states))
+    after, decisions = jax.tree.map(np.asarray, loop(signals, batched, nothing))
     for k, (signals, one) in enumerate(zip(problems, states, strict=True)):
         for step in range(5):
             if step < 4:
@@ -130,7 +130,7 @@ def test_vmap_and_scan_with_a_branch_are_a_loop(name):
 @_battery.every_balancer
 def test_bfloat16_signals(name):
     _, update, state = _battery.prepare(name)
-    signals = _battery.make_signals(_battery.make_grads(), dtype=jnp.bfloat16)
+    signals = _battery.problem(dtype=jnp.bfloat16)
     decision, new = update(signals, state)
     assert _battery.shapes(new) == _battery.shapes(state)
     assert decision.weights.dtype == jnp.float32

@@ -180,11 +180,11 @@ def test_absent_head_keeps_what_it_had(name):
 
 def test_excess_without_a_start_counts_as_unchanged():
     balancer = hw.balancers.excess_mtl(1.0)
-    state = balancer.init(["a", "b"], jnp.zeros(1))
+    update, state = jax.jit(balancer.update), balancer.init(["a", "b"], jnp.zeros(1))
     seen = []
     for a in (0.0, 5.0, 5.0):
         grads = {"a": jnp.array([a]), "b": jnp.array([1.0])}
-        decision, state = balancer.update(hw.Signals(jnp.ones(2), grads=grads), state)
+        decision, state = update(hw.Signals(jnp.ones(2), grads=grads), state)
         seen.append(np.asarray(decision.weights))
     np.testing.assert_allclose(seen[0], [1.0, 1.0], rtol=1e-6)
     # b: 1/√2 of its start in the second update, 1/√3 in the third; a starts in it.

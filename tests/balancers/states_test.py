@@ -173,8 +173,7 @@ def test_settings_are_the_fields_that_the_user_gave(name):
     _, update, first = _battery.prepare(name)
     last = first
     for seed in range(20):
-        signals = _battery.make_signals(_battery.make_grads(seed=seed), seed=seed)
-        _, last = update(signals, last)
+        _, last = update(_battery.problem(seed), last)
     # The same options for heads in another order.
     others = ("1c", "2a", "3b")
     other = _battery.start(name, _cases.make(name, others), others)

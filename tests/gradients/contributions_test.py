@@ -84,7 +84,12 @@ def test_what_a_head_does_not_reach_is_not_read(with_update):
         n: jax.tree.map(lambda g, on: g if on else g * np.nan, grads[n], reaches[n])
         for n in grads
     }
-    c = hw.contributions(spoiled, WEIGHTS, update, reaches=reaches)
+
+    @jax.jit
+    def told(grads, update):
+        return hw.contributions(grads, WEIGHTS, update, reaches=reaches)
+
+    c = told(spoiled, update)
     assert_is(c, reference(grads, WEIGHTS, update))
     with pytest.raises(ValueError, match="reaches: expected the names"):
         hw.contributions(grads, reaches={"y1": reaches["y1"]})
@@ -123,7 +128,12 @@ def test_a_module_is_split_where_other_heads_reach_its_parts(depth):
         "b": {"m": {"p": False, "q": True}, "n": [True]},
     }
     for update in (None, jax.tree.map(jnp.add, grads["a"], grads["b"])):
-        c = hw.contributions(grads, update=update, depth=depth, reaches=reaches)
+
+        @jax.jit
+        def told(grads, update):
+            return hw.contributions(grads, None, update, depth=depth, reaches=reaches)
+
+        c = told(grads, update)
         assert c.modules[:2] == ("m/p", "m/q")
         np.testing.assert_array_equal(c.norm[:2], [[3.0, 0.0], [4.0, 1.0]])
         # m/q: u = 3, <a, u> = 12, <b, u> = -3.
@@ -240,13 +250,13 @@ def test_grouping_by_depth(depth, modules):
 def test_names_of_modules():
     one = jnp.ones(1)
     flat = {"A": one, "B": one}
-    assert hw.contributions({"y": flat}).modules == ("A", "B")
+    assert contributions({"y": flat}).modules == ("A", "B")
     wrapped = {"params": {"A": {"w": one, "b": one}, "B": {"w": one}}}
-    assert hw.contributions({"y": wrapped}).modules == ("A", "B")
+    assert contributions({"y": wrapped}).modules == ("A", "B")
     boxed = {"A": {"w": {"value": one}}, "B": {"w": {"value": one}}}
-    assert hw.contributions({"y": boxed}).modules == ("A", "B")
-    assert hw.contributions({"y": one}).modules == ("params",)
-    assert hw.contributions({"y": [one, one]}).modules == ("0", "1")
+    assert contributions({"y": boxed}).modules == ("A", "B")
+    assert contributions({"y": one}).modules == ("params",)
+    assert contributions({"y": [one, one]}).modules == ("0", "1")
 
 
 def test_table():

@@ -76,7 +76,7 @@ def test_head_gramian_is_gramian_of_head_grads():
 
     params, x = {"w": jnp.arange(6.0).reshape(3, 2) / 7}, jnp.ones((2, 3))
     values, gram = jax.jit(hw.head_gramian(program))(params, x)
-    expected_values, grads = hw.head_grads(program)(params, x)
+    expected_values, grads = jax.jit(hw.head_grads(program))(params, x)
     rows = jacobian(grads)
     np.testing.assert_allclose(gram, rows @ rows.T, rtol=1e-6)  # float32 rounding
     assert list(values) == ["a", "b"]

@@ -2,6 +2,7 @@
 
 import html.parser
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -51,8 +52,8 @@ def test_routing_has_a_mark_where_a_loss_moves_a_module():
 
 
 def test_contributions_are_shares_and_norms_of_the_arrays():
-    _, grads = hw.head_grads(values_fn)(PARAMS)
-    c = hw.contributions(grads)
+    _, grads = jax.jit(hw.head_grads(values_fn))(PARAMS)
+    c = jax.jit(hw.contributions)(grads)
     got = Table(c._repr_html_())
     assert "script" not in got.tags
     rows = {row[0]: row[1:] for row in got.rows[1:]}

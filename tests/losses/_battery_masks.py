@@ -20,11 +20,15 @@ class Masks:
     @_draws.concerns(lambda entry: not entry.spatial)
     def test_where_equals_slicing_out(self, name):
         entry = self.entries[name]
-        preds, targets = _draws.example(entry, (2, 6, 3))
+        preds, targets = map(np.asarray, _draws.example(entry, (2, 6, 3)))
         keep = np.array([True, False, True, True, False, True])
-        loss = jax.jit(entry.loss)
-        got = loss(preds, targets, where=keep[None])
-        kept = loss(preds[:, keep], targets[:, keep])
+
+        @jax.jit
+        def both(whole, where, sliced):
+            return entry.loss(*whole, where=where), entry.loss(*sliced)
+
+        sliced = preds[:, keep], targets[:, keep]
+        got, kept = map(np.asarray, both((preds, targets), keep[None], sliced))
         if got.shape[1:2] == (6,):  # one value a position
             assert not np.any(got[:, ~keep])
             got = got[:, keep]
@@ -34,7 +38,7 @@ class Masks:
     @_draws.concerns(lambda entry: not entry.spatial)
     def test_order_of_positions_is_irrelevant(self, name):
         entry = self.entries[name]
-        preds, targets = _draws.example(entry, (2, 3, 4, 3))
+        preds, targets = map(np.asarray, _draws.example(entry, (2, 3, 4, 3)))
         where = np.random.default_rng(0).random((2, 3, 4)) < 0.7
         order = np.random.default_rng(1).permutation(12)
 
@@ -42,7 +46,7 @@ class Masks:
             return x.reshape(2, 12, *x.shape[3:])[:, order]
 
         loss = jax.jit(entry.loss)
-        expected = loss(preds, targets, where=where)
+        expected = np.asarray(loss(preds, targets, where=where))
         if expected.shape[1:3] == (3, 4):  # one value a position
             expected = shuffled(expected)
         got = loss(shuffled(preds), shuffled(targets), where=shuffled(where))
@@ -51,7 +55,7 @@ class Masks:
     @pytest.mark.parametrize("bad", [np.nan, np.inf])
     def test_masked_values_leak_nowhere(self, name, bad):
         entry = self.entries[name]
-        preds, targets = _draws.example(entry)
+        preds, targets = map(np.asarray, _draws.example(entry))
         where = np.ones(preds.shape[:-1], bool)
         where[0].flat[1] = False
         where[1].flat[3:] = False
@@ -59,10 +63,11 @@ class Masks:
         gradient = _draws.gradient(entry)
         bad_targets = targets
         if jnp.issubdtype(targets.dtype, jnp.floating):
-            bad_targets = jnp.where(hidden, bad, targets)
-        value, grads = gradient(jnp.where(hidden, bad, preds), bad_targets, where)
-        expected_value, expected_grads = gradient(preds, targets, where)
-        np.testing.assert_array_equal(value, expected_value)
+            bad_targets = np.where(hidden, np.float32(bad), targets)
+        bad_preds = np.where(hidden, np.float32(bad), preds)
+        values, grads = gradient(bad_preds, bad_targets, where)
+        expected_values, expected_grads = gradient(preds, targets, where)
+        np.testing.assert_array_equal(values, expected_values)
         np.testing.assert_array_equal(grads, expected_grads)
         assert not np.any(grads[~where])
         if not entry.spatial:
@@ -79,12 +84,12 @@ class Masks:
         for kind in ("one-hot", "labels"):
             if kind not in entry.targets:
                 continue
-            preds, targets = _draws.example(entry, kind=kind)
+            preds, targets = map(np.asarray, _draws.example(entry, kind=kind))
             where = np.ones(preds.shape[:-1], bool)
             where[0].flat[1] = False
-            hidden = ~where[..., None]
-            value, grads = gradient(jnp.where(hidden, jnp.nan, preds), targets, where)
-            assert np.isfinite(value)
+            bad_preds = np.where(where[..., None], preds, np.float32(np.nan))
+            values, grads = gradient(bad_preds, targets, where)
+            assert np.all(np.isfinite(values))
             assert np.all(np.isfinite(grads))
             assert not np.any(grads[~where])
 
@@ -98,20 +103,21 @@ class Masks:
         logits, targets = _draws.example(entry)
         where = np.ones(logits.shape, bool)
         where[..., 2] = False
+
         # The second loss reads probabilities that were rounded once.
-        np.testing.assert_allclose(
-            entry.loss(logits, targets, where=where, activation=jax.nn.softmax),
-            entry.loss(jax.nn.softmax(logits), targets, where=where),
-            rtol=1e-6,
-        )
+        @jax.jit
+        def both(logits, targets, where):
+            one = entry.loss(logits, targets, where=where, activation=jax.nn.softmax)
+            return one, entry.loss(jax.nn.softmax(logits), targets, where=where)
+
+        np.testing.assert_allclose(*both(logits, targets, where), rtol=1e-6)
 
     def test_all_masked_is_0_with_zero_gradient(self, name):
         entry = self.entries[name]
         preds, targets = _draws.example(entry)
         where = np.zeros(preds.shape[:-1], bool)
-        got = jax.jit(entry.loss)(preds, targets, where=where)
-        np.testing.assert_array_equal(got, 0.0)
-        _, grads = _draws.gradient(entry)(preds, targets, where)
+        values, grads = _draws.gradient(entry)(preds, targets, where)
+        np.testing.assert_array_equal(values, 0.0)
         np.testing.assert_array_equal(grads, 0.0)
 
     @_draws.concerns(_draws.takes_labels)
@@ -119,32 +125,41 @@ class Masks:
         entry = self.entries[name]
         shape = _draws.smallest(entry)
         preds, labels = _draws.example(entry, kind="labels")
-        labels = np.maximum(labels, 0)
-        expected = None
+        labels = np.maximum(np.asarray(labels), 0)
+        loss, expected = jax.jit(entry.loss), None
         for odd in (-1, -2, -100, shape[-1], 255):
             moved = labels.copy()
             moved[0].flat[0] = odd
-            got = entry.loss(preds, moved)
+            got = loss(preds, moved)
             assert np.all(np.isfinite(got))
             expected = got if expected is None else expected
             np.testing.assert_array_equal(got, expected)
         if "one-hot" in entry.targets:
             one_hot = np.stack([moved == c for c in range(shape[-1])], -1)
-            hot = entry.loss(preds, one_hot.astype(np.float32))
+            hot = loss(preds, one_hot.astype(np.float32))
             np.testing.assert_allclose(got, hot, **_draws.SAME)
 
     @_draws.concerns(_draws.ignores)
     def test_ignore_equals_where(self, name):
         entry = self.entries[name]
         preds, labels = _draws.example(entry, kind="labels")
-        labels = np.maximum(labels, 0)
+        labels = np.maximum(np.asarray(labels), 0)
         labels[0].flat[:2] = 255
         where = np.ones(labels.shape, bool)
         where[1].flat[1] = False
-        for activation in entry.options.get("activation", [None]):
-            options = dict(activation=activation) if activation else {}
-            got = _draws.bind(entry, options)(preds, labels, ignore=255, where=where)
-            expected = _draws.bind(entry, options)(
-                preds, labels, where=where & (labels != 255)
-            )
-            np.testing.assert_array_equal(got, expected)
+        activations = entry.options.get("activation", [None])
+
+        @jax.jit
+        def both(preds, labels, where, kept):
+            pairs = []
+            for activation in activations:
+                options = dict(activation=activation) if activation else {}
+                loss = _draws.bind(entry, options)
+                got = loss(preds, labels, ignore=255, where=where)
+                pairs.append((got, loss(preds, labels, where=kept)))
+            return pairs
+
+        kept = where & (labels != 255)
+        pairs = both(preds, labels, where, kept)
+        for activation, pair in zip(activations, pairs, strict=True):
+            np.testing.assert_array_equal(*pair, err_msg=str(activation))

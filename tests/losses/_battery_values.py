@@ -56,28 +56,28 @@ class Values:
 
     def test_jit_equals_eager(self, name):
         entry = self.entries[name]
-        for preds, targets, options in _draws.draws(
-            name, entry, _draws.smallest(entry), 2, seed=1
-        ):
-            loss = _draws.bind(entry, options)
-            np.testing.assert_allclose(
-                jax.jit(loss)(preds, targets), loss(preds, targets), **_draws.SAME
-            )
+        drawn = list(_draws.draws(name, entry, _draws.smallest(entry), 2, seed=1))
+        for (*arrays, options), got in zip(drawn, _draws.values(entry, drawn)):
+            eager = _draws.bind(entry, options)(*arrays)
+            np.testing.assert_allclose(got, eager, **_draws.SAME, err_msg=str(options))
 
     def test_vmap_equals_loop(self, name):
         entry = self.entries[name]
-        for preds, targets, options in _draws.draws(
-            name, entry, _draws.smallest(entry), 2, seed=2
-        ):
-            loss = _draws.bind(entry, options)
-            stacks = np.stack([preds, preds[::-1]]), np.stack([targets] * 2)
+        drawn = list(_draws.draws(name, entry, _draws.smallest(entry), 2, seed=2))
 
-            @jax.jit
-            def both(*stacks, loss=loss):
-                return jax.vmap(loss)(*stacks), [loss(*one) for one in zip(*stacks)]
+        @jax.jit
+        def both(of_draws):
+            losses = [_draws.bind(entry, options) for *_, options in drawn]
+            return [
+                (jax.vmap(loss)(*stacks), [loss(*one) for one in zip(*stacks)])
+                for stacks, loss in zip(of_draws, losses)
+            ]
 
-            got, expected = both(*stacks)
-            np.testing.assert_allclose(got, np.stack(expected), **_draws.SAME)
+        stacks = [(np.stack([p, p[::-1]]), np.stack([t] * 2)) for p, t, _ in drawn]
+        for (got, expected), (*_, options) in zip(both(stacks), drawn):
+            np.testing.assert_allclose(
+                got, np.stack(expected), **_draws.SAME, err_msg=str(options)
+            )
 
     def test_no_dtype_is_promoted_by_itself(self, name):
         entry = self.entries[name]
@@ -95,22 +95,39 @@ class Values:
         shape = (4, *_draws.smallest(entry)[1:])
         mesh = jax.make_mesh((4,), ("data",))
         split = NamedSharding(mesh, PartitionSpec("data"))
-        for preds, targets, options in _draws.draws(name, entry, shape, 2, seed=4):
-            options.pop("where")
-            gradient = jax.jit(jax.value_and_grad(_draws.total(entry, **options)))
-            expected = gradient(preds, targets)
-            got = gradient(*jax.device_put((preds, targets), split))
-            for one, other in zip(got, expected):
-                np.testing.assert_allclose(one, other, **_draws.SAME)
+        drawn = list(_draws.draws(name, entry, shape, 2, seed=4))
+        options = [dict(given, where=None) for *_, given in drawn]
+
+        @jax.jit
+        def gradients(of_draws):
+            return [
+                jax.value_and_grad(_draws.total(entry, **given))(*arrays)
+                for arrays, given in zip(of_draws, options)
+            ]
+
+        arrays = [(preds, targets) for preds, targets, _ in drawn]
+        expected = gradients(arrays)
+        got = gradients(jax.device_put(arrays, split))
+        for ones, others, given in zip(got, expected, options):
+            for one, other in zip(ones, others):
+                np.testing.assert_allclose(
+                    one, other, **_draws.SAME, err_msg=str(given)
+                )
 
     def test_derivatives(self, name):
         entry = self.entries[name]
         with jax.enable_x64(True):
             shape = (2, 2, 3) if entry.shapes is None else _draws.smallest(entry)
-            for preds, targets, options in _draws.draws(name, entry, shape, 2, seed=3):
-                loss = functools.partial(_draws.bind(entry, options), targets=targets)
-                preds = jnp.asarray(preds, jnp.float64)
-                _derivatives.check(loss, (preds,), entry.order, ["rev"])
+            cases = [
+                (
+                    functools.partial(_draws.bind(entry, options), targets=targets),
+                    (np.float64(preds),),
+                )
+                for preds, targets, options in _draws.draws(
+                    name, entry, shape, 2, seed=3
+                )
+            ]
+            _derivatives.check_backward(cases, entry.order)
 
     # Without optimisation jaxlib 0.10.2 compiles what is below to a wrong number: the
     # gradient of clDice, 0 alone and by differences, is 0.01 beside the other ways.
@@ -135,15 +152,15 @@ class Values:
 
             @jax.jit
             def both(p):
-                ways = [forward, backward, jax.grad(backward)]
+                one = [forward(p)]
                 if entry.order > 1:
-                    ways.append(lambda p: jax.jvp(forward, (p,), (v,))[1])
-                return [way(p) for way in ways]
+                    one = jax.jvp(forward, (p,), (v,))
+                return one, jax.value_and_grad(backward)(p)
 
-            one, other, slope, *more = both(jnp.asarray(preds, jnp.float64))
+            (one, *more), (other, slope) = both(np.float64(preds))
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
             for second in more:
-                expected = jnp.sum(slope * v)
+                expected = np.sum(slope * v)
                 np.testing.assert_allclose(second, expected, rtol=1e-9, atol=1e-11)
 
     @pytest.mark.parametrize("smooth", [1e-5, 0.0])
@@ -157,21 +174,26 @@ class Values:
         ones, zeros = np.ones(shape), np.zeros(shape)
         first = zeros.copy()
         first[..., 0] = 1
-        edges = [jnp.array(x, jnp.float32) for x in (ones, zeros, first, 1 - first)]
+        edges = np.float32([ones, zeros, first, 1 - first])
         options = dict(smooth=smooth) if "smooth" in entry.options else {}
-        gradient = jax.jit(jax.value_and_grad(_draws.total(entry, **options)))
-        targets = (
-            edges
-            if "one-hot" in entry.targets or not _draws.takes_labels(entry)
-            else []
-        )
-        if _draws.takes_labels(entry):
-            targets = [*targets, jnp.zeros(shape[:-1], int), jnp.ones(shape[:-1], int)]
+        gradient = jax.value_and_grad(_draws.total(entry, **options))
+        labels = _draws.takes_labels(entry)
+        kinds = {}
+        if "one-hot" in entry.targets or not labels:
+            kinds["one-hot"] = edges
+        if labels:
+            kinds["labels"] = [np.full(shape[:-1], i % 2) for i in range(4)]
+
+        @jax.jit
+        def of_all_kinds(preds, targets):
+            return {kind: gradient(preds, t) for kind, t in targets.items()}
+
         for p in edges:
-            for t in targets:
-                value, grads = gradient(p, t)
-                assert np.isfinite(value)
-                assert np.all(np.isfinite(grads))
+            for i in range(4):
+                got = of_all_kinds(p, {kind: t[i] for kind, t in kinds.items()})
+                for kind, (value, grads) in got.items():
+                    assert np.isfinite(value), kind
+                    assert np.all(np.isfinite(grads)), kind
 
     @_draws.concerns(_draws.takes_labels)
     def test_finite_at_extreme_logits(self, name):
@@ -195,16 +217,17 @@ class Values:
         entry = self.entries[name]
         _, targets = _draws.example(entry)
         # smooth = 1e-5 above and below cancels to the last digit of float32.
-        np.testing.assert_allclose(entry.loss(targets, targets), 0.0, atol=1e-6)
-        assert jnp.sum(entry.loss(0.5 * targets, targets)) > 0.1
-        assert jnp.all(entry.loss(1.0 - targets, targets) > 0.1)
+        targets, loss = np.asarray(targets), jax.jit(entry.loss)
+        np.testing.assert_allclose(loss(targets, targets), 0.0, atol=1e-6)
+        assert np.sum(loss(0.5 * targets, targets)) > 0.1
+        assert np.all(np.asarray(loss(1.0 - targets, targets)) > 0.1)
 
     @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
     def test_half_precision_in_float32_out(self, name, dtype):
         entry = self.entries[name]
         shape = None if entry.spatial else (2, 300, 3)
         preds, targets = _draws.example(entry, shape)
-        preds = preds.astype(dtype)
+        preds, targets = np.asarray(preds).astype(dtype), np.asarray(targets)
         if jnp.issubdtype(targets.dtype, jnp.floating):
             targets = targets.astype(dtype)
 
@@ -221,18 +244,18 @@ class Values:
         rtol = 0.004 if name == "mix" else 2e-6
         np.testing.assert_allclose(got, expected, rtol=rtol, atol=1e-7)
         assert grads.dtype == dtype
-        assert np.all(np.isfinite(grads.astype(np.float32)))
+        assert np.all(np.isfinite(np.float32(grads)))
 
     def test_float64_stays(self, name):
         entry = self.entries[name]
         with jax.enable_x64(True):
-            preds, targets = _draws.example(entry)
-            if jnp.issubdtype(targets.dtype, jnp.floating):
-                targets = targets.astype(jnp.float64)
-            preds = preds.astype(jnp.float64)
+            preds, targets = map(np.asarray, _draws.example(entry))
+            if np.issubdtype(targets.dtype, np.floating):
+                targets = np.float64(targets)
+            preds = np.float64(preds)
             got = jax.jit(entry.loss)(preds, targets)
             assert got.dtype == jnp.float64
-            expected = entry.reference(np.array(preds), np.array(targets))
+            expected = entry.reference(preds, targets)
             # A few float64 digits.
             np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
 

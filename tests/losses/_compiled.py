@@ -5,6 +5,8 @@ import functools
 import jax
 import numpy as np
 
+import headwise as hw
+
 
 @functools.cache
 def _program(loss, static):
@@ -31,3 +33,13 @@ def whole(loss):
         return _program(loss, static)(preds, targets, **arrays)
 
     return call
+
+
+class _Losses:
+    """`hw.losses`, each one compiled."""
+
+    def __getattr__(self, name):
+        return whole(getattr(hw.losses, name))
+
+
+losses = _Losses()

@@ -133,11 +133,17 @@ def _gradient(loss, activation):
     bound = (
         loss if activation is None else functools.partial(loss, activation=activation)
     )
-    return jax.jit(jax.value_and_grad(lambda p, t, w: jnp.sum(bound(p, t, where=w))))
+
+    def total(preds, targets, where):
+        values = bound(preds, targets, where=where)
+        return jnp.sum(values), values
+
+    gradient = jax.jit(jax.grad(total, has_aux=True))
+    return lambda *arrays: gradient(*arrays)[::-1]
 
 
 def gradient(entry, activation=None):
-    """(preds, targets, where) -> sum of the values and its gradient, as one program.
+    """(preds, targets, where) -> the values and the gradient of their sum, one program.
 
     Kept, so that tests with examples of the same shapes share what is compiled.
     """

@@ -14,6 +14,7 @@ from tests.losses import _compiled
 
 lovasz_softmax = _compiled.whole(_lovasz.lovasz_softmax)
 lovasz_hinge = _compiled.whole(_lovasz.lovasz_hinge)
+boundary = _compiled.whole(_boundary.boundary)
 
 
 def hard_masks(shape, seed=0, share=0.4):
@@ -144,12 +145,12 @@ def test_unknown_rule_for_absent_classes():
             loss(p, p, absent="present")
 
 
-@pytest.mark.parametrize("loss", [lovasz_softmax, lovasz_hinge, _boundary.boundary])
+@pytest.mark.parametrize("loss", [lovasz_softmax, lovasz_hinge, boundary])
 def test_a_target_that_is_nan_is_not_hidden_by_the_cut_at_one_half(loss):
-    p = jnp.full((1, 4, 2), 0.25)
-    t = jnp.zeros((1, 4, 2)).at[0, 1, 0].set(jnp.nan).at[0, 2, 1].set(1.0)
-    values = loss(p, t)
+    p, t = np.full((1, 4, 2), 0.25, np.float32), np.zeros((1, 4, 2), np.float32)
+    t[0, 1, 0], t[0, 2, 1] = np.nan, 1.0
+    values = np.asarray(loss(p, t))
     assert np.isnan(values[0, 0])
     assert np.isfinite(values[0, 1])
-    masked = loss(p, t, where=jnp.arange(4)[None] != 1)
+    masked = loss(p, t, where=np.arange(4)[None] != 1)
     assert np.all(np.isfinite(masked))

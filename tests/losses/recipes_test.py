@@ -15,7 +15,9 @@ import optax
 import pytest
 
 import headwise as hw
+from tests.losses import _compiled
 
+losses = _compiled.losses
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
 CLOSE = dict(rtol=2e-6)  # float32 against float64
 rng = np.random.default_rng(0)
@@ -63,7 +65,8 @@ def test_the_weighted_mean_of_pytorch(ignore, smoothing):
     labels[0, 1:4] = labels[2, 0] = ignore
     expected = pytorch_cross_entropy(LOGITS, labels, WEIGHTS, ignore, smoothing)
     recipe = recipe_of_the_page("pytorch_mean")
-    got = recipe(LOGITS, labels, WEIGHTS, ignore, label_smoothing=smoothing)
+    recipe = functools.partial(recipe, ignore=ignore, label_smoothing=smoothing)
+    got = jax.jit(recipe)(LOGITS, labels, WEIGHTS)
     np.testing.assert_allclose(got, expected, **CLOSE)
 
 
@@ -71,7 +74,7 @@ def test_the_recipe_that_forgets_what_is_ignored_is_another_number():
     labels = LABELS.copy()
     labels[0, 1:4] = -1
     v = WEIGHTS / WEIGHTS.mean()
-    values = hw.losses.cross_entropy(
+    values = losses.cross_entropy(
         LOGITS, jnp.array(labels), class_weights=WEIGHTS, ignore=-1
     )
     expected = pytorch_cross_entropy(LOGITS, labels, WEIGHTS, -1, 0.0)
@@ -82,7 +85,7 @@ def test_pos_weight_of_pytorch():
     z, t, q = np.float64(LOGITS[0]), T[0, :5].repeat(2, -1)[:, :4], 2.5
     p = 1 / (1 + np.exp(-z))
     expected = -(q * t * np.log(p) + (1 - t) * np.log(1 - p))
-    got = hw.losses.binary_cross_entropy(
+    got = losses.binary_cross_entropy(
         LOGITS[:1], t[None].astype(np.float32), positive_weight=q
     )
     np.testing.assert_allclose(got[0], expected, rtol=2e-6, atol=1e-7)
@@ -92,7 +95,7 @@ def test_pos_weight_of_pytorch():
 def test_smooth_l1_of_pytorch_is_huber_over_delta(beta):
     x = np.abs(np.float64(3 * (X - Y)))
     expected = np.where(x < beta, x**2 / (2 * beta), x - beta / 2)
-    got = hw.losses.huber(3 * X, 3 * Y, delta=beta) / beta
+    got = losses.huber(3 * X, 3 * Y, delta=beta) / beta
     np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-7)
 
 
@@ -100,7 +103,7 @@ def test_smooth_of_optax_counts_half():
     w = np.array([1.0, 2.0, 0.5])
     with jax.numpy_rank_promotion("allow"):
         theirs = optax.losses.dice_loss(np.log(P), T, smooth=0.3, class_weights=w)
-    got = hw.losses.dice(P, T, smooth=0.6, class_weights=w)
+    got = losses.dice(P, T, smooth=0.6, class_weights=w)
     np.testing.assert_allclose(jnp.mean(got, -1), theirs, rtol=1e-5)
     with pytest.raises(jax.errors.ConcretizationTypeError):
         jax.jit(lambda p: optax.losses.dice_loss(p, T, apply_softmax=False))(P)
@@ -110,11 +113,11 @@ def test_dice_of_keras_is_one_ratio():
     """`keras.losses.Dice`: 1 - 2 Σ t p / (Σ t + Σ p + 1e-7), over batch and classes."""
     p, t = np.float64(P), np.float64(T)
     expected = 1 - 2 * (t * p).sum() / (t.sum() + p.sum() + 1e-7)
-    got = hw.losses.generalized_dice(
+    got = losses.generalized_dice(
         P, T, weighting="uniform", smooth=(0.0, 1e-7), over_batch=True
     )
     np.testing.assert_allclose(got, expected, **CLOSE)
-    absent = hw.losses.dice(np.zeros_like(P), np.zeros_like(T), smooth=(0.0, 1e-7))
+    absent = losses.dice(np.zeros_like(P), np.zeros_like(T), smooth=(0.0, 1e-7))
     np.testing.assert_array_equal(absent, 1.0)
 
 
@@ -123,7 +126,7 @@ def test_smooth_of_iou_of_monai():
     p, t, s = np.float64(P), np.float64(T), 0.4
     tp, total = (p * t).sum(1), (p + t).sum(1)
     expected = 1 - (2 * tp + s) / (2 * (total - tp) + s)
-    got = hw.losses.iou(P, T, smooth=s / 2)
+    got = losses.iou(P, T, smooth=s / 2)
     np.testing.assert_allclose(got, expected, **CLOSE)
 
 
@@ -159,7 +162,7 @@ def test_lovasz_of_the_authors_leaves_absent_classes_out():
     labels = np.array([[0, 1, 1, 0, 0, 1], [2, 2, 0, 1, 0, 0]])
     expected = []
     for p, y in zip(np.float64(P), labels, strict=True):
-        losses = []
+        of_image = []
         for c in np.unique(y):
             fg = (y == c).astype(float)
             errors = np.abs(fg - p[:, c])
@@ -169,9 +172,9 @@ def test_lovasz_of_the_authors_leaves_absent_classes_out():
                 sums + (1 - fg[order]).cumsum()
             )
             jaccard[1:] -= jaccard[:-1].copy()
-            losses.append(errors[order] @ jaccard)
-        expected.append(np.mean(losses))
-    values = hw.losses.lovasz_softmax(P, labels, absent="zero")
+            of_image.append(errors[order] @ jaccard)
+        expected.append(np.mean(of_image))
+    values = losses.lovasz_softmax(P, labels, absent="zero")
     present = np.array([len(np.unique(y)) for y in labels])
     np.testing.assert_allclose(values.sum(-1) / present, expected, **CLOSE)
 
@@ -181,7 +184,7 @@ def test_silog_of_bts_and_adabins():
     d = np.log(np.float64(X)) - np.log(np.float64(Y))
     d = d.reshape(2, -1)
     expected = 10 * np.sqrt((d**2).mean(1) - 0.85 * d.mean(1) ** 2)
-    got = 10 * hw.losses.scale_invariant_log(X, Y, variance_focus=0.85, root=True)
+    got = 10 * losses.scale_invariant_log(X, Y, variance_focus=0.85, root=True)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
@@ -190,14 +193,14 @@ def test_focal_tversky_of_the_paper():
     p, t = np.float64(P), np.float64(T)
     tp, fn, fp = (p * t).sum(1), ((1 - p) * t).sum(1), (p * (1 - t)).sum(1)
     expected = (1 - tp / (tp + 0.7 * fn + 0.3 * fp)) ** (3 / 4)
-    got = hw.losses.focal_tversky(P, T, alpha=0.3, beta=0.7, gamma=0.75, smooth=0.0)
+    got = losses.focal_tversky(P, T, alpha=0.3, beta=0.7, gamma=0.75, smooth=0.0)
     np.testing.assert_allclose(got, expected, **CLOSE)
 
 
 def test_gradient_matching_of_megadepth_divides_by_positions():
     r = np.float64(X - Y)
     theirs = np.abs(np.diff(r, axis=1)).sum(1) / r.shape[1]
-    got = hw.losses.gradient_matching(X, Y, scales=1)
+    got = losses.gradient_matching(X, Y, scales=1)
     np.testing.assert_allclose(got * 8 / 9, theirs, rtol=1e-5)
 
 
@@ -205,12 +208,12 @@ def test_gradient_matching_of_megadepth_divides_by_positions():
 def test_label_smoothing_of_pytorch_and_keras(s):
     log_p, hot = log_softmax(LOGITS), np.eye(4)[LABELS]
     expected = -(((1 - s) * hot + s / 4) * log_p).sum(-1)
-    got = hw.losses.cross_entropy(LOGITS, LABELS, label_smoothing=s)
+    got = losses.cross_entropy(LOGITS, LABELS, label_smoothing=s)
     np.testing.assert_allclose(got, expected, **CLOSE)
     p = 1 / (1 + np.exp(-np.float64(LOGITS)))
     t = (1 - s) * hot + s / 2  # `keras.losses.BinaryCrossentropy`
     expected = -(t * np.log(p) + (1 - t) * np.log(1 - p))
-    got = hw.losses.binary_cross_entropy(LOGITS, hot, label_smoothing=s)
+    got = losses.binary_cross_entropy(LOGITS, hot, label_smoothing=s)
     np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-7)
 
 
@@ -218,7 +221,7 @@ def test_focal_loss_of_monai_means_over_classes_too():
     """`FocalLoss(use_softmax=True)`: mean over B, C and positions of the same sum."""
     log_p, hot = log_softmax(LOGITS), np.eye(4)[LABELS]
     theirs = np.mean(-((1 - np.exp(log_p)) ** 2) * hot * log_p)
-    got = jnp.mean(hw.losses.focal(LOGITS, LABELS)) / 4
+    got = jnp.mean(losses.focal(LOGITS, LABELS)) / 4
     np.testing.assert_allclose(got, theirs, **CLOSE)
 
 
@@ -241,5 +244,5 @@ def test_mcc_of_monai_adds_to_the_product():
     fn, tn = ((1 - p) * t).sum(1), ((1 - p) * (1 - t)).sum(1)
     root = np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn) + 1e-5)
     expected = 1 - (tp * tn - fp * fn) / root
-    got = hw.losses.mcc(P, T, smooth=0.0)
+    got = losses.mcc(P, T, smooth=0.0)
     np.testing.assert_allclose(got, expected, rtol=2e-5)

@@ -129,7 +129,7 @@ def test_issue_by_hand():
         sgd = optax.sgd(0.1)
         state = hw.training.init_state(["a", "c"], {"w": 0.5}, sgd, balancer)
         step = hw.training.make_step(values_fn, sgd, balancer, contributions=True)
-        state, info = step(state, jnp.zeros(4, bool))
+        state, info = jax.jit(step)(state, jnp.zeros(4, bool))
         np.testing.assert_allclose(state.params["w"], 0.85, rtol=1e-6)
         assert {n: bool(x) for n, x in info.present.items()} == {"a": True, "c": False}
         np.testing.assert_array_equal(info.contributions.share, [[1.0, 0.0]])

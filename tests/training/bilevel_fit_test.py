@@ -63,12 +63,13 @@ def data(state):
     return [np.asarray(x) for x in jax.tree.leaves(state)]
 
 
+def validate(params, rest):
+    return _bilevel_cases.values_fn(params, batch_at(10**6)[1])
+
+
 @pytest.mark.optimized
 @pytest.mark.parametrize("name", METHODS)
 def test_fits_and_resumes_bit_for_bit(name, tmp_path):
-    def validate(params, rest):
-        return _bilevel_cases.values_fn(params, batch_at(10**6)[1])
-
     options = {"validate": validate, "validate_every": 20}
     whole, history = fit(name, 40, tmp_path / "whole", **options)
     fit(name, 20, tmp_path / "parts", **options)
@@ -116,13 +117,11 @@ def test_shares_are_those_of_the_applied_update_and_conflicts_are_counted():
     name = "moml"
     state, batches = first_state(name), batch_at(0)
     new, info = jax.jit(make(name, contributions=True))(state, batches)
-    grads = [
-        jax.grad(lambda p, n=n: _bilevel_cases.values_fn(p, batches[0])[n])(
-            state.params
-        )["trunk"]
-        for n in NAMES
-    ]
-    update = np.asarray(new.params["trunk"] - state.params["trunk"], np.float64)
+    slopes = jax.jacrev(lambda p: _bilevel_cases.values_fn(p, batches[0]))
+    slopes = jax.jit(slopes)(state.params)
+    grads = [np.asarray(slopes[n]["trunk"]) for n in NAMES]
+    before, after = (np.asarray(s.params["trunk"]) for s in (state, new))
+    update = np.float64(after - before)
     pulls = [np.sum(info.weights[n] * g * update) for n, g in zip(NAMES, grads)]
     row = info.contributions.modules.index("trunk")
     # the update is a float32 difference of parameters

@@ -77,10 +77,12 @@ def test_auto_lambda_hypergradient_is_exact(inner, steps, remat):
             [info.shares[n] for n in _bilevel_cases.NAMES], [1, 0, 1]
         )
         # The model then steps along the training gradient of the new weights.
-        grads = jax.grad(
-            lambda p: sum(
-                info.weights[n] * _bilevel_cases.values_fn(p, batches[0])[n]
-                for n in _bilevel_cases.NAMES
+        grads = jax.jit(
+            jax.grad(
+                lambda p: sum(
+                    info.weights[n] * _bilevel_cases.values_fn(p, batches[0])[n]
+                    for n in _bilevel_cases.NAMES
+                )
             )
         )(params)
         moved = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)

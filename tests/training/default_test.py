@@ -93,7 +93,7 @@ def test_microbatches_devices_and_own_gradients():
         return objective.values(outputs, dict.fromkeys("ab", x))
 
     step = hw.training.make_step(of_batch, SGD, microbatches=2)
-    w, _ = train(step, state, 1)
+    w, _ = train(jax.jit(step), state, 1)
     assert w == pytest.approx(right, rel=1e-6)
 
 

@@ -110,12 +110,16 @@ def test_it_changes_nothing_but_rounding_of_what_float32_holds(way):
 
 
 @of_bits
-def test_of_optimizers_and_of_many_heads():
-    """One that asks for values itself, one that gathers; heads that go as a stack."""
+def test_of_optimizers():
+    """One that asks for values itself, and one that gathers."""
     for optimizer in (optax.lbfgs(), optax.MultiSteps(optax.adam(0.1), 2)):
         want, _ = two_steps(B.equal(), optimizer)
         got, _ = two_steps(B.equal(), optimizer, loss_scale=2.0**9)
         assert_equal(got, want)
+
+
+def test_of_many_heads():
+    """Heads that go as a stack."""
     names = [f"h{i:02}" for i in range(18)]
     params = {"trunk": PARAMS["trunk"]} | dict.fromkeys(names, PARAMS["a"])
 

@@ -31,6 +31,7 @@ def stateful(params, rest, x, key):
     return values, {"mean": mean, "calls": rest["calls"] + 1}
 
 
+@jax.jit
 def by_hand(params, key):
     """One part after the other, each with a key of its own."""
     rest, total = REST, dict.fromkeys(NAMES, 0.0)
@@ -65,7 +66,7 @@ def test_a_stateful_model_goes_from_part_to_part(balancer):
         values, _ = by_hand(params, key)
         return sum(info.weights[n] * values[n] for n in NAMES)
 
-    slopes = jax.grad(total)(PARAMS)
+    slopes = jax.jit(jax.grad(total))(PARAMS)
     close(new.params, jax.tree.map(lambda p, g: p - 0.1 * g, PARAMS, slopes))
 
 

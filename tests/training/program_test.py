@@ -170,10 +170,10 @@ def test_the_numbers_are_those_of_fit(name):
 def test_the_gramian_is_reported():
     """Of the gradients 2 (w - x) and 2 w."""
     program = of_quadratic(optax.sgd(0.1), balancer=hw.balancers.upgrad())
-    state = program.init(trial())
+    state = jax.jit(program.init)(trial())
     w = float(state.training.params["w"])
     x = float(normal(jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 1), 0)))
-    _, report = program.step(state, 0)
+    _, report = jax.jit(program.step)(state, 0)
     slopes = np.array([2 * (w - x), 2 * w])
     want = slopes[:, None] * slopes
     np.testing.assert_allclose(report["gramian"], want, rtol=1e-5)
