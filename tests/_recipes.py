@@ -20,13 +20,16 @@ def recipes(text):
 
 
 def copy(root, folder):
-    """What a recipe needs of a checkout: the folders, and the files beside them."""
-    leave = shutil.ignore_patterns("__pycache__", "*.egg-info")
+    """What a recipe needs of a checkout: the folders, and the files beside them.
+
+    With their times, so that byte code that is there stands for them.
+    """
+    leave = shutil.ignore_patterns("*.egg-info")
     for name in ("research", "experiments", "launch", "tests", "docs"):
         shutil.copytree(root / name, folder / name, ignore=leave)
     for path in root.iterdir():
         if path.is_file() and not path.name.startswith("."):
-            shutil.copyfile(path, folder / path.name)
+            shutil.copy2(path, folder / path.name)
 
 
 def follow(section, folder):

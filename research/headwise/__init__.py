@@ -19,12 +19,15 @@ be seen. From the bottom up:
 `help(hw.head_grads)` and so on: every public name has shapes, formula and an example.
 """
 
+import importlib as _importlib
+import types as _types
+import typing as _typing
+
 from headwise import balancers as balancers
 from headwise import data as data
 from headwise import gradients as gradients
 from headwise import losses as losses
 from headwise import metrics as metrics
-from headwise import nn as nn
 from headwise import objective as objective
 from headwise import pareto as pareto
 from headwise import reports as reports
@@ -47,6 +50,9 @@ from headwise.objective import Means as Means
 from headwise.objective import named as named
 from headwise.objective import Objective as Objective
 from headwise.training import balanced_grad as balanced_grad
+
+if _typing.TYPE_CHECKING:
+    from headwise import nn as nn
 
 __all__ = (
     "Balancer",
@@ -78,3 +84,14 @@ __all__ = (
     "sweeps",
     "training",
 )
+
+
+def __getattr__(name: str) -> _types.ModuleType:
+    """`hw.nn` at its first use: Flax is a sixth of the time of an import."""
+    if name == "nn":
+        return _importlib.import_module("headwise.nn")
+    raise AttributeError(f"module 'headwise' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), "nn"})

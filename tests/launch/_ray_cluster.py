@@ -11,6 +11,8 @@ import sys
 from ray.cluster_utils import Cluster
 
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
+# A node that refuses to answer five times is lost; one that is slow may be slow.
+ASKING = {"health_check_period_ms": 500}
 
 
 def main():
@@ -18,7 +20,9 @@ def main():
     try:
         jobs = importlib.util.find_spec("aiohttp_cors") is not None
         # It says that it has a GPU; JAX finds none.
-        head = cluster.add_node(**NODE, include_dashboard=jobs, num_gpus=1)
+        head = cluster.add_node(
+            **NODE, include_dashboard=jobs, num_gpus=1, _system_config=ASKING
+        )
         second = cluster.add_node(**NODE)
         print("jobs", head.webui_url if jobs else "")
         print("address", cluster.address, flush=True)

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import tempfile
 
+from launch import slurm_script
 from tests.launch._commands import until
 
 NODES = ("n1", "n2")
@@ -169,6 +170,34 @@ def cluster():
     finally:
         one.stop()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def lost_job(cluster, folder):
+    """A job whose node is lost: the node, and the job's log."""
+    words = (
+        'echo "restart $SLURM_RESTART_COUNT"; exec sleep ${SLURM_RESTART_COUNT:-300}'
+    )
+    python = str(tool(folder / "bin", "sleeps", words))
+    logs, script = folder / "lost", folder / "lost.sh"
+    (logs / "logs").mkdir(parents=True)
+    job = slurm_script.Job(1, None, 60, 3, python=python)
+    place = slurm_script.Place(logs, folder, "", "TOKEN")
+    script.write_text(slurm_script.script(job, place, []))
+    number = cluster.ask("sbatch", "--parsable", str(script)).strip()
+    log = logs / f"logs/slurm-{number}_0.txt"
+    until(lambda: log.exists() and "restart" in log.read_text())
+    node = cluster.ask("squeue", "-hj", number, "-o", "%N").strip()
+    cluster.lose(node)
+    return node, log
+
+
+def tool(folder, name, text):
+    """A command that is a few lines of the shell."""
+    folder.mkdir(exist_ok=True)
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
 
 
 def command_line(pid):

@@ -23,18 +23,10 @@ from tests.launch import _commands
 from tests.launch import _slurm
 from tests.launch import _tiny
 from tests.launch._commands import here
+from tests.launch._slurm import tool
 
 ROOT = pathlib.Path(slurm.__file__).parents[1]
 TINY = f"--experiment={_tiny.__file__}"
-
-
-def tool(folder, name, text):
-    """A command that is a few lines of the shell."""
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return path
 
 
 def begin(
@@ -289,7 +281,37 @@ def shown(folder):
     return hw.sweeps.describe(hw.sweeps.status(folder))
 
 
+@pytest.fixture(scope="module")
+def losing(tmp_path_factory):
+    """Another cluster, of which a node is lost: its job's log, and an endless loop.
+
+    SLURM takes half a minute to notice, and to put back what is to go on. This begins
+    before the test that works meanwhile.
+    """
+    if why := _slurm.lacks():
+        pytest.skip(why)
+    folder = tmp_path_factory.mktemp("losing")
+    with _slurm.cluster() as one:
+        node, log = _slurm.lost_job(one, folder)
+        words = f"""case "$*" in
+            *launch.slurm_progress*) exec {sys.executable} "$@" ;;
+            *--check) echo '{{"host": "n1", "devices": 1, "backend": "cpu"}}'; exit 0 ;;
+            esac; echo "nothing gets further"; exit 75"""
+        python = f"--python={tool(folder / 'bin', 'python', words)}"
+        # That it is lost SLURM notices meanwhile: what goes there waits until then.
+        launch = (TINY, f"--folder={folder / 'study'}", f"--sbatch=exclude={node}")
+        launch += (python, "--max_fruitless=1", "--check", "--wait")
+        env = _commands.ENVIRONMENT | {n: one.env[n] for n in ("PATH", "SLURM_CONF")}
+        options = {"module": "launch.slurm", "environment": env}
+        with (folder / "err").open("w") as err:
+            loop = _commands.begin(*launch, stderr=err, **options)
+        with loop:
+            yield log, loop, folder
+            loop.kill()
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("losing")
 def test_workers_are_killed_and_every_trial_is_done_once(cluster, tmp_path, capfd):
     """One is warned, one killed, one cancelled; a launcher of another kind joins."""
     folder, alone = tmp_path / "it's 50%A", tmp_path / "alone"
@@ -338,56 +360,30 @@ def test_workers_are_killed_and_every_trial_is_done_once(cluster, tmp_path, capf
     assert len(list(folder.glob("launches/*.sh"))) == 1
 
 
-def begin_and_lose(cluster, tmp_path):
-    """A job whose node is lost: the node, and the job's log."""
-    words = (
-        'echo "restart $SLURM_RESTART_COUNT"; exec sleep ${SLURM_RESTART_COUNT:-300}'
-    )
-    python = str(tool(tmp_path / "bin", "sleeps", words))
-    folder, script = tmp_path / "lost", tmp_path / "lost.sh"
-    (folder / "logs").mkdir(parents=True)
-    job = slurm_script.Job(1, None, 60, 3, python=python)
-    place = slurm_script.Place(folder, tmp_path, "", "TOKEN")
-    script.write_text(slurm_script.script(job, place, []))
-    number = cluster.ask("sbatch", "--parsable", str(script)).strip()
-    log = folder / f"logs/slurm-{number}_0.txt"
-    _commands.until(lambda: log.exists() and "restart" in log.read_text())
-    node = cluster.ask("squeue", "-hj", number, "-o", "%N").strip()
-    cluster.lose(node)
-    return node, log
-
-
 @pytest.mark.slow
-def test_an_endless_loop_ends_and_a_lost_node_does_not_matter(cluster, tmp_path, capfd):
-    """A worker that always saves and never gets further; SLURM's words; a probe's."""
-    node, of_lost = begin_and_lose(cluster, tmp_path)
+def test_what_slurm_or_a_probe_refuses_is_one_line(cluster, tmp_path, capfd):
     folder = tmp_path / "study"
-    # That it is lost SLURM notices meanwhile: what goes there waits until then.
-    launch = (TINY, f"--folder={folder}", f"--sbatch=exclude={node}")
-    code, _, err = here(capfd, slurm, *launch, "--partition=nope")
+    code, _, err = here(capfd, slurm, TINY, f"--folder={folder}", "--partition=nope")
     assert code == 2
     assert "error: sbatch: invalid partition specified: nope; " in err
     assert err.count("\n") == 1
-    words = f"""case "$*" in
-        *launch.slurm_progress*) exec {sys.executable} "$@" ;;
-        *--check) [ -z "$BROKEN" ] || exec {sys.executable} "$@"
-            echo '{{"host": "n1", "devices": 1, "backend": "cpu"}}'; exit 0 ;;
-        esac; echo "nothing gets further"; exit 75"""
-    python = f"--python={tool(tmp_path / 'bin', 'python', words)}"
-    few = ("--check", "--setup=export BROKEN=1 JAX_PLATFORMS=cuda")
-    code, out, err = here(capfd, slurm, *launch, python, *few)
+    few = ("--check", "--setup=export JAX_PLATFORMS=cuda")
+    code, _, err = here(capfd, slurm, TINY, f"--folder={folder}", *few)
     assert code == 2
     assert re.search(r"^error: --check: job \d+: --devices: JAX finds none on", err)
     assert not list(folder.glob("launches/*"))
-    code, out, err = here(
-        capfd, slurm, *launch, python, "--max_fruitless=1", "--check", "--wait"
-    )
+
+
+@pytest.mark.slow
+def test_an_endless_loop_ends_and_a_lost_node_does_not_matter(losing):
+    """A worker that always saves and never gets further."""
+    of_lost, loop, folder = losing
+    code, out = _commands.end(loop)
     assert code == 75
     assert "a worker can work there: n1 has 1 x cpu" in out
     assert "0 of 4 trials are done" in out
-    (line,) = err.splitlines()
+    (line,) = (folder / "err").read_text().splitlines()
     assert re.fullmatch(r"worker (\d+)_0: the last start of job \1_0 got .*", line)
-    (log,) = folder.glob("logs/slurm-*_0.txt")
+    (log,) = folder.glob("study/logs/slurm-*_0.txt")
     assert log.read_text().count("nothing gets further") == 1
     _commands.until(lambda: "start 2: exit code 0" in of_lost.read_text())
-    cluster.begin_node(node)

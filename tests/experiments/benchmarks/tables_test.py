@@ -36,6 +36,11 @@ def test_every_result_is_on_a_page_with_its_command():
     assert in_tables == in_runs == {path.stem for path in FILES}
 
 
+def test_command_line():
+    done = _runs.command("tables", "--check")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_page_says_which_view_is_unknown():
     with pytest.raises(ValueError, match="expected a view of"):
         tables.page_with_results(

@@ -8,37 +8,31 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from experiments.harness import command
+from experiments.studies import balancer_duel
 from experiments.studies import duel
 
 
-def run(module, *arguments):
-    command = [sys.executable, "-m", f"experiments.studies.{module}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
 @pytest.mark.slow
-def test_duel(tmp_path):
-    done = run(
-        "balancer_duel",
-        "--smoke",
-        "--problems=toy,digits",
-        "--methods=equal,upgrad,modo",
-        f"--workdir={tmp_path}",
-    )
-    assert done.returncode == 0, done.stderr
+def test_duel(tmp_path, capsys):
+    flags = ["--problems=toy,digits", "--methods=equal,upgrad,modo"]
+    argv = ["balancer_duel", "--smoke", *flags, f"--workdir={tmp_path}"]
+    assert command.guarded(balancer_duel.main, argv) == 0
     scores = json.loads((tmp_path / "scores.json").read_text())
     assert set(scores["toy"]) == {"static, tuned", "equal", "upgrad", "modo"}
     assert len(scores["toy"]["equal"]) == 5
     assert 0 < np.mean(scores["digits"]["upgrad"]) < 1
     for name in ("scores.png", "toy.png"):
         assert (tmp_path / name).stat().st_size > 1000
-    assert "upgrad" in done.stdout
+    assert "upgrad" in capsys.readouterr().out
     # Static weights are chosen among others, equal ones included.
     assert np.mean(scores["toy"]["static, tuned"]) <= np.mean(scores["toy"]["equal"])
     records = hw.sweeps.read(tmp_path)
     kept = [r["metrics"]["score"] for r in records if r["settings"]["problem"] == "toy"]
     assert kept == [score for rows in scores["toy"].values() for score in rows]
-    wrong = run("balancer_duel", "--methods=upgrd", f"--workdir={tmp_path / 'no'}")
+    words = [sys.executable, "-m", "experiments.studies.balancer_duel"]
+    words += ["--methods=upgrd", f"--workdir={tmp_path / 'no'}"]
+    wrong = subprocess.run(words, capture_output=True, text=True)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("error: --methods: expected some of aligned_mtl")
     assert not (tmp_path / "no").exists()

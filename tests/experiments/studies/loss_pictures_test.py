@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import headwise as hw
+from experiments.harness import command
 from experiments.studies import loss_pictures
 
 # No loss of arrays, or one that differs from one that is shown only in its parts.
@@ -20,16 +21,15 @@ LEFT_OUT = {"checked", "deep_supervision", "distance_transform", "mix"} | {
 
 @pytest.mark.slow
 def test_pictures(tmp_path):
-    command = [sys.executable, "-m", "experiments.studies.loss_pictures", "--points=7"]
-    done = subprocess.run(
-        [*command, f"--output={tmp_path / 'new'}"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    argv = ["loss_pictures", "--points=7"]
+    drawn = command.guarded(loss_pictures.main, [*argv, f"--output={tmp_path / 'new'}"])
+    assert drawn == 0
     for name in ("loss_curves.png", "loss_gradients.png"):
         picture = (tmp_path / "new" / name).read_bytes()
         assert picture.startswith(b"\x89PNG")
         assert len(picture) > 10_000
-    wrong = subprocess.run([*command, "more"], capture_output=True, text=True)
+    words = [sys.executable, "-m", "experiments.studies.loss_pictures", "more"]
+    wrong = subprocess.run(words, capture_output=True, text=True)
     assert wrong.returncode == 2
     assert "more" in wrong.stdout + wrong.stderr
 

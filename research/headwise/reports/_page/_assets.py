@@ -1,6 +1,7 @@
 """What draws a report: plotly and DataTables, from the wheels that carry them."""
 
 import importlib.resources
+import importlib.util
 import re
 
 NEEDED = 'the report needs plotly and itables: pip install "headwise[report]"'
@@ -40,8 +41,10 @@ def own(name: str) -> str:
 
 
 def _text(package: str, name: str) -> str:
-    try:
-        path = importlib.resources.files(package)
-        return path.joinpath(name).read_text(encoding="utf-8")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(NEEDED) from error
+    spec = importlib.util.find_spec(package)
+    if spec is None:
+        raise ModuleNotFoundError(NEEDED)
+    # Not imported: itables takes pandas along, for most of the time of a small page.
+    module = importlib.util.module_from_spec(spec)
+    path = importlib.resources.files(module)
+    return path.joinpath(name).read_text(encoding="utf-8")
