@@ -151,9 +151,7 @@ class EqualityTest(chex.TestCase):
         y, exact = both(x, k)
         chex.assert_type(y, jnp.bfloat16)
         # One rounding to 8 bits; bfloat16 sums would be off by several times this.
-        np.testing.assert_allclose(
-            np.float32(y), exact, rtol=2.0**-8, atol=1e-4
-        )
+        np.testing.assert_allclose(np.float32(y), exact, rtol=2.0**-8, atol=1e-4)
 
     def test_preferred_element_type(self):
         x, k, _ = problem("plane")
