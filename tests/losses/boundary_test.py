@@ -313,7 +313,8 @@ def test_mask_of_one_class_leaves_the_distances_of_others_alone():
     preds, targets = batch(10)
     where = np.ones(preds.shape, bool)
     where[:, 2:5, :, 0] = False
-    for loss in LOSSES.values():
+    # Operation by operation: equal to the bit.
+    for loss in (_boundary.boundary, _boundary.hausdorff):
         got, whole = loss(preds, targets, where=where), loss(preds, targets)
         np.testing.assert_array_equal(got[:, 1], whole[:, 1])
         assert np.all(got[:, 0] != whole[:, 0])
