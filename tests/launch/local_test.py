@@ -12,6 +12,7 @@ from experiments.harness import outcome
 from launch import local
 from launch import worker
 from tests.launch import _commands
+from tests.launch import _line
 from tests.launch._commands import begin
 from tests.launch._commands import here
 from tests.launch._commands import until
@@ -135,8 +136,9 @@ def test_a_trial_that_diverges_is_a_result_and_settings_that_cannot_be_are_not(
 def test_interrupts_of_real_commands(tmp_path, commands):
     """A run in Python, a sweep inside a compiled program, a study of workers."""
     grid = ["--weights=a=1,b=0.1:1:2", "--size=2", "--mode=scan"]
-    # The run computes; the trials wait, and leave the processors to those that begin.
-    run = [f"--experiment={TINY}", _commands.FOREVER, f"--workdir={tmp_path / 'run'}"]
+    # The trials wait in a step, the run in an evaluation, until it has got its signal.
+    run = [f"--experiment={_line.__file__}", f"--workdir={tmp_path / 'run'}"]
+    run.append(f"--set=until={tmp_path / 'line.go'}")
     flags = [f"--experiment={_commands.HELD}", f"--set=until={tmp_path / 'go'}"]
     started = {
         "run": begin(*run, module="experiments.main"),
@@ -149,10 +151,11 @@ def test_interrupts_of_real_commands(tmp_path, commands):
         "gone": begin(*flags, *grid, f"--folder={tmp_path / 'gone'}"),
     }
     commands += started.values()
-    for name in ("sweep", "study", "killed", "gone"):
-        until(lambda: _commands.trains(tmp_path / name))  # noqa: B023
-    until((tmp_path / "run/run.json").exists)
+    until(lambda: _commands.trains(tmp_path / "gone"))
     (tmp_path / "gone").rename(tmp_path / "elsewhere")  # a disk that goes away
+    for name in ("sweep", "study", "killed"):
+        until(lambda: _commands.trains(tmp_path / name))  # noqa: B023
+    until(lambda: list(tmp_path.glob("line.*")))
     started["run"].send_signal(signal.SIGTERM)
     started["sweep"].send_signal(signal.SIGTERM)
     started["study"].send_signal(signal.SIGINT)

@@ -2,6 +2,9 @@
 
 import functools
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import headwise as hw
@@ -33,3 +36,29 @@ def test_memory_is_shared_by_the_workers_of_this_machine(monkeypatch):
                 PROGRAM, _studies.DESIGN, (0, 1), workers_here=here, **given
             )
     hw.sweeps.check(PROGRAM, _studies.DESIGN, (0, 1), workers_here=1, **given)
+
+
+@pytest.mark.parametrize("mode", ["scan", "auto"])
+def test_no_step_is_run_of_what_will_run_elsewhere(mode):
+    """As a launcher does; where it will run, steps are measured."""
+    ran = []
+
+    def step(x, t):
+        of_time = jax.ShapeDtypeStruct((), jnp.float32)
+        told = jax.pure_callback(
+            lambda t: np.float32(ran.append(t) or 0),
+            of_time,
+            t,
+            vmap_method="sequential",
+        )
+        return x + told, {}
+
+    program = hw.sweeps.Program(
+        lambda trial: trial["weights"]["a"], step, lambda x: {"x": x}
+    )
+    given = {"steps": 3, "mode": mode, "size": 2}
+    hw.sweeps.check(program, {"a": [1.0, 2.0]}, **given)
+    assert ran == []
+    hw.sweeps.check(program, {"a": [1.0, 2.0]}, here=True, **given)
+    jax.effects_barrier()
+    assert ran

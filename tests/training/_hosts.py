@@ -18,6 +18,7 @@ import optax
 import experiments.harness.command
 import experiments.main
 import headwise as hw
+import tests.launch._line
 
 B, T = hw.balancers, hw.training
 NAMES, ROWS = ("a", "b"), 8
@@ -243,7 +244,8 @@ def local():
 def command(folder):
     """An experiment, twice: the second time there is nothing left to do."""
     mesh = f"--mesh=data:{jax.device_count()}"
-    words = ["main", "--experiment=seed_network", "--smoke", "--balancer=mgda"]
+    experiment = f"--experiment={tests.launch._line.__file__}"
+    words = ["main", experiment, "--steps=6", "--balancer=mgda"]
     codes = [
         experiments.harness.command.guarded(
             experiments.main.main, [*words, *more, f"--workdir={folder / 'command'}"]

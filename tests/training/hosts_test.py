@@ -165,7 +165,7 @@ def test_what_one_may_not_do_ends_all_with_the_same_words(found):
 def test_the_first_prints_and_a_command_runs(found):
     codes, metrics = found["first"]["command"]
     assert codes == [0, 0, 2]
-    assert set(metrics) == {"loss1", "loss2"}
+    assert set(metrics) == {"a", "b"}
     first, second = found["printed"]
     assert "training 6/6" in first
     assert "has 1 records already" in first

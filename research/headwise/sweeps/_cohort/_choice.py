@@ -66,6 +66,7 @@ def choose(
     limit: int | None = None,
     threads: int | None = None,
     devices: Sequence[Any] | None = None,
+    measured: bool = True,
 ) -> Choice:
     """How trials of one program are run: measured, within the memory that there is.
 
@@ -78,6 +79,7 @@ def choose(
         limit: bytes that a cohort may take; None: what is free now.
         threads: that trials may have side by side; None: one a core.
         devices: that trials may be split over; None: all.
+        measured: else no step is run: the likeliest way that fits, of seconds 0.
 
     Raises:
         ValueError: a cohort of `size`, or one trial alone, takes more memory than there
@@ -106,7 +108,7 @@ def choose(
             fits,
             need(fits),
             need.seconds[fits],
-            lambda: _stopwatch.step(one, part, steps) / fits,
+            lambda: _stopwatch.step(one, part, steps) / fits if measured else 0.0,
         )
 
     cpu = devices[0].platform == "cpu"

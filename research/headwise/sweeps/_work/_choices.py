@@ -39,17 +39,24 @@ class Choices:
         self._groups, self._steps = groups, steps
         self._of_size: dict[int, _choice.Choice] = {}
 
-    def check(self, every: Sequence[_trials.Trial]) -> None:
-        """Raises ValueError for what takes more memory than there is."""
+    def check(self, every: Sequence[_trials.Trial], here: bool = True) -> None:
+        """Raises ValueError for what takes more memory than there is.
+
+        What will not run here is compiled, and no step of it is run.
+        """
         for group, trials in self._groups.split(every):
-            self.of(group, trials)
+            self.of(group, trials, measured=here)
 
     def of(
-        self, group: _groups.Group, trials: Sequence[_trials.Trial]
+        self,
+        group: _groups.Group,
+        trials: Sequence[_trials.Trial],
+        measured: bool = True,
     ) -> _choice.Choice:
         """How trials of a program run; with a size that was given, measured once.
 
-        As many trials of the same program are measured once in a process.
+        As many trials of the same program are measured once in a process; a choice
+        that is not `measured` is not kept.
 
         Raises:
             ValueError: as `_choice.choose`.
@@ -68,14 +75,18 @@ class Choices:
         key, most = (how, number, self._steps), math.inf if limit is None else limit
         choice = known.get(key)
         if choice is None or choice.size < number or choice.nbytes > most:
-            choice = known[key] = _choice.choose(
+            choice = _choice.choose(
                 group.program,
                 rows,
                 self._steps,
                 modes=_modes.MODES if how.mode == "auto" else (how.mode,),
                 size=how.size,
                 limit=limit,
+                measured=measured,
             )
+            if not measured:
+                return choice
+            known[key] = choice
         if how.size is not None:
             self._of_size[id(group)] = choice
         return choice

@@ -73,7 +73,8 @@ def prepared(
     begun = folder is None or how.workers > 1 or _read.cohorts(_study.local(folder))
     if how.size is not None or (here and not begun):
         names = ((_trials.key(row, settings), row) for row in rows)
-        choices.check([row for name, row in names if retry or name not in done])
+        left = [row for name, row in names if retry or name not in done]
+        choices.check(left, here)
     return Prepared(text, settings, groups, choices)
 
 
