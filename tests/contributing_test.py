@@ -78,7 +78,6 @@ def test_recipe_works_on_a_copy(title, tmp_path):
     assert commands
     paths = [str(tmp_path / "research"), str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths)}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # the next command has use for it
     for command in commands:
         words = shlex.split(command, comments=True)
         assert words[0] == "python", command
