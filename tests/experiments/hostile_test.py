@@ -203,13 +203,18 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def files(folder):
+    """What lies there, but the byte code of experiments."""
+    return sorted({*os.listdir(folder)} - {"__pycache__"})
+
+
 @pytest.mark.parametrize(
     ("name", "before", "word", "said"), LINES, ids=range(len(LINES))
 )
 def test_refused_in_one_line_or_right(name, before, word, said, here, capsys):
     experiment = [] if "--experiment" in str(word) else ["--experiment=seed_network"]
     argv = [name, *experiment, *before, word]
-    there = sorted(os.listdir(here))
+    there = files(here)
     code = command.guarded({"main": main, "local": local}[name].main, argv)
     out, err = capsys.readouterr()
     assert (code, out) == (2, ""), err
@@ -217,7 +222,7 @@ def test_refused_in_one_line_or_right(name, before, word, said, here, capsys):
     assert err.count("\n") == 1
     assert said in err
     assert len(err) < 1500 or len(word) > 1000
-    assert sorted(os.listdir(here)) == there
+    assert files(here) == there
 
 
 # What is known when the model is built, or its program compiled: also before a folder.
@@ -242,14 +247,14 @@ def test_refused_when_it_is_built_and_nothing_is_written(
     sweep = ["--sweep"] if name == "main" else []
     words = ["--experiment=seed_network", "--smoke", "--folder=study", GRID]
     argv = [name, *sweep, *words, *word.split()]
-    there = sorted(os.listdir(here))
+    there = files(here)
     code = command.guarded({"main": main, "local": local}[name].main, argv)
     out, err = capsys.readouterr()
     assert (code, out) == (2, ""), err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert BUILT[word] in err
-    assert sorted(os.listdir(here)) == there
+    assert files(here) == there
 
 
 RIGHT = {
