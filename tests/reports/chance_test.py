@@ -108,3 +108,12 @@ def test_what_agrees_in_six_digits_is_equal():
     table = 0.3 + 1e-8 * np.arange(12.0).reshape(3, 4)
     assert _chance.probability(table) == 1.0
     assert _chance.probability(np.full((3, 4), -INF)) == 1.0
+
+
+@pytest.mark.parametrize("shape", [(0,), (5,), (1, 1), (4, 7), (30, 3)])
+def test_ranks_are_scipys(shape):
+    rng = np.random.default_rng(0)
+    table = rng.integers(0, 4, size=shape).astype(float)
+    table[rng.random(shape) < 0.1] = np.inf
+    expected = np.rint(2 * stats.rankdata(table, axis=0))
+    np.testing.assert_array_equal(_chance.twice_ranks(table), expected)

@@ -62,12 +62,19 @@ def rounded(table: np.ndarray) -> np.ndarray:
     return np.array(texts, np.float64).reshape(table.shape)
 
 
-def _twice_ranks(table: np.ndarray) -> np.ndarray:
-    """Ranks along axis 0, those of ties their mean, doubled: whole numbers."""
-    # Imported here: it costs every `import headwise` 0.8 s otherwise.
-    from scipy import stats
+def twice_ranks(table: np.ndarray) -> np.ndarray:
+    """Ranks along axis 0, those of ties their mean, doubled: whole numbers.
 
-    return np.rint(2 * stats.rankdata(table, axis=0)).astype(np.int64)
+    `2 * scipy.stats.rankdata`, whose import would be half the time of a study's end.
+    """
+
+    def of(column: np.ndarray) -> np.ndarray:
+        ordered = np.sort(column)
+        below = np.searchsorted(ordered, column, "left")
+        not_above = np.searchsorted(ordered, column, "right")
+        return below + not_above + 1
+
+    return np.apply_along_axis(of, 0, table)
 
 
 def signed_ranks(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
@@ -82,7 +89,7 @@ def signed_ranks(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
     difference = np.zeros(len(first))
     np.subtract(first, second, out=difference, where=first != second)
     signs = np.sign(difference).astype(np.int64)
-    ranks = _twice_ranks(rounded(np.abs(difference))) * np.abs(signs)
+    ranks = twice_ranks(rounded(np.abs(difference))) * np.abs(signs)
     parts = np.ones(1)  # of every sum, from all signs minus to all plus
     for rank in ranks:
         shift = (0, 2 * rank)
@@ -98,7 +105,7 @@ def _friedman(table: np.ndarray) -> float:
     How much the sums of a table differ is their sum of squares: their mean is fixed.
     Tables whose sums are the same but for the rows' order are counted together.
     """
-    ranks = _twice_ranks(table)
+    ranks = twice_ranks(table)
     ranks = ranks[:, np.ptp(ranks, axis=0) > 0]  # what is all equal tells nothing
     observed = np.sum(ranks.sum(1) ** 2)
     sums = np.sort(ranks[:, :1].sum(axis=1))[None]

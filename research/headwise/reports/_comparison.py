@@ -45,13 +45,17 @@ class Comparison(NamedTuple):
     where `least` is not below the level: it could show nothing."""
     ranks: np.ndarray
     """[rows]: mean rank over the pairs, 1 is best; one that diverged ranks last."""
-    critical: float
-    """Mean ranks that differ by more differ at the level (Nemenyi)."""
     leaders: list[int]
     """Rows among which the best is, the best in ranks first; one alone is the best."""
     needed: int | None
     """Pairs, those that are there counted, that would tell: that the rows differ, if
     that is open, or else which is best. None: all is told, or nobody can say."""
+
+    @property
+    def critical(self) -> float:
+        """Mean ranks that differ by more differ at the level (Nemenyi)."""
+        rows, pairs = self.values.shape
+        return _ranks.critical_difference(rows, pairs, self.level)
 
     @property
     def iqm(self) -> np.ndarray:
@@ -182,7 +186,6 @@ def _compared(
         p=_chance.probability(costs) if whole else np.nan,
         adjusted=np.nan,
         ranks=ranks,
-        critical=_ranks.critical_difference(count, pairs, level),
         leaders=[int(i) for i in np.argsort(ranks, kind="stable")],
         needed=_chance.pairs_needed(count, level) if count > 1 else None,
     )
