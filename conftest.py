@@ -75,13 +75,15 @@ def pytest_configure() -> None:
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
+def pytest_xdist_auto_num_workers() -> int | None:
     """`-n auto`: one more than there are cores, if memory allows.
 
     Some tests wait for engines, browsers and commands; others may compute meanwhile.
+    What a user has set goes before, and xdist itself answers where Linux does not.
     """
-    if not hasattr(os, "sched_getaffinity"):
-        return os.cpu_count() or 1
+    given = "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ
+    if given or not hasattr(os, "sched_getaffinity"):
+        return None
     cores = len(os.sched_getaffinity(0))
     room = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return cores + (room > 4 * 2**30 * (cores + 1))

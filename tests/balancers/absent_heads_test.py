@@ -47,7 +47,8 @@ def test_absent_head_gets_nothing_and_changes_nothing(name, absent):
 
     def compare(step, state, state_rest):
         all_of_them, alone = seen_without(absent, step)
-        alone = alone._replace(grads=dict(zip(rest, alone.grads.values())))
+        grads = zip(rest, alone.grads.values(), strict=True)
+        alone = alone._replace(grads=dict(grads))
         got, state = update(all_of_them, state)
         want, state_rest = update_rest(alone, state_rest)
         got = got._replace(weights=np.asarray(got.weights))
