@@ -10,7 +10,9 @@ import pathlib
 import platform
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 # Compiled programs are kept from run to run and shared by the workers: compiling is
 # most of the time that the tests take. Keys hold the program, its options and the
@@ -62,6 +64,43 @@ import headwise as hw
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# Children have what the test has that starts them.
+_VARIABLE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+_ALL_OPTIMIZED = os.environ[_VARIABLE] == "0"
+
+
+def _share_contexts(programs: int) -> None:
+    """Has so many programs lowered in one context of MLIR: JAX makes one for each.
+
+    It takes 3 ms to make, and more to be freed, 20,000 times in a run: an eighth of it.
+    What is built while a context is open would become a part of that, so it gets a new
+    one, and so does a thread.
+    """
+    from jax.extend.lowering import JaxIrContext
+
+    create, initialize = JaxIrContext.__new__, JaxIrContext.__init__
+    kept: list[Any] = [None, 0]
+    main = threading.main_thread()
+
+    def new(cls: type) -> Any:
+        shared = cls.current is None and threading.current_thread() is main
+        if shared and kept[1]:
+            kept[1] -= 1
+            return kept[0]
+        context = create(cls)
+        initialize(context)
+        if shared:
+            kept[:] = context, programs - 1
+        return context
+
+    JaxIrContext.__new__ = new
+    JaxIrContext.__init__ = lambda self: None
+
+
+if jax.__version__.startswith("0.10.") and not _ALL_OPTIMIZED:
+    with contextlib.suppress(ImportError):  # the first of these have no such module
+        _share_contexts(programs=100)
+
 
 def pytest_configure() -> None:
     """Absl flags are read outside `app.run` here (chex, grain).
@@ -89,9 +128,6 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return cores + (room > 4 * 2**30 * (cores + 1))
 
 
-# Children have what the test has that starts them.
-_VARIABLE = "JAX_DISABLE_MOST_OPTIMIZATIONS"
-_ALL_OPTIMIZED = os.environ[_VARIABLE] == "0"
 _OF_BITS = ("tests/launch/", "tests/sweeps/")
 
 

@@ -45,6 +45,15 @@ def test_with_and_without_a_trick_the_same_is_computed(trick):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=1e-5)
 
 
+def test_haste_makes_no_program_better_than_all_are_wanted():
+    assert _xla.once_options() == {"xla_backend_optimization_level": 1}
+    jax.config.update("jax_disable_most_optimizations", True)
+    try:
+        assert _xla.once_options() == {}
+    finally:
+        jax.config.update("jax_disable_most_optimizations", False)
+
+
 def test_the_decisions_are_put_back():
     before = dict(vars(_xla))
 
