@@ -1,7 +1,7 @@
 """Every experiment as a program comes to the numbers of a run; rates are arrays."""
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import headwise as hw
@@ -27,7 +27,7 @@ def of_fit(experiment, spec, weights, seed):
     state, history = hw.training.fit(
         step, state, batches, STEPS, progress=False, log_every=1, chunk=1
     )
-    return history, experiment.evaluate(state.params, state.rest)
+    return history, jax.jit(experiment.evaluate)(state.params, state.rest)
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_an_experiment_as_a_program(name):
     experiment = task.build(settings)
     assert programs.varied(experiment) == ("lr",)
     program = programs.program(experiment, STEPS)
-    trial = {"weights": weights, "seed": seed, "lr": jnp.float32(rate)}
+    trial = {"weights": weights, "seed": seed, "lr": np.float32(rate)}
     state, step = program.init(trial), jax.jit(program.step)
     for t, record in enumerate(history):
         state, report = step(state, t)
