@@ -129,6 +129,7 @@ def pytest_xdist_auto_num_workers() -> int | None:
 
 
 _OF_BITS = ("tests/launch/", "tests/sweeps/")
+_BUT_NOT = ("tests/sweeps/members", "tests/sweeps/slopes")
 
 
 @pytest.hookimpl(trylast=True)
@@ -138,7 +139,8 @@ def pytest_collection_modifyitems(
     """Files of optimised programs first: a worker then changes but once."""
     for item in items:
         page = item.path.name.endswith("page_test.py")
-        if item.nodeid.startswith(_OF_BITS) and not page:
+        formulas = page or item.nodeid.startswith(_BUT_NOT)
+        if item.nodeid.startswith(_OF_BITS) and not formulas:
             item.add_marker("optimized")
     items.sort(key=lambda item: item.get_closest_marker("optimized") is None)
     if config.getoption("cov_source", None):
