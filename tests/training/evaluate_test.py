@@ -11,8 +11,6 @@ from flax import nnx
 
 import headwise as hw
 
-pytestmark = pytest.mark.optimized
-
 RNG = np.random.default_rng(0)
 DATA = {
     "x": RNG.normal(size=(7, 3)).astype(np.float32),

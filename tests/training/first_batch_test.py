@@ -10,8 +10,6 @@ import pytest
 
 import headwise as hw
 
-pytestmark = pytest.mark.optimized
-
 LABELS = jnp.array([[0, 1], [2, 1]])
 rng = np.random.default_rng(0)
 X = jnp.array(rng.normal(size=(2, 2, 3)), jnp.float32)

@@ -11,8 +11,6 @@ import pytest
 import headwise as hw
 from tests.balancers import _cases
 
-pytestmark = pytest.mark.optimized
-
 NAMES = ("a", "b", "c")
 rng = np.random.default_rng(0)
 SHAPES = {"trunk": (3, 4), "a": (4,), "b": (4,), "c": (4,)}

@@ -9,8 +9,6 @@ import pytest
 import headwise as hw
 from tests.training import _bilevel_cases
 
-pytestmark = pytest.mark.optimized
-
 B, T = hw.balancers, hw.training
 SGD = optax.sgd(0.1)
 
