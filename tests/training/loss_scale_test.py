@@ -254,12 +254,15 @@ def test_fit_counts_what_was_skipped_and_resumes_exactly(tmp_path):
     """A head that overflows is broken for `upgrad`, and nothing is said of that."""
     rule = T.dynamic_loss_scale(2.0**15, period=3)
 
-    def run(steps, workdir, rule=rule, parts=STARTS["upgrad"], **options):
-        step = T.make_step(
+    @functools.cache  # one step is one program, in all runs of it
+    def make(rule, parts):
+        return T.make_step(
             overflowing, parts[1], parts[0], stateful=True, loss_scale=rule
         )
+
+    def run(steps, workdir, rule=rule, parts=STARTS["upgrad"], **options):
         return T.fit(
-            step,
+            make(rule, parts),
             start(parts, rule),
             lambda t: HUGE,
             steps,
