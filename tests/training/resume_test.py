@@ -317,6 +317,28 @@ def test_every_kind_of_leaf_is_kept(jitted, tmp_path):
     assert (whole.rest["calls"], whole.rest["none"].shape) == (3, (0, 4))
 
 
+def test_a_run_that_goes_on_needs_no_other_program(tmp_path):
+    """JAX makes another one of a step for arrays that are tied to their device."""
+    run(tmp_path, 2)
+    state, _ = run(tmp_path, 4)
+    assert not any(x.committed for x in jax.tree.leaves(state))
+
+    def made(seed):
+        tied = {"w": jnp.full(2, seed), "key": jax.random.key(seed)}
+        free = {"also": jnp.full(2, seed, jnp.bfloat16), "k": jax.random.key(2 + seed)}
+        return free | jax.device_put(tied, jax.devices()[1])
+
+    saved = made(1)
+    with hw.training.Checkpoints(tmp_path / "one") as checkpoints:
+        checkpoints.save(0, saved)
+        checkpoints.wait()
+        found = checkpoints.restore(made(0))
+    for name, x in saved.items():
+        assert (found[name].committed, found[name].dtype) == (x.committed, x.dtype)
+        assert found[name].devices() == x.devices()
+        assert jnp.array_equal(found[name], x)
+
+
 def numbered(seen):
     for t in range(100):
         seen.append(t)
