@@ -19,6 +19,7 @@ METHODS = {
 }
 OPTIMIZER = optax.adam(0.02)
 
+
 @jax.jit
 def batch_at(t):
     """A regression with noise; training and validation draw apart.

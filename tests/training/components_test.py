@@ -88,7 +88,7 @@ def test_by_hand(name):
     ids=lambda options: "-".join(options),
 )
 def test_in_every_way_through_the_model(options):
-    balancer, params = B.mgda(), make_params()
+    balancer, params = B.imtl_g(), make_params()
     f = jax.jit(hw.balanced_grad(all_of_them, balancer, **options))
     grads, info, _ = f(params, balancer.init(NAMES), X)
     alone = jax.jit(hw.balanced_grad(one, balancer, **options))
@@ -133,7 +133,7 @@ def test_a_broken_head_alone_is_absent(stored):
     def broken(p, x):
         return all_of_them(p, x) | {"3b": jnp.sum(jnp.sqrt(p["3"]["w"] * 0.0))}
 
-    balancer, params = B.mgda(), make_params()
+    balancer, params = B.imtl_g(), make_params()
     f, g = (
         jax.jit(hw.balanced_grad(v, balancer, stored=stored))
         for v in (broken, all_of_them)

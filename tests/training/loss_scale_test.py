@@ -112,7 +112,9 @@ def test_it_changes_nothing_but_rounding_of_what_float32_holds(way):
 @of_bits
 def test_of_optimizers():
     """One that asks for values itself, and one that gathers."""
-    for optimizer in (optax.lbfgs(), optax.MultiSteps(optax.adam(0.1), 2)):
+    search = optax.scale_by_backtracking_linesearch(max_backtracking_steps=5)
+    asks = optax.chain(optax.sgd(1.0), search)
+    for optimizer in (asks, optax.MultiSteps(optax.adam(0.1), 2)):
         want, _ = two_steps(B.equal(), optimizer)
         got, _ = two_steps(B.equal(), optimizer, loss_scale=2.0**9)
         assert_equal(got, want)

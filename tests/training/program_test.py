@@ -1,5 +1,7 @@
 """A training as a program: the numbers of `fit`, rates as arrays, what it refuses."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -15,11 +17,16 @@ WEIGHTS = {"a": 1.0, "b": 0.25, "c": 2.0}
 STEPS = 5
 
 
-def scan(program, trial, steps=STEPS):
-    """The last state and the reports of all steps, as one program."""
+@functools.cache
+def scanned(program, steps):
     return jax.jit(
         lambda trial: jax.lax.scan(program.step, program.init(trial), jnp.arange(steps))
-    )(trial)
+    )
+
+
+def scan(program, trial, steps=STEPS):
+    """The last state and the reports of all steps, as one program."""
+    return scanned(program, steps)(trial)
 
 
 def trial(weights=None, seed=3, **numbers):
@@ -81,10 +88,8 @@ def model(params, rest, batch, key):
 
 
 def init(key):
-    names = ("trunk", *HEADS)
-    keys = dict(zip(names, jax.random.split(key, 4), strict=True))
-    shapes = {"trunk": (2, 3), **dict.fromkeys(HEADS, (3,))}
-    params = {n: jax.random.normal(keys[n], shapes[n]) for n in names}
+    rows = jax.random.normal(key, (5, 3))  # drawn at once: a draw compiles for long
+    params = {"trunk": rows[:2]} | dict(zip(HEADS, rows[2:], strict=True))
     return params, {"mean": jnp.zeros((1, 2))}
 
 
