@@ -17,16 +17,10 @@ WEIGHTS = {"a": 1.0, "b": 0.25, "c": 2.0}
 STEPS = 5
 
 
-@functools.cache
-def scanned(program, steps):
-    return jax.jit(
-        lambda trial: jax.lax.scan(program.step, program.init(trial), jnp.arange(steps))
-    )
-
-
+@functools.partial(jax.jit, static_argnums=(0, 2))
 def scan(program, trial, steps=STEPS):
     """The last state and the reports of all steps, as one program."""
-    return scanned(program, steps)(trial)
+    return jax.lax.scan(program.step, program.init(trial), jnp.arange(steps))
 
 
 def trial(weights=None, seed=3, **numbers):
