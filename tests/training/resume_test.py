@@ -23,7 +23,7 @@ SEEN = "the step is another program than the one that made the checkpoint of ste
 def run(folder, steps=4, *, batches=lambda t: 0.0, settings=None, **parts):
     """Heads at distance 1 from p, by gradient descent: the gap shrinks every step."""
     heads = parts.get("heads", ("a", "b"))
-    balancer = parts.get("balancer", hw.balancers.upgrad())
+    balancer = parts.get("balancer", hw.balancers.imtl_g())
     optimizer = parts.get("optimizer", optax.sgd(0.1))
     loss = parts.get("loss", lambda gap: gap**2)
     state = hw.training.init_state(
@@ -102,7 +102,7 @@ OTHERS = {
         ["balancer: GramState in the checkpoint, ConstantState now"],
     ),
     "wrapped": (
-        {"balancer": hw.balancers.every(2, hw.balancers.upgrad())},
+        {"balancer": hw.balancers.every(2, hw.balancers.imtl_g())},
         ["balancer: GramState in the checkpoint, EveryState now"],
     ),
     "optimiser": (
