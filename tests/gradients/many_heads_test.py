@@ -235,7 +235,7 @@ def test_a_broken_head_stays_by_itself():
 
         def all_of(p, d, plain=plain, program=program):
             backward = hw.gradients.linearize(plain, p, d)[2]
-            balancer = hw.balancers.mgda()
+            balancer = hw.balancers.imtl_g()
             balanced = hw.balanced_grad(program, balancer)
             grads, info, _ = balanced(p, balancer.init(NAMES), d)
             gram = backward.gramian([True] * len(backward.linear.leaves))
@@ -351,7 +351,7 @@ def test_components_of_many_heads():
         actor = {f"a{n}": v for n, v in columns(p["actor"], d).items()}
         return actor | {f"c{n}": v for n, v in columns(p["critic"], d).items()}
 
-    balancer = hw.balancers.upgrad()
+    balancer = hw.balancers.imtl_g()
 
     def all_of(p, d):
         names = sorted(jax.eval_shape(program, p, d))

@@ -229,7 +229,7 @@ class TestParts:
     @pytest.mark.parametrize("microbatches", [3, 4])
     def test_equal_the_whole(self, microbatches):
         """Values, gradients, gramian: means over labels that lie unevenly."""
-        balancer, names = hw.balancers.mgda(), ("a", "b", "c", "d")
+        balancer, names = hw.balancers.imtl_g(), ("a", "b", "c", "d")
 
         def run(parts):
             f = hw.balanced_grad(ragged, balancer, head_grads=True, microbatches=parts)
@@ -323,7 +323,7 @@ def test_bilevel_validation_without_labels_is_left_out():
 
 def test_under_vmap_and_sampled_contributions():
     """A mask a member of a vmapped sweep; a monitor that sees no data of `b`."""
-    balancer = hw.balancers.mgda()
+    balancer = hw.balancers.imtl_g()
     step = hw.training.make_step(
         lambda p, where: model(NAMES, p, X, where), OPTIMIZER, balancer, contributions=2
     )

@@ -254,7 +254,7 @@ def test_a_step_of_an_actor_and_a_critic():
     def both(p, x):
         return actor(p, x) | {"value": jnp.mean(jnp.square(x @ p["v"] - 3.0))}
 
-    sgd, balancer = optax.sgd(0.1), B.mgda()
+    sgd, balancer = optax.sgd(0.1), B.imtl_g()
     params = {"pi": jnp.ones((5, 3)).at[0, 0].set(2.0), "v": jnp.ones(5)}
     names = ("entropy", "policy", "value")
     state = hw.training.init_state(names, params, sgd, balancer)

@@ -151,7 +151,7 @@ BALANCERS = {
     "graddrop": hw.balancers.graddrop(),
     "db_mtl": hw.balancers.db_mtl(),
     "sdmgrad": hw.balancers.sdmgrad(),  # three parts of a batch
-    "every": hw.balancers.every(2, hw.balancers.mgda()),
+    "every": hw.balancers.every(2, hw.balancers.imtl_g()),
 }
 
 
@@ -168,7 +168,7 @@ def test_the_numbers_are_those_of_fit(name):
 
 def test_the_gramian_is_reported():
     """Of the gradients 2 (w - x) and 2 w."""
-    program = of_quadratic(optax.sgd(0.1), balancer=hw.balancers.upgrad())
+    program = of_quadratic(optax.sgd(0.1), balancer=hw.balancers.imtl_g())
     state = jax.jit(program.init)(trial())
     w = float(state.training.params["w"])
     x = float(normal(jax.random.fold_in(jax.random.fold_in(jax.random.key(3), 1), 0)))
@@ -302,7 +302,7 @@ def test_a_step_is_finite_where_fit_goes_on():
     for balancer, weights, want in (
         (None, {"a": 1.0, "b": 1.0}, [True, True, False]),
         (None, {"a": 1.0, "b": 0.0}, [True, True, True]),
-        (hw.balancers.upgrad(), {}, [True, True, True]),
+        (hw.balancers.imtl_g(), {}, [True, True, True]),
         (hw.balancers.equal(), {}, [True, True, False]),
     ):
         program = hw.training.program(

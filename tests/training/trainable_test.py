@@ -73,11 +73,11 @@ def trained(f, params, balancer, optimizer=ADAMW, trainable=None, **options):
 
 
 CASES = {
-    "mgda, own": (B.mgda(), {"private": "own", "trainable": FLAGS}),
+    "imtl_g, own": (B.imtl_g(), {"private": "own", "trainable": FLAGS}),
     "equal, microbatches": (B.equal(), {"microbatches": 2, "contributions": 2}),
     "graddrop": (B.graddrop(), {"contributions": True}),
     "famo, absent heads held": (B.famo(), {"optimizer": T.hold_absent(ADAMW)}),
-    "features": (B.mgda(), {"wrt": "features"}),
+    "features": (B.imtl_g(), {"wrt": "features"}),
     "two batches, told of values": (B.modo(), {"optimizer": optax.polyak_sgd(0.1)}),
 }
 
@@ -137,7 +137,7 @@ def test_of_a_bilevel_step():
 
 
 def test_balanced_grad_knows_the_others_as_constants():
-    balancer = B.upgrad()
+    balancer = B.imtl_g()
 
     def run(f, params, **options):
         f = hw.balanced_grad(f, balancer, stateful=True, **options)
@@ -244,7 +244,7 @@ def test_whatever_the_parameters_come_in(container):
 
 
 def test_fit_goes_on(tmp_path):
-    optimizer, balancer = optax.adamw(0.1), B.upgrad()
+    optimizer, balancer = optax.adamw(0.1), B.imtl_g()
     kind = dict(trainable=not_frozen)
     step = jax.jit(T.make_step(values_fn, optimizer, balancer, stateful=True, **kind))
 
