@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from headwise import _described
 from headwise import _files
@@ -93,3 +95,17 @@ def like(x: Any) -> jax.ShapeDtypeStruct:
     if place is None:
         place = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place)
+
+
+def free(x: jax.Array, like: Any) -> jax.Array:
+    """What was read, free to move if `like` is: orbax ties it to its device.
+
+    For JAX those are two programs: a run that goes on would compile anew what it has
+    compiled before, also where that is kept on disk.
+    """
+    if getattr(like, "committed", True) or not x.is_fully_addressable:
+        return x
+    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+        data = jnp.array(np.asarray(jax.random.key_data(x)))
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
+    return jnp.array(np.asarray(x))

@@ -12,13 +12,13 @@ from headwise import _xla
 from headwise.gradients import _forward
 from tests.gradients import _programs
 
-HEADS = 6
+HEADS = 4
 
 
 @pytest.fixture(autouse=True)
 def few_are_many(monkeypatch):
     """So that programs stay small."""
-    monkeypatch.setattr(_xla, "ALIKE_HEADS", 4)
+    monkeypatch.setattr(_xla, "ALIKE_HEADS", 3)
 
 
 def inputs(seed=0):

@@ -241,7 +241,7 @@ def test_each_loss_moves_the_layers_on_its_path(model):
 
 def test_balanced_gradient(model):
     values_fn, params, (_, grads) = model
-    balancer = hw.balancers.mgda()
+    balancer = hw.balancers.imtl_g()
     step = jax.jit(hw.balanced_grad(values_fn, balancer))
     direction, info, _ = step(params, balancer.init(["loss1", "loss2"]), X)
     weights = info.weights

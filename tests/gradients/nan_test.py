@@ -137,8 +137,8 @@ ZERO = {
 PRESENT = jnp.array([False, True, True])
 ABSENT = {
     "equal": (hw.balancers.equal(), PRESENT, {}),
-    "mgda, dropped": (hw.balancers.mgda(), PRESENT, {"stored": False}),
-    "mgda, features": (hw.balancers.mgda(), PRESENT, {"wrt": "features"}),
+    "imtl_g, dropped": (hw.balancers.imtl_g(), PRESENT, {"stored": False}),
+    "imtl_g, features": (hw.balancers.imtl_g(), PRESENT, {"wrt": "features"}),
     "graddrop": (hw.balancers.graddrop(), PRESENT, {}),
 }
 

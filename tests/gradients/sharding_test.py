@@ -43,7 +43,7 @@ def all_of(params, x):
     grads = {m: hw.head_grads(program, method=m)(params, x)[1] for m in METHODS}
     grams = {m: hw.head_gramian(program, method=m)(params, x)[1] for m in GRAMIANS}
     grams["features"] = hw.head_gramian(program, wrt="features")(params, x)[1]
-    balancer = hw.balancers.mgda()
+    balancer = hw.balancers.imtl_g()
     balanced = {}
     for stored in (True, False):
         f = hw.balanced_grad(program, balancer, stored=stored)

@@ -55,6 +55,16 @@ def concerns(condition):
     return mark
 
 
+def optimized(condition):
+    """Marks a test to run optimised programs of the losses that meet the condition."""
+
+    def mark(test):
+        test.optimized = condition
+        return test
+
+    return mark
+
+
 def parameters(entry):
     """Names of all parameters of the loss."""
     return inspect.signature(entry.loss).parameters

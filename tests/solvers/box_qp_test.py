@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import quadprog
-from jax import test_util
 
 import headwise as hw
+from tests import _derivatives
 from tests.solvers._samples import SAMPLERS
 
 EPS = float(np.finfo(np.float32).eps)
@@ -209,9 +209,8 @@ def test_derivatives():
         x = answer(rows, linear, *bounds)
         free = (x > -0.5) & (x < 0.5)
         assert 0 < free.sum() < 4
-        test_util.check_grads(
-            answer, (rows, linear, *bounds), 1, ["fwd", "rev"], rtol=1e-6, atol=1e-6
-        )
+        arguments = rows, linear, *bounds
+        _derivatives.check(answer, arguments, 1, rtol=1e-6, atol=1e-6)
 
 
 def test_float64_is_accurate():

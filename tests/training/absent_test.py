@@ -37,83 +37,82 @@ def model(names, params, x, where=None, **options):
     return objective.values(outputs, targets, where=where, **options)
 
 
-def steps(values_fn, names, balancer, optimizer=OPTIMIZER, number=2, **options):
-    """Some steps in one program: the last state, and the infos."""
-    step = hw.training.make_step(values_fn, optimizer, balancer, **options)
-    state = hw.training.init_state(names, PARAMS, optimizer, balancer)
-    return jax.lax.scan(
-        lambda state, _: step(state, (X, NOTHING)), state, None, length=number
-    )
+def stepped(values_fn, names, balancer, **options):
+    """A step as one program, and the first state."""
+    step = hw.training.make_step(values_fn, OPTIMIZER, balancer, **options)
+    state = hw.training.init_state(names, PARAMS, OPTIMIZER, balancer)
+    return jax.jit(step, compiler_options=QUICKLY), state
 
 
-# One of each way to use what a step knows; all the others together take minutes.
-FAST = (
-    "famo",
-    "gls",
-    "uncertainty",
-    "mgda",
-    "modo",
-    "every",
-    "db_mtl",
-    "random_weighting",
-)
+def way(name):
+    """All that a step knows of a balancer, and whether it draws by position."""
+    case, balancer = _cases.CASES[name], _cases.make(name)
+    asked = ("due", "after", "alone")
+    told = balancer._replace(init=None, update=None, **dict.fromkeys(asked))
+    return case.random, told, *(getattr(balancer, a) is None for a in asked)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=() if n in FAST else pytest.mark.slow)
-        for n in _cases.CASES
-    ],
-)
+def one_of_each_way():
+    """The names of the first balancer of each way, and of all that draw.
+
+    That the update of each balancer leaves out who is absent is in
+    `tests/balancers/absent_heads_test.py`, but for those that draw.
+    """
+    seen = {}
+    for name, case in _cases.CASES.items():
+        seen.setdefault((case.random and name, *way(name)), name)
+    return list(seen.values())
+
+
+# More of the kinds of state: of optimizers, of moving averages, of other balancers.
+MORE = {"famo", "gls", "uncertainty", "mgda", "sdmgrad", "moco", "fallback", "warm_up"}
+
+
+@pytest.mark.parametrize("name", sorted({*one_of_each_way(), *MORE}))
 def test_a_masked_head_changes_nothing_for_the_others(name):
     """An Objective whose mask is all False, in `make_step`, against the head removed.
 
     Where a balancer draws by position, against the same that is told by `present`.
     """
     case, balancer = _cases.CASES[name], _cases.make(name)
-
-    def masked(params, batch):
-        return model(NAMES, params, *batch)
+    got = stepped(lambda p, batch: model(NAMES, p, *batch), NAMES, balancer)
 
     def alone(params, batch):
         return model(REST, params, batch[0])
 
-    @functools.partial(jax.jit, compiler_options=QUICKLY)
-    def both():
-        got = steps(masked, NAMES, balancer)
-        if not case.random:
-            return got, steps(alone, REST, _cases.make(name, REST))
+    def told(state, batch):
+        """As `make_step` does with a key of 0 and plain descent."""
         f = hw.balanced_grad(lambda p, x: model(NAMES, p, x), balancer)
-        told, key = {"a": True, "b": False, "c": True}, jax.random.key(0)
+        here, t = {"a": True, "b": False, "c": True}, state.step
+        _, key = jax.random.split(jax.random.fold_in(jax.random.key(0), t))
+        grads, info, of_balancer = f(
+            state.params, state.balancer, batch[0], key=key, step=t, present=here
+        )
+        params = jax.tree.map(lambda p, g: p - 0.05 * g, state.params, grads)
+        state = state._replace(step=t + 1, params=params, balancer=of_balancer)
+        return state, info
 
-        def step(state, _):
-            t, params, of_balancer = state
-            _, key_now = jax.random.split(jax.random.fold_in(key, t))
-            grads, info, of_balancer = f(
-                params, of_balancer, X, key=key_now, step=t, present=told
+    if case.random:
+        want = jax.jit(told, compiler_options=QUICKLY), got[1]
+    else:
+        want = stepped(alone, REST, _cases.make(name, REST))
+    (step, state), (step_alone, state_alone) = got, want
+    for _ in range(2):
+        state, info = step(state, (X, NOTHING))
+        state_alone, alone_info = step_alone(state_alone, (X, NOTHING))
+        for n in REST:
+            np.testing.assert_allclose(
+                info.weights[n], alone_info.weights[n], rtol=1e-3, atol=1e-5
             )
-            params = jax.tree.map(lambda p, g: p - 0.05 * g, params, grads)
-            return (t + 1, params, of_balancer), info
-
-        start = (jnp.int32(0), PARAMS, balancer.init(NAMES, PARAMS))
-        (_, params, _), info = jax.lax.scan(step, start, None, length=2)
-        return got, (got[0]._replace(params=params), info)
-
-    (state, info), (want, alone_info) = both()
+            assert info.present[n]
+        assert info.weights["b"] == 0.0
+        assert not info.present["b"]
+        assert info.broken is None or not any(map(bool, info.broken.values()))
     for leaf in PARAMS:
         np.testing.assert_allclose(
-            state.params[leaf], want.params[leaf], rtol=2e-4, atol=2e-6
+            state.params[leaf], state_alone.params[leaf], rtol=2e-4, atol=2e-6
         )
     np.testing.assert_array_equal(state.params["b"], PARAMS["b"])
-    for n in REST:
-        np.testing.assert_allclose(
-            info.weights[n], alone_info.weights[n], rtol=1e-3, atol=1e-5
-        )
-        assert np.all(info.present[n])
-    np.testing.assert_array_equal(info.weights["b"], 0.0)
-    assert not np.any(info.present["b"])
-    assert info.broken is None or not np.any(list(info.broken.values()))
 
 
 def test_issue_by_hand():
@@ -184,14 +183,15 @@ def test_a_balancer_that_forgets_presence_makes_no_nan(needs):
 
     balancer = hw.balancers.Balancer(lambda names, params=None: (), update, needs)
     names = NAMES if needs == "values" else (*NAMES, "d")
-    state, info = steps(values_fn, names, balancer, number=1, contributions=True)
+    step, state = stepped(values_fn, names, balancer, contributions=True)
+    state, info = step(state, (X, NOTHING))
     for leaf in jax.tree.leaves(state.params):
         assert np.isfinite(leaf).all()
     assert not info.present["b"]
     assert not info.broken["b"]
-    share = info.contributions.share[0]
+    share = info.contributions.share
     np.testing.assert_array_equal(share[:, 1], 0.0)
-    np.testing.assert_array_equal(info.contributions.norm[0][:, 1], 0.0)
+    np.testing.assert_array_equal(info.contributions.norm[:, 1], 0.0)
     np.testing.assert_allclose(np.sum(share, 1), [1, 0, 1, 1], rtol=1e-5)
     if needs != "values":
         assert info.broken["d"]
@@ -229,7 +229,7 @@ class TestParts:
     @pytest.mark.parametrize("microbatches", [3, 4])
     def test_equal_the_whole(self, microbatches):
         """Values, gradients, gramian: means over labels that lie unevenly."""
-        balancer, names = hw.balancers.mgda(), ("a", "b", "c", "d")
+        balancer, names = hw.balancers.imtl_g(), ("a", "b", "c", "d")
 
         def run(parts):
             f = hw.balanced_grad(ragged, balancer, head_grads=True, microbatches=parts)
@@ -272,7 +272,7 @@ class TestParts:
         assert info.present["a"]
 
     def test_of_bilevel_steps(self):
-        method = hw.training.moml()
+        method = hw.training.auto_lambda()
 
         def run(**options):
             step = hw.training.make_bilevel_step(ragged, OPTIMIZER, method, **options)
@@ -307,26 +307,23 @@ class TestParts:
 def test_bilevel_validation_without_labels_is_left_out():
     """MOML: the min-norm combination of the others, not 0."""
     method = hw.training.moml()
-
-    def run(names, fn, batches):
-        step = hw.training.make_bilevel_step(fn, OPTIMIZER, method)
-        state = hw.training.init_bilevel_state(names, PARAMS, OPTIMIZER, method)
-        return jax.jit(step)(state, batches)[1]
-
-    def masked(p, batch):
-        return model(NAMES, p, *batch)
-
-    got = run(NAMES, masked, ((X, ~NOTHING), (X, NOTHING)))
+    step = jax.jit(
+        hw.training.make_bilevel_step(
+            lambda p, batch: model(NAMES, p, *batch), OPTIMIZER, method
+        )
+    )
+    state = hw.training.init_bilevel_state(NAMES, PARAMS, OPTIMIZER, method)
+    got = step(state, ((X, ~NOTHING), (X, NOTHING)))[1]
     assert float(got.shares["b"]) == 0.0
     assert float(got.shares["a"]) > 0
-    got = run(NAMES, masked, ((X, NOTHING), (X, ~NOTHING)))
+    got = step(state, ((X, NOTHING), (X, ~NOTHING)))[1]
     assert not got.present["b"]
     assert float(got.weights["b"]) == 0.0
 
 
 def test_under_vmap_and_sampled_contributions():
     """A mask a member of a vmapped sweep; a monitor that sees no data of `b`."""
-    balancer = hw.balancers.mgda()
+    balancer = hw.balancers.imtl_g()
     step = hw.training.make_step(
         lambda p, where: model(NAMES, p, X, where), OPTIMIZER, balancer, contributions=2
     )

@@ -88,7 +88,7 @@ def test_by_hand(name):
     ids=lambda options: "-".join(options),
 )
 def test_in_every_way_through_the_model(options):
-    balancer, params = B.mgda(), make_params()
+    balancer, params = B.imtl_g(), make_params()
     f = jax.jit(hw.balanced_grad(all_of_them, balancer, **options))
     grads, info, _ = f(params, balancer.init(NAMES), X)
     alone = jax.jit(hw.balanced_grad(one, balancer, **options))
@@ -133,7 +133,7 @@ def test_a_broken_head_alone_is_absent(stored):
     def broken(p, x):
         return all_of_them(p, x) | {"3b": jnp.sum(jnp.sqrt(p["3"]["w"] * 0.0))}
 
-    balancer, params = B.mgda(), make_params()
+    balancer, params = B.imtl_g(), make_params()
     f, g = (
         jax.jit(hw.balanced_grad(v, balancer, stored=stored))
         for v in (broken, all_of_them)
@@ -254,7 +254,7 @@ def test_a_step_of_an_actor_and_a_critic():
     def both(p, x):
         return actor(p, x) | {"value": jnp.mean(jnp.square(x @ p["v"] - 3.0))}
 
-    sgd, balancer = optax.sgd(0.1), B.mgda()
+    sgd, balancer = optax.sgd(0.1), B.imtl_g()
     params = {"pi": jnp.ones((5, 3)).at[0, 0].set(2.0), "v": jnp.ones(5)}
     names = ("entropy", "policy", "value")
     state = hw.training.init_state(names, params, sgd, balancer)

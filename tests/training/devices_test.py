@@ -91,7 +91,7 @@ def test_of_an_objective_by_name_of_axis():
 
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 @pytest.mark.parametrize(
-    "balancer", [hw.balancers.mgda(), hw.balancers.modo(batches=2)]
+    "balancer", [hw.balancers.imtl_g(), hw.balancers.modo(batches=2)]
 )
 @pytest.mark.optimized
 def test_parts_of_a_split_batch_are_not_gathered(kind, balancer):

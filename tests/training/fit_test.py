@@ -357,7 +357,7 @@ def test_records_are_means_over_the_steps_where_a_head_is_there():
 
 
 @pytest.mark.parametrize(
-    "balancer", [hw.balancers.mgda(), hw.balancers.dwa(), hw.balancers.db_mtl()]
+    "balancer", [hw.balancers.imtl_g(), hw.balancers.dwa(), hw.balancers.db_mtl()]
 )
 def test_stops_when_all_that_has_data_is_broken(balancer):
     nan = jnp.nan

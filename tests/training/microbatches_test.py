@@ -52,7 +52,7 @@ def start(balancer, optimizer):
     return T.init_state(NAMES, PARAMS, optimizer, balancer, REST)
 
 
-@pytest.mark.parametrize("balancer", [B.uncertainty(), B.mgda()])
+@pytest.mark.parametrize("balancer", [B.uncertainty(), B.imtl_g()])
 def test_a_stateful_model_goes_from_part_to_part(balancer):
     """By one weighted pass, and by head gradients."""
     sgd = optax.sgd(0.1)

@@ -114,7 +114,7 @@ KINDS = {
     "uncertainty": B.uncertainty(),
     "famo": B.famo(),
     "dwa": B.warm_up(B.dwa(), 1),
-    "upgrad": B.every(2, B.upgrad()),
+    "imtl_g": B.every(2, B.imtl_g()),
     "gradnorm": B.gradnorm(),
     "modo": B.modo(),
     "config": B.config(momentum=0.9),
@@ -156,7 +156,7 @@ def test_of_a_kind_of_optimizer(name):
 
 
 def test_on_explicit_axes_and_on_another_device():
-    run = functools.partial(trained, B.mgda(), optax.adam(0.1))
+    run = functools.partial(trained, B.imtl_g(), optax.adam(0.1))
     split = functools.partial(on_mesh, "Explicit", SPLIT)
     other = functools.partial(jax.device_put, device=jax.devices()[1])
     for put in (split, other):

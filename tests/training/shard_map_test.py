@@ -91,7 +91,7 @@ def test_balanced_gradients(name, model):
 
 def test_step_with_contributions_and_microbatches(model):
     params, x = model
-    optimizer, balancer = optax.adam(1e-2), hw.balancers.mgda()
+    optimizer, balancer = optax.adam(1e-2), hw.balancers.imtl_g()
     state = hw.training.init_state(NAMES, params, optimizer, balancer)
     step = hw.training.make_step(
         values_fn, optimizer, balancer, contributions=2, microbatches=2
@@ -176,8 +176,8 @@ WEIGHTED = {
     "equal": (hw.balancers.equal(), values_fn),
     "constant": (hw.balancers.constant({"a": 1.0, "b": 0.5}), by_objective),
     "uncertainty": (hw.balancers.uncertainty(), values_fn),
-    "every": (hw.balancers.every(2, hw.balancers.upgrad()), by_objective),
-    "mgda": (hw.balancers.mgda(), with_a_layer),
+    "every": (hw.balancers.every(2, hw.balancers.imtl_g()), by_objective),
+    "imtl_g": (hw.balancers.imtl_g(), with_a_layer),
 }
 
 
@@ -218,9 +218,9 @@ def test_split_parameters(model):
             grads = hw.head_grads(program)(params, x)[1]
             gram = hw.gramian(grads, axis_name)
             again = hw.head_gramian(program, axis_name=axis_name)(params, x)[1]
-            mgda = hw.balancers.mgda()
-            f = hw.balanced_grad(program, mgda, axis_name=axis_name)
-            common, info, _ = f(params, mgda.init(NAMES), x)
+            imtl = hw.balancers.imtl_g()
+            f = hw.balanced_grad(program, imtl, axis_name=axis_name)
+            common, info, _ = f(params, imtl.init(NAMES), x)
             return (total, grads, common), (gram, again, info.weights, info.gramian)
 
         return run

@@ -108,7 +108,7 @@ WAYS = {
     "affinity": affinity,
     "monitor": monitor,
     "routing": routing,
-    "balanced_grad": balanced_grad(hw.balancers.mgda()),
+    "balanced_grad": balanced_grad(hw.balancers.imtl_g()),
     "balanced_grad, of values": balanced_grad(
         hw.balancers.random_weighting(), private="own", head_grads=True
     ),
@@ -155,7 +155,7 @@ def test_a_rest_changes_no_number(told, way):
 
 
 def test_parts_of_a_batch_hand_on_the_rest_as_in_a_step():
-    balancer = hw.balancers.upgrad()
+    balancer = hw.balancers.imtl_g()
     kind = dict(stateful=True, microbatches=2)
     step = T.make_step(stateful_fn, SGD, balancer, **kind)
     state = T.init_state(NAMES, PARAMS, SGD, balancer, REST, KEY)

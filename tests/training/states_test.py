@@ -36,7 +36,8 @@ def own():
 
 
 @pytest.mark.parametrize(
-    "balancer", [B.constant({"a_seg": 5.0, "depth": 1.0}), B.every(2, B.mgda()), own()]
+    "balancer",
+    [B.constant({"a_seg": 5.0, "depth": 1.0}), B.every(2, B.imtl_g()), own()],
 )
 def test_heads_are_those_of_the_state(balancer):
     """Weights went by position: 5 for depth, 1 for seg."""

@@ -202,7 +202,8 @@ class Checkpoints:
         loaded = self._load(self.latest, wanted)
         found = _orbax.by_name(loaded, jax.tree.leaves(loaded))
         named = zip(_described.names(like), leaves, strict=True)
-        return jax.tree.unflatten(structure, [found.get(n, x) for n, x in named])
+        rows = [_orbax.free(found.get(n, x), x) for n, x in named]
+        return jax.tree.unflatten(structure, rows)
 
     def _kept(self) -> Mapping[str, Any]:
         return {} if self.latest is None else self._look(self.latest).kept
