@@ -4,6 +4,7 @@ With one process it is the reference. What a process has to say it prints as JSO
 """
 
 import functools
+import gc
 import json
 import os
 import pathlib
@@ -258,6 +259,7 @@ def command(folder):
 
 
 def main(folder, *scenes):
+    gc.freeze()  # as commands do: tracing is faster
     if "RANK" in os.environ:
         jax.config.update("jax_enable_preemption_service", False)
         address = f"127.0.0.1:{os.environ['PORT']}"
