@@ -8,6 +8,7 @@ what the site says. A process that fails ends at once, so that the others see it
 that loses another says so in one line.
 """
 
+import gc
 import os
 import platform
 import re
@@ -219,6 +220,7 @@ def _is_proxy(name: str) -> bool:
 if __name__ == "__main__":
     flags.FLAGS.mark_as_parsed()
     signals.catch()
+    gc.freeze()
     try:
         code = command.guarded(main, sys.argv)
         if jax.distributed.is_initialized():

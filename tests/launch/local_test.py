@@ -177,8 +177,8 @@ def test_interrupts_of_real_commands(tmp_path, commands):
     until(lambda: not _commands.processes_of(tmp_path))
     # What was left in order, or by someone who is dead for certain, is free at once.
     again = {
-        name: begin(*flags, *grid, f"--folder={tmp_path / name}")
-        for name in ("study", "killed")
+        "study": begin(f"--folder={tmp_path / 'study'}", module="launch.worker"),
+        "killed": begin(*flags, *grid, f"--folder={tmp_path / 'killed'}"),
     }
     commands += again.values()
 

@@ -8,6 +8,7 @@ import socket
 import pytest
 
 import headwise as hw
+from experiments import main
 from experiments.harness import command
 from launch import multihost
 from launch import peer
@@ -32,13 +33,13 @@ def begin(*words, module="launch.multihost", env=None, **options):
     return _commands.begin(*words, module=module, environment=environment, **options)
 
 
-def by_hand(*words, **options):
-    """The command of each of two hosts."""
+def by_hand(*words, hosts=2, **options):
+    """The command of each of two hosts, or of the first."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         where = f"--coordinator=127.0.0.1:{one.getsockname()[1]}"
     common = [*words, where, "--processes=2"]
-    return [begin(*common, f"--process={i}", **options) for i in range(2)]
+    return [begin(*common, f"--process={i}", **options) for i in range(hosts)]
 
 
 def metrics(workdir):
@@ -46,16 +47,16 @@ def metrics(workdir):
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_trains_also_in_pieces(tmp_path, commands):
+def test_two_processes_train_what_one_trains_also_in_pieces(tmp_path, capsys, commands):
     """A proxy does not hinder them; a signal saves on both, a kill ends both."""
     flags = [*RUN, "--steps=40"]
-    one = begin(*flags, f"--workdir={tmp_path / 'one'}", module="experiments.main")
     both = [*flags, MESH, "--local=2", f"--workdir={tmp_path / 'both'}"]
     two = begin(*both, env={"http_proxy": "http://127.0.0.1:9"})
-    commands += [one, two]
-    for process in (one, two):
-        code, out = end(process)
-        assert code == 0, out
+    commands.append(two)
+    code, _, err = _commands.here(capsys, main, *flags, f"--workdir={tmp_path / 'one'}")
+    assert code == 0, err
+    code, out = end(two)
+    assert code == 0, out
     assert "process 0 of 2" in out
     assert "process 1 of 2" in out
     assert out.count("everything is in") == 1  # one process prints
@@ -106,15 +107,13 @@ def test_two_processes_train_what_one_trains_also_in_pieces(tmp_path, commands):
 def test_processes_that_do_not_come_are_one_line(tmp_path, commands):
     flags = [f"--experiment={TINY}", MESH, "--timeout=2", f"--workdir={tmp_path / 'a'}"]
     nobody = "--coordinator=127.0.0.1:9"
-    waits = by_hand(*flags)
-    waits[1].kill()
-    waits[1].communicate()
+    (waits,) = by_hand(*flags, hosts=1)
     first = begin(*flags, nobody, "--processes=2", "--process=1")
-    commands += [*waits, first]
+    commands += [waits, first]
     code, out = end(first)
     assert (code, out.count("\n")) == (2, 1), out
     assert "did not reach 127.0.0.1:9 within 2 s (" in out
-    code, out = end(waits[0])
+    code, out = end(waits)
     assert (code, out.count("\n")) == (2, 1), out
     assert "error: --timeout: process 0 on" in out
     assert not (tmp_path / "a").exists()

@@ -13,7 +13,7 @@ import pytest
 import headwise as hw
 from tests.sweeps import _studies
 
-WORK = 3000
+WORK = 10_000
 
 
 def alone(seeds, folder):
@@ -51,23 +51,33 @@ def check(folder, records, seeds, whole):
 
 
 @pytest.mark.parametrize(
-    "kills", [8, pytest.param(60, marks=pytest.mark.slow)], ids=str
+    "kills", [6, pytest.param(24, marks=pytest.mark.slow)], ids=str
 )
 def test_workers_that_are_killed_at_random(kills, tmp_path):
-    """None ends by itself before it may be killed."""
-    rng = random.Random(kills)
+    """Each other one at work, the rest anywhere; none ends before it may be killed."""
+    rng, study = random.Random(kills), tmp_path / "study"
     seeds = list(range(max(4, kills // 3)))
+
+    def at_work(pid):
+        """Or there is no more of it."""
+        texts = [path.read_text() for path in study.glob("claims/*.[0-9]*")]
+        done = len(list(study.glob("done/*.json")))
+        return any(f'"pid": {pid}' in text for text in texts) or done == 3 * len(seeds)
+
     with _studies.Nursery(tmp_path, seeds, WORK, hold="end") as nursery:
         whole = alone(seeds, tmp_path / "whole")
         running = collections.deque(nursery.start() for _ in range(3))
-        for _ in range(kills):
-            time.sleep(rng.uniform(0.05, 0.4))
+        for number in range(kills):
             victim = running.popleft()
+            if number % 2:
+                wait_for(lambda: at_work(victim))  # noqa: B023
+            time.sleep(rng.uniform(0.0, 0.2))
             os.kill(victim, signal.SIGKILL)
             assert nursery.wait(victim) == -signal.SIGKILL
             running.append(nursery.start())
         nursery.held.unlink()
         assert [nursery.wait(pid) for pid in running] == [0] * 3
+    assert list(study.glob("claims/*.1*"))  # someone's work was taken over
     check(tmp_path, whole, seeds, tmp_path / "whole")
 
 

@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import json
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 from absl.testing import flagsaver
 
@@ -14,10 +16,35 @@ from experiments.benchmarks import tables
 ROOT = pathlib.Path(__file__).parents[3]
 
 
+_forks = []
+
+
+def _begun():
+    """The process that forks benchmarks, begun when the first is wanted."""
+    if not _forks:
+        words = [sys.executable, "-m", "tests.experiments.benchmarks._forks"]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        _forks.append(subprocess.Popen(words, cwd=ROOT, **pipes))
+    return _forks[0]
+
+
+def end():
+    """Ends it, if there is one."""
+    for process in _forks:
+        process.communicate(timeout=60)
+    _forks.clear()
+
+
 def command(name, *arguments):
     """The finished process of `python -m experiments.benchmarks.NAME`."""
-    words = [sys.executable, "-m", f"experiments.benchmarks.{name}", *arguments]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    process, module = _begun(), f"experiments.benchmarks.{name}"
+    with tempfile.TemporaryDirectory() as folder:
+        files = [pathlib.Path(folder) / end for end in ("out", "err")]
+        order = json.dumps([module, arguments, *map(str, files)])
+        print(order, file=process.stdin, flush=True)
+        code = int(process.stdout.readline())
+        texts = [file.read_text() for file in files]
+    return subprocess.CompletedProcess([module, *arguments], code, *texts)
 
 
 def result(name, folder, *arguments):

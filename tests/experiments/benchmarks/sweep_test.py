@@ -45,7 +45,7 @@ def test_cells_by_hand():
 
 @pytest.mark.slow
 def test_runs_and_leaves_a_result(tmp_path):
-    flags = ["--models=tabular", "--trials=1", "--forms=scan,auto", "--seconds=0"]
+    flags = ["--models=digits", "--trials=1", "--forms=scan,auto", "--seconds=0"]
     result, printed = _runs.result("sweep", tmp_path, *flags, "--rounds=1")
     assert [row["form"] for row in result.rows] == ["scan", "auto"]
     for row in result.rows:
