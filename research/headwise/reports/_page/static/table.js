@@ -62,5 +62,6 @@ function download() {
   const text = [head, ...lines].map((line) => line.map(cell).join(",")).join("\r\n");
   const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: "trials.csv" });
   link.click();
-  URL.revokeObjectURL(link.href);
+  // The browser reads it later, on a busy machine much later: freed at once, it may be lost.
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
