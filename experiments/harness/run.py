@@ -131,14 +131,6 @@ def run(
         hw.training.make_step(*parts, stateful=True, contributions=on, loss_scale=scale)
         for on in (False, True)
     )
-    evaluate = jax.jit(experiment.evaluate)
-
-    def validate(params: Any, rest: Any) -> dict[str, Any]:
-        metrics = evaluate(params, rest)
-        # A program returns them by the alphabet; the experiment says how to read them.
-        first = [name for name in request.spec.metrics if name in metrics]
-        return {name: metrics[name] for name in dict.fromkeys([*first, *metrics])}
-
     often = max(1, steps // 20)
     start = time.perf_counter()
 
@@ -163,7 +155,7 @@ def run(
             steps,
             workdir=workdir,
             settings=request.config(),
-            validate=validate,
+            validate=experiment.evaluate,
             validate_every=often * 5,
             log_every=often,
             checkpoint_every=often * 5,
