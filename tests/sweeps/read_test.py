@@ -158,6 +158,26 @@ def test_members_that_moved_and_have_steps_of_their_own(tmp_path):
         np.testing.assert_array_equal(found["x"], x)
 
 
+def test_the_order_of_chunks(tmp_path):
+    """By steps, then by claims; those of older versions name none."""
+    for i, (name, t) in enumerate(
+        {
+            "12": [11, 11],
+            "4.1": [-1, 3],
+            "4": [3, 3],
+            "9.10": [8, 8],
+            "9.9": [8, 8],
+        }.items()
+    ):
+        chunk = {"t": np.array([t]), "x": np.full((1, 2), i)}
+        _curves.write(tmp_path / f"{name}.npz", chunk)
+    chunks = _curves.read(tmp_path)
+    for trial, x in (("one", [2, 3, 0]), ("other", [1, 3, 0])):
+        found = _curves.of_member(chunks, ["one", "other"], trial)
+        np.testing.assert_array_equal(found["t"], [3, 8, 11])
+        np.testing.assert_array_equal(found["x"], x)
+
+
 def test_a_damaged_chunk_is_left_out(tmp_path, caplog):
     for first in (0, 4, 8):
         _curves.write(tmp_path / f"{first}.npz", chunk(first, 4))

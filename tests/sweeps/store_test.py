@@ -317,7 +317,7 @@ def test_a_disk_that_fails_is_one_line_and_the_store_as_before(
     study = folder / name if name == "vanished" else folder / name / "study"
     files = {
         "save": "ckpt/000000.0/2",
-        "curves": "curves/000000/0.npz",
+        "curves": "curves/000000/0.0.npz",
         "commit": "done/bb.json",
     }
     for what, file in files.items():

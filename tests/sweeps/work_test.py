@@ -13,6 +13,7 @@ import headwise as hw
 from headwise import _provenance
 from headwise.sweeps._cohort import _memory
 from headwise.sweeps._cohort import _modes
+from headwise.sweeps._store import _store
 from headwise.sweeps._work import _pace
 from headwise.sweeps._work import _running
 from tests.sweeps import _studies
@@ -89,6 +90,29 @@ def test_a_study_that_was_killed_comes_to_the_same_bits(
             go()
     assert len(hw.sweeps.read(tmp_path)) < len(records)
     assert _studies.results(go()) == _studies.results(records)
+    for record in records:
+        mine, theirs = (hw.sweeps.curves(f, record) for f in (tmp_path, folder))
+        jax.tree.map(np.testing.assert_array_equal, mine, theirs)
+
+
+@pytest.mark.parametrize("number", [1, 2, 5])
+def test_a_kill_after_a_record_loses_no_curve(number, whole, tmp_path, monkeypatch):
+    """Of the first of a cohort, whose other trial begins anew, and of the last."""
+    folder, records = whole
+    calls = []
+
+    def commit(self, *args, committed=_store.Store.commit):
+        committed(self, *args)
+        calls.append(1)
+        if len(calls) == number:
+            raise _studies.Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_store.Store, "commit", commit)
+        with pytest.raises(_studies.Killed):
+            run((0, 1), folder=tmp_path)
+    assert len(hw.sweeps.read(tmp_path)) == number
+    run((0, 1), folder=tmp_path)
     for record in records:
         mine, theirs = (hw.sweeps.curves(f, record) for f in (tmp_path, folder))
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)

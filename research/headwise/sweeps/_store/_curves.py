@@ -1,12 +1,15 @@
 """Curves of cohorts: chunks of rows that never change, and a trial's part of them.
 
-A chunk is `curves/000003/1200.npz`: for each name an array whose first axis are rows,
-whose second axis are members where there is one. `t` says at which steps they were.
+A chunk is `curves/000003/1200.0.npz`: for each name an array whose first axis are rows,
+whose second axis are members where there is one. `t` says at which steps they were. The
+second number is that of the claim: a worker that goes on from a checkpoint has no rows
+of the trials that were done, and must not replace those that are there.
 """
 
 import io
 import logging
 import pathlib
+import re
 import zipfile
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -18,6 +21,7 @@ from headwise import _columns
 from headwise import _files
 
 _LOG = logging.getLogger("headwise")
+_NAME = re.compile(r"(\d+)(?:\.(\d+))?\.npz")  # older ones have no claim
 
 
 def write(path: pathlib.Path, chunk: Mapping[str, Any]) -> None:
@@ -37,10 +41,11 @@ def write(path: pathlib.Path, chunk: Mapping[str, Any]) -> None:
 
 
 def read(folder: pathlib.Path) -> list[dict[str, np.ndarray]]:
-    """The chunks of a cohort, by their first step; damaged ones are left out, told."""
+    """The chunks of a cohort in their order; damaged ones are left out, told."""
     chunks = []
-    numbered = [path for path in folder.glob("*.npz") if path.stem.isdigit()]
-    for path in sorted(numbered, key=lambda path: int(path.stem)):
+    found = [(_NAME.fullmatch(path.name), path) for path in folder.glob("*.npz")]
+    order = [(int(name[1]), int(name[2] or 0), path) for name, path in found if name]
+    for _, _, path in sorted(order):
         try:
             data = io.BytesIO(path.read_bytes())
             with np.load(data, allow_pickle=False) as file:

@@ -7,7 +7,7 @@
          /claims/000000.0         who trains a cohort; a higher number takes it over
          /beats/WORKER.json       signs of life; replaced by one writer
          /events/WORKER.jsonl     what happened; appended by one writer
-         /curves/000000/1200.npz  what was reported; chunks that never change
+         /curves/000000/1200.0.npz  what was reported; chunks that never change
          /ckpt/000000.0/1200      checkpoints, a folder a claim
          /done/KEY.json           the record of a trial; taken once
          /slopes/KEY.json         which way to turn each weight of a trial; taken once
@@ -226,7 +226,8 @@ class Store:
     ) -> None:
         """Keeps a chunk of reports {name: [rows, K, ...]}, with "t": their steps."""
         claim.check()
-        path = self.folder / "curves" / f"{claim.number:06d}" / f"{first_step}.npz"
+        cohort = self.folder / "curves" / f"{claim.number:06d}"
+        path = cohort / f"{first_step}.{claim.epoch}.npz"
         _curves.write(path, chunk)
 
     def finished(self, claim: _claims.Claim) -> None:

@@ -46,7 +46,6 @@ def carry_out(
             interrupts.stop()
             if failed:
                 raise FloatingPointError(course.failure)
-        course.keep_curves()
     store.finished(claim)
 
 
@@ -131,6 +130,8 @@ class Course:
             metrics = self._cohort.finish(self._now.members)
         cut = self._rank(metrics, ranked, frozen)
         ended = frozen | done | cut
+        if ended.any():  # first: nobody trains again what has a record
+            self.keep_curves()
         for place in np.flatnonzero(ended).tolist():
             if frozen[place]:
                 self._commit(place, **self._broken(place))
@@ -139,8 +140,6 @@ class Course:
                 own = _ends.of_member(metrics, place)
                 self._commit(place, metrics=own, **stopped)
         if ended.any():
-            if self._rungs:  # whose rows these are changes now
-                self.keep_curves()
             left = np.where(ended, -1, places).astype(np.int32)
             self._now = self._now._replace(places=left)
             if self._rungs:
