@@ -26,6 +26,23 @@ def trained(tmp_path_factory):
     return hw.reports.write_report(_studies.trained(), output)
 
 
+@pytest.fixture(scope="module")
+def opened(chromium, trained):
+    """Drawing takes seconds of software: most tests use the page of one opening."""
+    with _browser.opened(chromium, trained) as one:
+        yield one
+
+
+@pytest.fixture
+def page(opened):
+    """That page, at its top, nothing focused; each test leaves it as it was."""
+    opened.evaluate("scrollTo(0, 0)")
+    opened.mouse.click(1, 1)
+    yield opened
+    assert opened.locator("#marked").is_hidden()
+    assert len(opened.locator("#table tbody tr").all()) == 6
+
+
 def seen(page, chart):
     """Brings a chart into view, and waits until it is drawn."""
     page.locator(f"#{chart}").scroll_into_view_if_needed()
@@ -36,43 +53,47 @@ def traces(page, chart, read):
     return page.evaluate(f"() => document.getElementById('{chart}').data.map({read})")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
-def test_all_is_drawn_and_nothing_is_too_wide(chromium, trained, width, scheme):
-    with _browser.opened(chromium, trained, width, scheme) as page:
-        for chart in ("front", "parallel", "response", "curves", "heads"):
-            seen(page, f"{'heads-map' if chart == 'heads' else f'{chart}-chart'}")
-        seen(page, "heads-time")
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= width
-        background = page.evaluate("getComputedStyle(document.body).backgroundColor")
-        assert (background == "rgb(255, 255, 255)") == (scheme == "light")
+def draws_all(page, width):
+    """Every chart, and nothing is too wide. The colour behind them."""
+    for chart in ("front", "parallel", "response", "curves"):
+        seen(page, f"{chart}-chart")
+    for chart in ("heads-map", "heads-time"):
+        seen(page, chart)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    return page.evaluate("getComputedStyle(document.body).backgroundColor")
 
 
-def test_a_click_on_the_front_marks_the_trial_everywhere(chromium, trained):
-    with _browser.opened(chromium, trained) as page:
-        seen(page, "front-chart")
-        page.locator("#front-means").uncheck()
-        place = page.evaluate(
-            """() => {
-              const chart = document.getElementById("front-chart");
-              const layout = chart._fullLayout;
-              const box = chart.querySelector(".nsewdrag").getBoundingClientRect();
-              const { x, y } = chart.data[0];
-              return [box.x + layout.xaxis.d2p(x[2]), box.y + layout.yaxis.d2p(y[2])];
-            }"""
-        )
-        page.mouse.move(*place)
-        page.wait_for_function(
-            "document.getElementById('front-chart')._hoverdata?.length"
-        )
-        page.mouse.click(*place)
-        page.wait_for_selector("#marked:not([hidden])")
-        trial = int(page.locator(MARKED).inner_text())
-        assert f"Trial {trial}" in page.locator("#marked").inner_text()
-        assert f"trial {trial}" in page.locator("#announce").inner_text()
-        seen(page, "curves-chart")
-        widths = traces(page, "curves-chart", "t => [t.meta, t.line.width]")
-        assert [meta for meta, width in widths if width > 3] == [trial]
+def test_all_is_drawn_and_nothing_is_too_wide(page, chromium, trained):
+    assert draws_all(page, 1280) == "rgb(255, 255, 255)"
+    with _browser.opened(chromium, trained, 390, "dark") as small:
+        assert draws_all(small, 390) != "rgb(255, 255, 255)"
+
+
+def test_a_click_on_the_front_marks_the_trial_everywhere(page):
+    seen(page, "front-chart")
+    page.locator("#front-means").uncheck()
+    place = page.evaluate(
+        """() => {
+          const chart = document.getElementById("front-chart");
+          const layout = chart._fullLayout;
+          const box = chart.querySelector(".nsewdrag").getBoundingClientRect();
+          const { x, y } = chart.data[0];
+          return [box.x + layout.xaxis.d2p(x[2]), box.y + layout.yaxis.d2p(y[2])];
+        }"""
+    )
+    page.mouse.move(*place)
+    page.wait_for_function("document.getElementById('front-chart')._hoverdata?.length")
+    page.mouse.click(*place)
+    page.wait_for_selector("#marked:not([hidden])")
+    trial = int(page.locator(MARKED).inner_text())
+    assert f"Trial {trial}" in page.locator("#marked").inner_text()
+    assert f"trial {trial}" in page.locator("#announce").inner_text()
+    seen(page, "curves-chart")
+    widths = traces(page, "curves-chart", "t => [t.meta, t.line.width]")
+    assert [meta for meta, width in widths if width > 3] == [trial]
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    page.locator("#front-means").check()
 
 
 def test_front_surface_and_arrows_are_those_of_the_library(chromium, tmp_path):
@@ -108,88 +129,88 @@ def test_front_surface_and_arrows_are_those_of_the_library(chromium, tmp_path):
     np.testing.assert_allclose(arrows[1::3], ends, rtol=1e-6)
 
 
-def test_the_keyboard_alone_reaches_every_trial(chromium, trained):
-    with _browser.opened(chromium, trained) as page:
-        page.keyboard.press("Tab")  # the first thing to reach is the way to the table
-        page.keyboard.press("Enter")
-        for _ in range(40):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.dataset.trial !== undefined"):
-                break
-        assert page.locator(MARKED).inner_text() == "0"
-        page.keyboard.press("ArrowDown")
-        page.keyboard.press("ArrowDown")
-        assert page.locator(MARKED).inner_text() == "2"
-        page.keyboard.press("ArrowUp")
-        assert page.locator(MARKED).inner_text() == "1"
-        page.keyboard.press("Enter")
-        focused = "document.activeElement.textContent"
-        assert page.evaluate(focused) == "Copy the command"
-        page.keyboard.press("Escape")
-        assert page.evaluate("document.activeElement.dataset.trial") == "1"
-        page.keyboard.press("Escape")
-        assert page.locator("#marked").is_hidden()
-        named = page.evaluate(
-            "[...document.querySelectorAll('select, input, button')]"
-            ".filter(e => !(e.labels?.length || e.ariaLabel || e.textContent.trim()"
-            " || e.closest('label'))).length"
-        )
-        assert named == 0
-
-
-def test_a_range_on_an_axis_keeps_its_trials(chromium, trained, tmp_path):
-    with _browser.opened(chromium, trained) as page:
-        seen(page, "parallel-chart")
-        seen(page, "front-chart")
-        page.evaluate(
-            """() => Plotly.restyle("parallel-chart",
-                 { "dimensions[0].constraintrange": [[-1.2, -0.8]] })"""
-        )  # the logarithm of a weight of 0.1
-        data = _studies.data(trained)
-        column = data["trials"]["columns"][0]
-        want = [i for i, x in enumerate(column["values"]) if x == 0.1]
-        page.wait_for_function("document.getElementById('brush-said').textContent")
-        assert page.locator("#brush-said").inner_text().startswith(f"{len(want)} of 6")
-        shown = page.locator("#table tbody td:first-child").all_inner_texts()
-        assert sorted(map(int, shown)) == want
-        chosen = traces(page, "front-chart", "t => t.selectedpoints")[0]
-        assert sorted(chosen) == want
-        page.evaluate("() => { URL.revokeObjectURL = () => { window.freed = true } }")
-        with page.expect_download() as download:
-            page.locator("#csv").click()
-            # What is freed before the browser has read it is never downloaded.
-            assert page.evaluate("window.freed") is None
-        download.value.save_as(tmp_path / "trials.csv")
-        with (tmp_path / "trials.csv").open(newline="") as file:
-            lines = list(csv.DictReader(file))
-        assert [float(line["weight a"]) for line in lines] == [0.1] * len(want)
-        page.locator("#brush-clear").click()
-        assert len(page.locator("#table tbody tr").all()) == 6
-        # The keyboard's way to the same range, and back.
-        page.locator("#range-high").focus()
-        page.keyboard.type("0.15")
+def test_the_keyboard_alone_reaches_every_trial(page):
+    page.keyboard.press("Tab")  # the first thing to reach is the way to the table
+    page.keyboard.press("Enter")
+    for _ in range(40):
         page.keyboard.press("Tab")
-        shown = page.locator("#table tbody td:first-child").all_inner_texts()
-        assert sorted(map(int, shown)) == want
-        page.locator("#range-high").fill("")
-        page.keyboard.press("Tab")
-        assert len(page.locator("#table tbody tr").all()) == 6
+        if page.evaluate("document.activeElement.dataset.trial !== undefined"):
+            break
+    assert page.locator(MARKED).inner_text() == "0"
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    assert page.locator(MARKED).inner_text() == "2"
+    page.keyboard.press("ArrowUp")
+    assert page.locator(MARKED).inner_text() == "1"
+    page.keyboard.press("Enter")
+    focused = "document.activeElement.textContent"
+    assert page.evaluate(focused) == "Copy the command"
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement.dataset.trial") == "1"
+    page.keyboard.press("Escape")
+    assert page.locator("#marked").is_hidden()
+    named = page.evaluate(
+        "[...document.querySelectorAll('select, input, button')]"
+        ".filter(e => !(e.labels?.length || e.ariaLabel || e.textContent.trim()"
+        " || e.closest('label'))).length"
+    )
+    assert named == 0
 
 
-def test_the_slider_moves_through_the_run(chromium, trained):
-    with _browser.opened(chromium, trained) as page:
-        seen(page, "heads-map")
-        moments = _studies.data(trained)["runs"][0]["moments"]
-        assert page.locator("#heads-at").inner_text() == str(moments["t"][-1])
-        page.locator("#heads-what").select_option("norm")
-        page.locator("#heads-step").focus()
-        page.keyboard.press("Home")
-        assert page.locator("#heads-at").inner_text() == str(moments["t"][0])
-        text = traces(page, "heads-map", "t => t.text")[0]
-        norms = moments["norm"][0]
-        for row, norm in zip(text, norms, strict=True):
-            got = [0.0 if x == "–" else float(x) for x in row]
-            assert got == pytest.approx(norm, rel=1e-3)
+def test_a_range_on_an_axis_keeps_its_trials(page, trained, tmp_path):
+    seen(page, "parallel-chart")
+    seen(page, "front-chart")
+    page.evaluate(
+        """() => Plotly.restyle("parallel-chart",
+             { "dimensions[0].constraintrange": [[-1.2, -0.8]] })"""
+    )  # the logarithm of a weight of 0.1
+    data = _studies.data(trained)
+    column = data["trials"]["columns"][0]
+    want = [i for i, x in enumerate(column["values"]) if x == 0.1]
+    page.wait_for_function("document.getElementById('brush-said').textContent")
+    assert page.locator("#brush-said").inner_text().startswith(f"{len(want)} of 6")
+    shown = page.locator("#table tbody td:first-child").all_inner_texts()
+    assert sorted(map(int, shown)) == want
+    chosen = traces(page, "front-chart", "t => t.selectedpoints")[0]
+    assert sorted(chosen) == want
+    page.evaluate("() => { URL.revokeObjectURL = () => { window.freed = true } }")
+    with page.expect_download() as download:
+        page.locator("#csv").click()
+        # What is freed before the browser has read it is never downloaded.
+        assert page.evaluate("window.freed") is None
+    download.value.save_as(tmp_path / "trials.csv")
+    with (tmp_path / "trials.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [float(line["weight a"]) for line in lines] == [0.1] * len(want)
+    page.locator("#brush-clear").click()
+    assert len(page.locator("#table tbody tr").all()) == 6
+    # The keyboard's way to the same range, and back.
+    page.locator("#range-high").focus()
+    page.keyboard.type("0.15")
+    page.keyboard.press("Tab")
+    shown = page.locator("#table tbody td:first-child").all_inner_texts()
+    assert sorted(map(int, shown)) == want
+    page.locator("#range-high").fill("")
+    page.keyboard.press("Tab")
+    assert len(page.locator("#table tbody tr").all()) == 6
+
+
+def test_the_slider_moves_through_the_run(page, trained):
+    seen(page, "heads-map")
+    moments = _studies.data(trained)["runs"][0]["moments"]
+    assert page.locator("#heads-at").inner_text() == str(moments["t"][-1])
+    what = page.locator("#heads-what").input_value()
+    page.locator("#heads-what").select_option("norm")
+    page.locator("#heads-step").focus()
+    page.keyboard.press("Home")
+    assert page.locator("#heads-at").inner_text() == str(moments["t"][0])
+    text = traces(page, "heads-map", "t => t.text")[0]
+    norms = moments["norm"][0]
+    for row, norm in zip(text, norms, strict=True):
+        got = [0.0 if x == "–" else float(x) for x in row]
+        assert got == pytest.approx(norm, rel=1e-3)
+    page.keyboard.press("End")
+    page.locator("#heads-what").select_option(what)
 
 
 def test_names_are_names_and_ten_thousand_trials_are_usable(chromium, tmp_path):
