@@ -4,16 +4,23 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Files in their order: those of few long tests do not come last.
 TESTS = $(BIN)/python -m pytest -n auto --dist=loadfile --no-loadscope-reorder
+# What is started as a command or read as a guide, on engines, hosts and data of its own;
+# all else tests the library. So a gate can run them side by side.
+COMMANDS = tests/experiments tests/launch tests/contributing_test.py \
+	tests/guides_test.py tests/notebooks_test.py
 # More words for pytest, as `make test MORE=--cov`.
 MORE ?=
 
-.PHONY: demo test test-fast engines expected lint docs notebooks wheel extras matrix oldest newest clean
+.PHONY: demo test test-commands test-fast engines expected lint docs notebooks wheel extras matrix oldest newest clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
 
 test: $(VENV)/dev.installed
-	$(TESTS) $(MORE)
+	$(TESTS) $(COMMANDS:%=--ignore=%) $(MORE)
+
+test-commands: $(VENV)/dev.installed
+	$(TESTS) $(COMMANDS) $(MORE)
 
 test-fast: $(VENV)/dev.installed
 	$(TESTS) -m "not slow" $(MORE)
