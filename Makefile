@@ -4,10 +4,9 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Files in their order: those of few long tests do not come last.
 TESTS = $(BIN)/python -m pytest -n auto --dist=loadfile --no-loadscope-reorder
-# What is started as a command or read as a guide, on engines, hosts and data of its own;
-# all else tests the library. So a gate can run them side by side.
-COMMANDS = tests/experiments tests/launch tests/contributing_test.py \
-	tests/guides_test.py tests/notebooks_test.py
+# What tests commands: experiments, launchers on real engines, recipes. All else tests the
+# library and its pages, and a gate may run both side by side.
+COMMANDS = tests/experiments tests/launch tests/contributing_test.py
 # More words for pytest, as `make test MORE=--cov`.
 MORE ?=
 

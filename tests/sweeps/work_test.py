@@ -68,51 +68,40 @@ def test_all_modes_agree_and_a_folder_changes_nothing(whole):
             assert _studies.results(again) == _studies.results(records)
 
 
-@pytest.mark.parametrize("at", [1, 6, 14])
+@pytest.mark.parametrize(
+    ("owner", "name", "at", "checkpoint_every"),
+    [(_running.Course, "settle", at, 0) for at in (1, 6, 14)]
+    + [(_store.Store, "commit", at, 1e9) for at in (1, 2, 5)],
+)
 def test_a_study_that_was_killed_comes_to_the_same_bits(
-    at, whole, tmp_path, monkeypatch
+    owner, name, at, checkpoint_every, whole, tmp_path, monkeypatch
 ):
-    """At any chunk, of a checkpoint at each; in both its cohorts."""
-    folder, records = whole
-    calls = []
+    """Before any chunk is settled, of a checkpoint at each; in both its cohorts.
 
-    def settle(self, settled=_running.Course.settle):
+    Or just after a record: of the first of two trials, of which the other begins anew,
+    or of the last.
+    """
+    folder, records = whole
+    calls, act = [], getattr(owner, name)
+
+    def dies(self, *args):
         calls.append(1)
+        if len(calls) == at and owner is _running.Course:
+            raise _studies.Killed
+        act(self, *args)
         if len(calls) == at:
             raise _studies.Killed
-        settled(self)
 
-    go = functools.partial(run, (0, 1), folder=tmp_path, checkpoint_every=0)
+    go = functools.partial(
+        run, (0, 1), folder=tmp_path, checkpoint_every=checkpoint_every
+    )
     with monkeypatch.context() as patch:
-        patch.setattr(_running.Course, "settle", settle)
+        patch.setattr(owner, name, dies)
         patch.setattr(_pace, "_FASTER", 2)
         with pytest.raises(_studies.Killed):
             go()
     assert len(hw.sweeps.read(tmp_path)) < len(records)
     assert _studies.results(go()) == _studies.results(records)
-    for record in records:
-        mine, theirs = (hw.sweeps.curves(f, record) for f in (tmp_path, folder))
-        jax.tree.map(np.testing.assert_array_equal, mine, theirs)
-
-
-@pytest.mark.parametrize("number", [1, 2, 5])
-def test_a_kill_after_a_record_loses_no_curve(number, whole, tmp_path, monkeypatch):
-    """Of the first of a cohort, whose other trial begins anew, and of the last."""
-    folder, records = whole
-    calls = []
-
-    def commit(self, *args, committed=_store.Store.commit):
-        committed(self, *args)
-        calls.append(1)
-        if len(calls) == number:
-            raise _studies.Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(_store.Store, "commit", commit)
-        with pytest.raises(_studies.Killed):
-            run((0, 1), folder=tmp_path)
-    assert len(hw.sweeps.read(tmp_path)) == number
-    run((0, 1), folder=tmp_path)
     for record in records:
         mine, theirs = (hw.sweeps.curves(f, record) for f in (tmp_path, folder))
         jax.tree.map(np.testing.assert_array_equal, mine, theirs)

@@ -91,10 +91,10 @@ class Store:
     def restore(self, number: int, like: PyTree) -> None:
         """Nothing was kept."""
 
-    def curves(self, claim: Claim, first_step: int, chunk: Mapping[str, Any]) -> None:
+    def curves(self, claim: Claim, ran: int, chunk: Mapping[str, Any]) -> None:
         """Keeps a chunk of reports."""
         flat = {name: np.asarray(array) for name, array in _columns.flat(chunk)}
-        self.chunks.setdefault(claim.number, []).append((first_step, flat))
+        self.chunks.setdefault(claim.number, []).append((ran, flat))
 
     def finished(self, claim: Claim) -> None:
         """Nothing is left to drop."""

@@ -221,13 +221,11 @@ class Store:
         """
         return self._saved.restore(number, like)
 
-    def curves(
-        self, claim: _claims.Claim, first_step: int, chunk: Mapping[str, Any]
-    ) -> None:
+    def curves(self, claim: _claims.Claim, ran: int, chunk: Mapping[str, Any]) -> None:
         """Keeps a chunk of reports {name: [rows, K, ...]}, with "t": their steps."""
         claim.check()
         cohort = self.folder / "curves" / f"{claim.number:06d}"
-        path = cohort / f"{first_step}.{claim.epoch}.npz"
+        path = cohort / f"{ran}.{claim.epoch}.npz"
         _curves.write(path, chunk)
 
     def finished(self, claim: _claims.Claim) -> None:
