@@ -4,22 +4,16 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Files in their order: those of few long tests do not come last.
 TESTS = $(BIN)/python -m pytest -n auto --dist=loadfile --no-loadscope-reorder
-# What tests commands: experiments, launchers on real engines, recipes. All else tests the
-# library and its pages, and a gate may run both side by side.
-COMMANDS = tests/experiments tests/launch tests/contributing_test.py
 # More words for pytest, as `make test MORE=--cov`.
 MORE ?=
 
-.PHONY: demo test test-commands test-fast engines expected lint docs notebooks wheel extras matrix oldest newest clean
+.PHONY: demo test test-fast engines expected lint docs notebooks wheel extras matrix oldest newest clean
 
 demo: $(VENV)/demo.installed
 	$(BIN)/python -m experiments.main --experiment=brain --sweep --workdir=studies/brain
 
 test: $(VENV)/dev.installed
-	$(TESTS) $(COMMANDS:%=--ignore=%) $(MORE)
-
-test-commands: $(VENV)/dev.installed
-	$(TESTS) $(COMMANDS) $(MORE)
+	$(TESTS) $(MORE)
 
 test-fast: $(VENV)/dev.installed
 	$(TESTS) -m "not slow" $(MORE)
