@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app
 from absl import flags
+from flax import nnx
 from jax import lax
 
 import headwise as hw
@@ -221,6 +222,17 @@ def _kernels(tiny: bool) -> tuple[Callable, tuple]:
     return draw, (jnp.int32(0),)
 
 
+def _convolution_kernels(tiny: bool) -> tuple[Callable, tuple]:
+    """Those that a U-Net of three levels begins with; or one small one."""
+    widths = (2,) if tiny else (4, 8, 16)
+
+    def draw(seed: jax.Array) -> Any:
+        rngs = nnx.Rngs(jax.random.key(seed))
+        return nnx.state(hw.nn.UNet3D(1, widths, rngs=rngs), nnx.Param)
+
+    return draw, (jnp.int32(0),)
+
+
 def _once() -> dict[str, Any]:
     return _xla.once_options()
 
@@ -281,6 +293,9 @@ CANARIES = {
     # For safety, not for speed: LAPACK calls may wait for each other for ever.
     "elimination": Canary(_min_norm, {"SWEPT_HEADS": 0}, "ms", least=0.0),
     "steps one by one": Canary(_conv_steps, {"slow_in_loops": lambda _: False}, "ms"),
+    "kernels as matrices": Canary(
+        _convolution_kernels, {"drawn_as": tuple}, "s to compile"
+    ),
     "haste of what runs once": Canary(
         _kernels, {"once_options": dict}, "s to compile", options=_once
     ),

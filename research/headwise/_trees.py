@@ -59,6 +59,26 @@ def strong(x: Any) -> jax.Array:
     return jax.lax.convert_element_type(x, x.dtype) if weak else x
 
 
+def copied(tree: PyTree) -> PyTree:
+    """The tree with arrays of its own, where the others lie.
+
+    The device copies them; `jnp.copy` would have a program compiled for every shape.
+    """
+
+    def own(x: Any) -> jax.Array:
+        moves = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
+        # JAX 0.10 would gather the shards of keys, and takes no array of several hosts.
+        if moves and x.is_fully_addressable and not _are_keys(x):
+            return jax.device_put(x, may_alias=False)
+        return jnp.copy(x)
+
+    return jax.tree.map(own, tree)
+
+
+def _are_keys(x: jax.Array) -> bool:
+    return jnp.issubdtype(x.dtype, jax.dtypes.prng_key)
+
+
 def separate(tree: PyTree) -> PyTree:
     """The tree with a copy where an array shares its memory with one before it.
 
@@ -69,7 +89,7 @@ def separate(tree: PyTree) -> PyTree:
     def own(x: Any) -> Any:
         places = _places(x)
         if places & seen:
-            return jnp.copy(x)
+            return copied(x)
         seen.update(places)
         return x
 
@@ -82,7 +102,7 @@ def _places(x: Any) -> set[Any]:
         return {id(x)}
     if not isinstance(x, jax.Array) or not x.size:
         return set()
-    if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    if _are_keys(x):
         x = jax.random.key_data(x)
     try:
         shards = x.addressable_shards

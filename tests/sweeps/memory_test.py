@@ -103,20 +103,26 @@ def test_a_vmapped_loop_takes_no_more_than_is_said():
             0, steps, lambda i, ws: ws - jax.vmap(jax.grad(loss))(ws), ws
         )
 
-    def compiled(members):
-        ws = jnp.full((members, 64, 64), 0.1)
-        lowered = jax.jit(train, donate_argnums=0).lower(ws, 1)
-        return ws, _compiled.as_users(lowered)
+    def start(members):
+        return jnp.full((members, 64, 64), 0.1)
 
-    ws, program = compiled(32)
-    (PROC / "clear_refs").write_text("5")  # the peak is now
-    before = status("VmRSS")
-    jax.block_until_ready(program(ws, 2))
-    real = status("VmHWM") - before
+    def compiled(members):
+        lowered = jax.jit(train, donate_argnums=0).lower(start(members), 1)
+        return _compiled.as_users(lowered)
+
+    def peak(ws, program):
+        (PROC / "clear_refs").write_text("5")  # the peak is now
+        before = status("VmRSS")
+        jax.block_until_ready(program(ws, 2))
+        return status("VmHWM") - before
+
+    program = compiled(32)
+    # What else happens in this process can only add, as what measures coverage does.
+    real = min(peak(start(32), program) for _ in range(3))
     said = _memory.used(program)
-    assert said > 32 * 3 * 2048 * 64 * 4  # two activations and a cotangent
-    assert real <= said
-    half = _memory.used(compiled(16)[1])
+    activations = 32 * 3 * 2048 * 64 * 4  # two and a cotangent
+    assert activations < real <= said
+    half = _memory.used(compiled(16))
     assert 0.45 * said < half < 0.55 * said
 
 

@@ -7,6 +7,7 @@ import jax
 from flax import nnx
 
 from headwise import _checks
+from headwise.nn import _kernels
 from headwise.nn import _pooled
 
 
@@ -93,6 +94,7 @@ class ConvNet(nnx.Module):
                     (kernel_size, kernel_size),
                     padding="VALID",
                     dtype=dtype,
+                    kernel_init=_kernels.lecun_normal,
                     conv_general_dilated=_pooled.pooled_convolution,
                     rngs=rngs,
                 )

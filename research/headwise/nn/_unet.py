@@ -15,6 +15,7 @@ from jax import numpy as jnp
 
 from headwise import _checks
 from headwise.nn import _convolution
+from headwise.nn import _kernels
 
 
 class UNet3D(nnx.Module):
@@ -136,6 +137,7 @@ class _Block(nnx.Module):
             m,
             (3, 3, 3),
             dtype=dtype,
+            kernel_init=_kernels.lecun_normal,
             conv_general_dilated=conv_general_dilated,
             rngs=rngs,
         )

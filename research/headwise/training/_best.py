@@ -13,12 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 from headwise import _checks
 from headwise import _files
 from headwise import _hosts
+from headwise import _trees
 from headwise.training import _checkpoints
 from headwise.training import _series
 from headwise.training import _stop
@@ -129,7 +127,7 @@ class Keeper:
     def _take(self, point: _series.Point, state: Any) -> None:
         if point.value != point.value:
             return
-        copy = jax.tree.map(jnp.copy, (state.params, state.rest))
+        copy = _trees.copied((state.params, state.rest))
         self.best, self._written = Best(point.step, point.value, *copy), False
 
     def _read(self, then: _series.Point, state: Any) -> Best | None:

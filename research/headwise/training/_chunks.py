@@ -20,6 +20,7 @@ from jax import lax
 
 from headwise import _packing
 from headwise import _traced
+from headwise import _trees
 from headwise import _xla
 from headwise.training import _told
 from headwise.typing import Array
@@ -117,7 +118,7 @@ def begun(step: Any, state: StateT, batch: Any) -> tuple[StateT, int, str | None
         _ROOMS[traced.jaxpr] = _room(traced, state)
     room, why = _ROOMS[traced.jaxpr]
     if why is None and not all(x.donated for x in jax.tree.leaves(traced.args_info[0])):
-        state = jax.tree.map(jnp.copy, state)
+        state = _trees.copied(state)
     return state, room, why
 
 

@@ -4,7 +4,6 @@ from typing import Any
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 
 from headwise import _hosts
 from headwise import _trees
@@ -24,7 +23,7 @@ def first_state(state: StateT) -> StateT:
     place = _place(state)
 
     def own(x: Any) -> Any:
-        x = jnp.copy(_trees.strong(x))
+        x = _trees.copied(_trees.strong(x))
         if place is None or isinstance(x, jax.core.Tracer) or x.committed:
             return x
         return _hosts.placed(x, place)

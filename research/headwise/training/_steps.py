@@ -12,7 +12,6 @@ from typing import Any
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 
 from headwise import _fingerprint
 from headwise import _trees
@@ -47,7 +46,7 @@ def compiled(step: Step, state: StateT) -> tuple[Step, StateT]:
     if hasattr(step, "lower"):
         return step, _trees.separate(state)
     # The caller keeps the state that was given: only the copies are donated.
-    return _sharding.compiled(step, state), jax.tree.map(jnp.copy, state)
+    return _sharding.compiled(step, state), _trees.copied(state)
 
 
 class Steps:

@@ -115,7 +115,9 @@ def _drop(g: Array, leak: Array, key: Array) -> Array:
     unit = _numerics.safe_divide(wide, jnp.broadcast_to(largest, wide.shape), 0.0)
     total, size = _products.summed(unit), _products.summed(jnp.abs(unit))
     purity = 0.5 * (1.0 + _numerics.safe_divide(total, size, 0.0))
-    up = jax.random.uniform(key, g.shape[1:], dtype) < purity
+    # Along one axis: the same numbers, and loops of many axes compile for long.
+    draws = jax.random.uniform(key, (purity.size,), dtype).reshape(purity.shape)
+    up = draws < purity
     up = jnp.broadcast_to(up[None], g.shape)
     mask = jnp.where(up, g > 0, g < 0).astype(g.dtype)
     leak = jnp.broadcast_to(leak, g.shape)

@@ -96,10 +96,10 @@ class Saved:
         Raises:
             StudyError: there are whole ones, all of another state; says what differs.
         """
-        from orbax.checkpoint import v1 as ocp
-
         now, foreign = _described.describe(like), []
         for step, path in self._newest(number):
+            from orbax.checkpoint import v1 as ocp  # late: it takes 0.2 s
+
             look = _whole.look(path, functools.partial(ocp.metadata, path))
             if look.damage is not None:
                 _LOG.warning("%s: is damaged (%s), passed over", path, look.damage)
