@@ -60,7 +60,7 @@ def test_workers_that_are_killed_at_random(kills, tmp_path):
 
     def at_work(pid):
         """Or there is no more of it."""
-        texts = [path.read_text() for path in study.glob("claims/*.[0-9]*")]
+        texts = [path.read_text() for path in study.glob("claims/[0-9]*.[0-9]*")]
         done = len(list(study.glob("done/*.json")))
         return any(f'"pid": {pid}' in text for text in texts) or done == 3 * len(seeds)
 
@@ -77,7 +77,7 @@ def test_workers_that_are_killed_at_random(kills, tmp_path):
             running.append(nursery.start())
         nursery.held.unlink()
         assert [nursery.wait(pid) for pid in running] == [0] * 3
-    assert list(study.glob("claims/*.1*"))  # someone's work was taken over
+    assert list(study.glob("claims/[0-9]*.1*"))  # someone's work was taken over
     check(tmp_path, whole, seeds, tmp_path / "whole")
 
 

@@ -1,11 +1,14 @@
 """Checkpoints of cohorts: the newest whole one of all claims, and nothing else."""
 
+import os
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import headwise as hw
+from headwise.sweeps._store import _saved
 from headwise.sweeps._store import _store
 
 
@@ -132,3 +135,17 @@ def test_the_one_before_stays_until_the_next_is_whole(tmp_path, monkeypatch):
         store.save(claim, 4, state(4))  # there is space again
         store.wait(claim)
         assert store.restore(0, LIKE)[1] == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="no such call")
+def test_room_is_asked_for_by_a_file_without_a_name(tmp_path, monkeypatch):
+    """So a kill at that moment leaves nothing on the disk."""
+    allocate, there = os.posix_fallocate, []
+
+    def allocate_and_look(file, start, nbytes):
+        allocate(file, start, nbytes)
+        there.append((os.fstat(file).st_size, os.listdir(tmp_path)))
+
+    monkeypatch.setattr(os, "posix_fallocate", allocate_and_look)
+    _saved.reserve(tmp_path, 1000)
+    assert there == [(1000 + _saved._SPARE, [])]

@@ -11,6 +11,7 @@ import logging
 import os
 import pathlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -174,16 +175,15 @@ class _Writer:
 
 
 def reserve(folder: pathlib.Path, nbytes: int) -> None:
-    """Raises OSError unless the disk has room for so many bytes and some more."""
-    path = _files.temporary(folder / "reserve")
-    try:
-        with path.open("wb") as file:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, nbytes + _SPARE)
-            else:
-                file.write(bytes(_SPARE))
-    finally:
-        path.unlink(missing_ok=True)
+    """Raises OSError unless the disk has room for so many bytes and some more.
+
+    The file that asks for it has no name: a kill leaves nothing of it.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, nbytes + _SPARE)
+        else:
+            file.write(bytes(_SPARE))
 
 
 def _load(path: pathlib.Path, like: PyTree) -> PyTree:
