@@ -4,6 +4,7 @@ Forked from one that has imported everything and computed nothing, they start at
 Prints {name: what came of it} as JSON. `python -m tests.training._disk_faults FOLDER`
 """
 
+import functools
 import gc
 import json
 import os
@@ -70,13 +71,15 @@ def killed(folder):
     draw, kills = random.Random(0), 0
 
     def soon_after(step, delay):
-        kill = threading.Timer(delay, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        timers = []  # made in the fork: Python 3.13 starts none that is older
 
         def act(t):
-            if t >= step and not kill.ident:
-                kill.start()
+            if t >= step and not timers:
+                kill = functools.partial(os.kill, os.getpid(), signal.SIGKILL)
+                timers.append(threading.Timer(delay, kill))
+                timers[0].start()
             if t == STEPS - 1:  # it does not come to its end
-                kill.join()
+                timers[0].join()
 
         return act
 
