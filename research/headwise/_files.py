@@ -52,16 +52,30 @@ def local(path: str | os.PathLike) -> pathlib.Path:
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike) -> Iterator[None]:
-    """What the disk refuses inside is an OSError of one line: the path and why."""
+    """What the disk refuses inside is an OSError of one line: the path and why.
+
+    So is any error where the folder of the path is gone: libraries tell it in words of
+    their own.
+    """
     try:
         yield
     except Exception as error:
         code, text = reason(error)
         if code is None and not isinstance(error, OSError):
-            raise
+            code = _lost(pathlib.Path(path).parent)
+            if code is None:
+                raise
+            text = os.strerror(code)
         told = OSError(f"{path}: {text.removeprefix(f'{path}: ')}")
         told.errno = code
         raise told from error
+
+
+def _lost(folder: pathlib.Path) -> int | None:
+    """Why nothing can be written into a folder that is none; None: it is one."""
+    if folder.is_dir():
+        return None
+    return errno.ENOTDIR if folder.exists() else errno.ENOENT
 
 
 def reason(error: BaseException) -> tuple[int | None, str]:

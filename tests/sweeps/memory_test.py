@@ -1,15 +1,19 @@
 """The largest size that fits, by few looks; what is free, by what the system says."""
 
+import json
+import os
 import pathlib
-import re
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import pytest
-from jax import lax
 
 from headwise.sweeps._cohort import _memory
-from tests import _compiled
+from tests.sweeps import _peak
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 def counted(need):
@@ -81,49 +85,22 @@ def test_a_program_takes_what_it_reads_writes_and_holds_between():
     assert used(lambda x: x @ x @ x) == (2 + _memory.UNTOLD) * x.nbytes
 
 
-PROC = pathlib.Path("/proc/self")
-
-
-def status(name):
-    """Bytes that this process has by `/proc/self/status`."""
-    text = (PROC / "status").read_text()
-    return 1024 * int(re.search(rf"{name}:\s+(\d+)", text)[1])
-
-
-@pytest.mark.skipif(not (PROC / "clear_refs").exists(), reason="Linux tells the peak")
+@pytest.mark.skipif(
+    not (_peak.PROC / "clear_refs").exists(), reason="Linux tells the peak"
+)
 def test_a_vmapped_loop_takes_no_more_than_is_said():
-    """32 members of an MLP: 100 MB between operations, which the peak leaves out."""
-    x = jnp.ones((2048, 64))
-
-    def loss(w):
-        return jnp.mean(jnp.tanh(jnp.tanh(x @ w) @ w) ** 2)
-
-    def train(ws, steps):
-        return lax.fori_loop(
-            0, steps, lambda i, ws: ws - jax.vmap(jax.grad(loss))(ws), ws
-        )
-
-    def start(members):
-        return jnp.full((members, 64, 64), 0.1)
-
-    def compiled(members):
-        lowered = jax.jit(train, donate_argnums=0).lower(start(members), 1)
-        return _compiled.as_users(lowered)
-
-    def peak(ws, program):
-        (PROC / "clear_refs").write_text("5")  # the peak is now
-        before = status("VmRSS")
-        jax.block_until_ready(program(ws, 2))
-        return status("VmHWM") - before
-
-    program = compiled(32)
-    # What else happens in this process can only add, as what measures coverage does.
-    real = min(peak(start(32), program) for _ in range(3))
-    said = _memory.used(program)
-    activations = 32 * 3 * 2048 * 64 * 4  # two and a cotangent
-    assert activations < real <= said
-    half = _memory.used(compiled(16))
-    assert 0.45 * said < half < 0.55 * said
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.sweeps._peak"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": "research:."},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    told = json.loads(done.stdout)
+    rows = 32 * _peak.ROWS * _peak.WIDTH * 4  # bytes of an activation
+    assert 3 * rows < told["said"]  # two and a cotangent
+    assert 3 * rows < told["real"] <= told["said"]
+    assert 0.45 * told["said"] < told["half"] < 0.55 * told["said"]
 
 
 @pytest.fixture
