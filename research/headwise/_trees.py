@@ -67,7 +67,7 @@ def copied(tree: PyTree) -> PyTree:
 
     def own(x: Any) -> jax.Array:
         moves = isinstance(x, jax.Array) and not isinstance(x, jax.core.Tracer)
-        # Not keys, whose shards JAX (0.10, 0.12) would gather, nor arrays of many hosts.
+        # Neither keys, whose shards JAX (0.10, 0.12) gathers, nor what has more hosts.
         if moves and x.is_fully_addressable and not _are_keys(x):
             return jax.device_put(x, may_alias=False)
         return jnp.copy(x)
