@@ -129,13 +129,31 @@ def compare(
         JMLR 2006. Benjamini and Hochberg, "Controlling the false discovery rate",
         JRSS B 1995.
     """
+    return of_rows(rows(records, higher, level, by), higher, level)
+
+
+def rows(
+    records: Iterable[_groups.Record],
+    higher: Mapping[str, bool],
+    level: float,
+    by: Sequence[str] | None,
+) -> _summary.Rows:
+    """The rows of what `compare` and `verdict` are given, which is checked."""
     _checks.in_range("level", level, "a number in (0, 1]", lambda x: 0 < x <= 1)
     records = _given.records(records)
     _given.metrics(records, higher)
-    columns = _groups.columns(records, by)
-    labels, _ = _groups.labels(_summary.summary(records, by), columns)
+    return _summary.rows(records, by)
+
+
+def of_rows(
+    given: _summary.Rows, higher: Mapping[str, bool], level: float
+) -> dict[str, Comparison]:
+    """`compare` of rows that are there."""
+    labels, _ = _groups.labels(given.summary, given.columns)
+    groups = list(given.groups.values())
+    pooled = _groups.pooled(groups)
     found = {
-        name: _compared(records, columns, labels, name, more, level)
+        name: _compared(groups, pooled, labels, name, more, level)
         for name, more in higher.items()
     }
     tested = [c.p if c.least < level else np.nan for c in found.values()]
@@ -162,15 +180,15 @@ def _told(one: Comparison) -> Comparison:
 
 
 def _compared(
-    records: Sequence[_groups.Record],
-    columns: Sequence[_groups.Column],
+    groups: Sequence[Sequence[_groups.Record]],
+    pooled: Sequence[_groups.Column],
     labels: Sequence[str],
     metric: str,
     more: bool,
     level: float,
 ) -> Comparison:
     """One metric, as yet alone."""
-    rows, values, left_out = _paired(records, columns, metric, more)
+    rows, values, left_out = _paired(groups, pooled, metric, more)
     costs = _costs(values, more)
     count, pairs = values.shape
     ranks = _ranks.mean_ranks(costs)
@@ -196,8 +214,8 @@ def _costs(values: np.ndarray, more: bool) -> np.ndarray:
 
 
 def _paired(
-    records: Sequence[_groups.Record],
-    columns: Sequence[_groups.Column],
+    groups: Sequence[Sequence[_groups.Record]],
+    pooled: Sequence[_groups.Column],
     metric: str,
     more: bool,
 ) -> tuple[list[int], np.ndarray, int]:
@@ -205,11 +223,9 @@ def _paired(
 
     That is a seed, and where settings or weights are pooled a seed and their values.
     """
-    groups = _groups.grouped(records, columns)
-    pooled = _groups.pooled(groups.values())
     worst = -np.inf if more else np.inf
     rows, every = [], []
-    for i, group in enumerate(groups.values()):
+    for i, group in enumerate(groups):
         row, whole = {}, False
         for record in group:
             if _records.halved(record):  # neither the worst nor a result

@@ -68,12 +68,14 @@ def key(record: Record, chosen: Iterable[Column]) -> tuple[str, ...]:
     return tuple(_text_of(_value(record, column)) for column in chosen)
 
 
-def shared(records: Sequence[Record], kind: str) -> dict[str, Any]:
-    """{name: value} of the `weights` or `settings` in which all records agree."""
+def shared(
+    records: Sequence[Record], kind: str, differing: Sequence[Column]
+) -> dict[str, Any]:
+    """{name: value} of the `weights` or `settings` in which no records are `pooled`."""
     return {
         name: value
         for name, value in _dict_of(records[0], kind).items()
-        if not _varies(records, (kind, name))
+        if (kind, name) not in differing
     }
 
 

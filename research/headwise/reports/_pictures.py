@@ -58,8 +58,8 @@ def front_picture(
     _checks.known_names("x and y: of `higher`", higher, (x, y))
     if ax is None:
         ax = _figures.new_axes(7.6, 4.4)
-    rows = _summary.summary(records, by)
-    names, note = _groups.labels(rows, _groups.columns(records, by))
+    _, columns, _, rows = _summary.rows(records, by)
+    names, note = _groups.labels(rows, columns)
     means = _fronts.means(rows, [x, y])
     on_front = _fronts.of_means(rows, higher)
     line = np.flatnonzero(pareto.front(means, [higher[x], higher[y]]))
@@ -167,8 +167,8 @@ def weights_picture(
     """
     records = _given.records(records)
     _given.metrics(records, higher)
-    rows = _summary.summary(records, by)
-    labels, _ = _groups.labels(rows, _groups.columns(records, by))
+    _, columns, _, rows = _summary.rows(records, by)
+    labels, _ = _groups.labels(rows, columns)
     shown = [i for i, row in enumerate(rows) if set(row["mean"]) & set(higher)]
     if figure is None:
         height = 1.2 + 0.3 * max(len(shown), 1)

@@ -4,12 +4,25 @@ import math
 from collections.abc import Iterable
 from collections.abc import Sequence
 from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
 from headwise import _records
 from headwise.reports import _given
 from headwise.reports import _groups
+
+
+class Rows(NamedTuple):
+    """Records, and the rows of a report that they fall into."""
+
+    records: Sequence[_groups.Record]
+    columns: list[_groups.Column]
+    """What tells the rows apart."""
+    groups: dict[tuple[str, ...], list[_groups.Record]]
+    """The records of each row, by what they have in the columns."""
+    summary: list[dict[str, Any]]
+    """Of each row, in the order of the groups."""
 
 
 def summary(
@@ -46,9 +59,14 @@ def summary(
         >>> print(row["mean"], row["std"]["m"] == 2**0.5)
         {'m': 2.0} True
     """
-    records = _given.records(records)
-    groups = _groups.grouped(records, _groups.columns(records, by))
-    return [_row(group) for group in groups.values()]
+    return rows(_given.records(records), by).summary
+
+
+def rows(records: Sequence[_groups.Record], by: Sequence[str] | None = None) -> Rows:
+    """The rows of checked records: what is to be computed once a report."""
+    columns = _groups.columns(records, by)
+    groups = _groups.grouped(records, columns)
+    return Rows(records, columns, groups, [_row(one) for one in groups.values()])
 
 
 def _row(group: Sequence[_groups.Record]) -> dict[str, Any]:
@@ -58,10 +76,11 @@ def _row(group: Sequence[_groups.Record]) -> dict[str, Any]:
     columns = {n: [metrics.get(n, math.nan) for metrics in finite] for n in names}
     values = {n: [v for v in c if not math.isnan(v)] for n, c in columns.items()}
     values = {n: c for n, c in values.items() if c}
+    pooled = _groups.pooled([group])
     return {
-        "weights": _groups.shared(group, "weights"),
-        "settings": _groups.shared(group, "settings"),
-        "pooled": [name for _, name in _groups.pooled([group])],
+        "weights": _groups.shared(group, "weights", pooled),
+        "settings": _groups.shared(group, "settings", pooled),
+        "pooled": [name for _, name in pooled],
         "count": len(finite),
         "diverged": len(group) - len(finite) - stopped,
         "stopped": stopped,

@@ -56,8 +56,7 @@ def sweep_table(
     """
     records = _given.records(records)
     _given.metrics(records, higher)
-    rows = _summary.summary(records, by)
-    columns = _groups.columns(records, by)
+    _, columns, _, rows = _summary.rows(records, by)
     best = {name: _numbers.best(rows, name, more) for name, more in higher.items()}
     write = {name: _numbers.writer(rows, name) for name in higher}
     on_front = _fronts.of_means(rows, higher)

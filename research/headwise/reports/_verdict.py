@@ -10,7 +10,6 @@ import numpy as np
 
 from headwise import _text
 from headwise.reports import _comparison
-from headwise.reports import _given
 from headwise.reports import _groups
 from headwise.reports import _numbers
 from headwise.reports import _summary
@@ -83,10 +82,15 @@ def verdict(
         Demsar, "Statistical comparisons of classifiers over multiple data sets",
         JMLR 2006, sections 3.1.3 and 3.2.2.
     """
-    records = _given.records(records)
-    compared = _comparison.compare(records, higher, level, by)
-    columns = _groups.columns(records, by)
-    rows = _summary.summary(records, by)
+    return of_rows(_comparison.rows(records, higher, level, by), higher, level)
+
+
+def of_rows(
+    given: _summary.Rows, higher: Mapping[str, bool], level: float = 0.05
+) -> str:
+    """`verdict` of rows that are there."""
+    compared = _comparison.of_rows(given, higher, level)
+    rows, columns = given.summary, given.columns
     labels, _ = _groups.labels(rows, columns)
     rows = [row | {"label": label} for row, label in zip(rows, labels, strict=True)]
     words = _groups.words(rows, columns)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 from typing import Any
 
+from headwise.reports import _summary
 from headwise.reports._page import _assets
 from headwise.reports._page import _curves
 from headwise.reports._page import _heads
@@ -31,9 +32,10 @@ _SCRIPTS = (
 
 def page(contents: Contents) -> str:
     """The report of a study or a run as HTML."""
-    fields = {"title": html.escape(_title(contents)), "words": _said(contents)}
-    commands = _trials.commands(contents)
-    return _file(fields | {"data": _json(_data(contents)), "commands": _json(commands)})
+    rows = _summary.rows(contents.records)
+    words, data = _said(contents, rows), _json(_data(contents, rows))
+    fields = {"title": html.escape(_title(contents)), "words": words, "data": data}
+    return _file(fields | {"commands": _json(_trials.commands(contents))})
 
 
 def _json(value: Any) -> str:
@@ -76,12 +78,12 @@ def _policy(scripts: Iterable[str]) -> str:
     )
 
 
-def _data(contents: Contents) -> dict[str, Any]:
+def _data(contents: Contents, given: _summary.Rows) -> dict[str, Any]:
     """All that the page draws, as JSON."""
     data: dict[str, Any] = {"runs": [_heads.run(run) for run in contents.runs]}
     data["folder"] = str(contents.folder)
     if contents.records:
-        rows = _trials.rows(contents)
+        rows = _trials.rows(contents, given)
         data["trials"] = _trials.table(contents)
         data["rows"] = rows
         data["curves"] = _curves.curves(contents, rows)
@@ -105,7 +107,7 @@ def _name(contents: Contents) -> str:
     return str(contents.about.get("name") or contents.folder.resolve().name)
 
 
-def _said(contents: Contents) -> str:
+def _said(contents: Contents, rows: _summary.Rows) -> str:
     """The words of the page, which need no script."""
     about = contents.about
     question = str(about.get("question") or "").strip()
@@ -117,12 +119,12 @@ def _said(contents: Contents) -> str:
             "and no metrics of a run.</p>"
         )
     parts.append(_list("What could not be read", contents.problems, "alert"))
-    parts.append(_list("What was run", _words.what(contents)))
-    parts.append(_list("What it shows", _words.verdict(contents), "verdict"))
+    parts.append(_list("What was run", _words.what(contents, rows)))
+    parts.append(_list("What it shows", _words.verdict(contents, rows), "verdict"))
     remark = str(about.get("remark") or "").strip()
     parts += [f"<p>{_marked(remark)}</p>"] * bool(remark)
     parts.append(_list("The studies at equal budget", _words.compared(contents)))
-    parts.append(_list("What to try next", _words.advice(contents)))
+    parts.append(_list("What to try next", _words.advice(contents, rows)))
     parts.append(_list("Trials without a result", _words.broken(contents)))
     parts.append(_list("Made with", _words.machine(contents), "machine", closed=True))
     return "".join(parts)

@@ -65,16 +65,14 @@ def megabytes(record: Mapping[str, Any]) -> float | None:
     return memory / 1e6 if isinstance(memory, int | float) else None
 
 
-def rows(contents: Contents) -> dict[str, Any]:
+def rows(contents: Contents, given: _summary.Rows) -> dict[str, Any]:
     """The weightings: which trials are theirs, their names, means and front.
 
     {"of": [row of each trial], "labels", "mean" {metric: [rows]}, "count",
     "diverged", "front": [whether a row's means are on the front of all]}.
     """
-    records, higher = contents.records, contents.higher
-    chosen = _groups.columns(records, None)
-    groups = _groups.grouped(records, chosen)
-    summary = _summary.summary(records)
+    higher = contents.higher
+    records, chosen, groups, summary = given
     labels, _ = _groups.labels(summary, chosen)
     places = {key: i for i, key in enumerate(groups)}
     means = np.array(

@@ -18,15 +18,14 @@ _MOST = 8
 """Lines of advice."""
 
 
-def what(contents: Contents) -> list[str]:
+def what(contents: Contents, rows: _summary.Rows) -> list[str]:
     """What was run: trials, weightings, seeds, settings that all share."""
     records = contents.records
     if not records:
         return []
-    rows = _summary.summary(records)
     seeds = len({record["seed"] for record in records})
     lines = [
-        f"{_count(len(records), 'trial')}: {_count(len(rows), 'weighting')} or "
+        f"{_count(len(records), 'trial')}: {_count(len(rows.summary), 'weighting')} or "
         f"settings, {_count(seeds, 'seed')}."
     ]
     same = {
@@ -41,12 +40,11 @@ def what(contents: Contents) -> list[str]:
     return lines
 
 
-def verdict(contents: Contents) -> list[str]:
+def verdict(contents: Contents, rows: _summary.Rows) -> list[str]:
     """A line a metric; what nobody said of the metrics."""
-    records, higher = contents.records, contents.higher
-    lines = []
-    if len(_summary.summary(records) if records else []) > 1 and higher:
-        lines = _verdict.verdict(records, higher).splitlines()
+    higher, lines = contents.higher, []
+    if len(rows.summary) > 1 and higher:
+        lines = _verdict.of_rows(rows, higher).splitlines()
     if contents.guessed:
         more = [n for n in contents.guessed if higher[n]]
         less = [n for n in contents.guessed if not higher[n]]
@@ -111,12 +109,10 @@ def broken(contents: Contents) -> list[str]:
     return [f"{_count(n, 'trial')}: {text}" for text, n in ends.most_common(8)]
 
 
-def advice(contents: Contents) -> list[str]:
+def advice(contents: Contents, given: _summary.Rows) -> list[str]:
     """What to try next: beyond the design's edges; without what broke."""
-    records, higher = contents.records, contents.higher
-    if not records:
-        return []
-    rows = [row for row in _summary.summary(records) if row["weights"]]
+    higher = contents.higher
+    rows = [row for row in given.summary if row["weights"]]
     heads = sorted({name for row in rows for name in row["weights"]})
     lines = []
     for name, more in higher.items():
