@@ -293,8 +293,10 @@ CANARIES = {
     # For safety, not for speed: LAPACK calls may wait for each other for ever.
     "elimination": Canary(_min_norm, {"SWEPT_HEADS": 0}, "ms", least=0.0),
     "steps one by one": Canary(_conv_steps, {"slow_in_loops": lambda _: False}, "ms"),
-    "kernels as matrices": Canary(
-        _convolution_kernels, {"drawn_as": tuple}, "s to compile"
+    "kernels by few axes": Canary(
+        _convolution_kernels,
+        {"drawn_as": lambda shape, axes: tuple(shape)},
+        "s to compile",
     ),
     "haste of what runs once": Canary(
         _kernels, {"once_options": dict}, "s to compile", options=_once

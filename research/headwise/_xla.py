@@ -32,7 +32,7 @@ neighbours in a row      narrow products are slow         CONVOLUTION_BLOCK     
 problems in turn         a batch waits for its last       solves_in_turn        1.3
 elimination              LAPACK calls wait in threads     SWEPT_HEADS           0.8
 steps one by one         convolutions in loops are slow   slow_in_loops         12
-kernels as matrices      draws of many axes compile long  drawn_as              3.6
+kernels by few axes      draws of many axes compile long  drawn_as              3.6
 haste of what runs once  random numbers compile for long  once_options          3
 ======================== ================================ ===================== ====
 
@@ -226,13 +226,15 @@ def slow_in_loops(program: core.ClosedJaxpr) -> bool:
     return on_cpu() and any(map(convolves, program.eqns))
 
 
-def drawn_as(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape in which the first numbers of a kernel [..., in, out] are drawn.
+def drawn_as(shape: Sequence[int], axes: int) -> tuple[int, ...]:
+    """The shape in which the first numbers of a kernel [*K, in, out] are drawn.
 
-    A matrix: on CPU a loop nest of five axes is compiled for 1.0 s (jax 0.10.2), the
-    same bits of two axes for 0.2 s.
+    On CPU a loop nest of five axes is compiled for 1.0 s (jax 0.10.2), the same bits of
+    two axes for 0.2 s, of three for 0.3 s. Two keep the fan-in, three both fans.
     """
-    return (math.prod(shape[:-1]), shape[-1])
+    if len(shape) <= axes:
+        return tuple(shape)
+    return (math.prod(shape[: 1 - axes]), *shape[1 - axes :])
 
 
 def once_options() -> dict[str, Any]:

@@ -178,6 +178,7 @@ NATURAL = {
     "hypergradient": fixed("unrolled", "finite_difference"),
     "ignore": fixed(None, 0, 255, -1),
     "initial": number(-1, 1),
+    "initializer": fixed(None, lambda: jax.nn.initializers.he_normal()),
     "inner_optimizer": fixed(None, lambda: optax.sgd(0.1)),
     "inner_steps": fixed(1, 2),
     "interior": FLAG,

@@ -9,6 +9,7 @@ from headwise.nn._convolution import matmul_convolution as matmul_convolution
 from headwise.nn._functional import Functional as Functional
 from headwise.nn._functional import functional as functional
 from headwise.nn._functional import unite as unite
+from headwise.nn._kernels import flat_initializer as flat_initializer
 from headwise.nn._mlp import Mlp as Mlp
 from headwise.nn._multihead import MultiHead as MultiHead
 from headwise.nn._source_batch_norm import SourceBatchNorm as SourceBatchNorm
@@ -21,6 +22,7 @@ __all__ = (
     "MultiHead",
     "SourceBatchNorm",
     "UNet3D",
+    "flat_initializer",
     "functional",
     "matmul_convolution",
     "unite",

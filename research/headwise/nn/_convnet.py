@@ -94,7 +94,7 @@ class ConvNet(nnx.Module):
                     (kernel_size, kernel_size),
                     padding="VALID",
                     dtype=dtype,
-                    kernel_init=_kernels.lecun_normal,
+                    kernel_init=_kernels.flat_initializer(),
                     conv_general_dilated=_pooled.pooled_convolution,
                     rngs=rngs,
                 )

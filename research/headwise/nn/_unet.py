@@ -137,7 +137,7 @@ class _Block(nnx.Module):
             m,
             (3, 3, 3),
             dtype=dtype,
-            kernel_init=_kernels.lecun_normal,
+            kernel_init=_kernels.flat_initializer(),
             conv_general_dilated=conv_general_dilated,
             rngs=rngs,
         )
