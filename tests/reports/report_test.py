@@ -12,6 +12,7 @@ import pytest
 
 import headwise as hw
 from headwise.reports import __main__ as command
+from headwise.reports import _summary
 from headwise.reports._page import _thin
 from tests.reports import _studies
 
@@ -47,6 +48,15 @@ class Page(html.parser.HTMLParser):
 def page(folder, **options):
     path = hw.reports.write_report(folder, **options)
     return path, Page(path.read_text(encoding="utf-8"))
+
+
+def test_rows_are_computed_once(tmp_path, monkeypatch):
+    """For words, verdict, advice and drawings together: most of a large report."""
+    rows = len(hw.reports.summary(_studies.study(tmp_path)))
+    row, calls = _summary._row, []
+    monkeypatch.setattr(_summary, "_row", lambda group: calls.append(1) or row(group))
+    page(tmp_path, higher={"dice": True, "mse": False})
+    assert len(calls) == rows > 1
 
 
 def test_numbers_are_those_of_the_records(tmp_path):

@@ -29,7 +29,7 @@ def flat_initializer(initializer: Initializer | None = None) -> Initializer:
         `initializer` of the same arguments and, where numbers are drawn by their place
         in the whole array and scaled by the fans of the last two axes, of the same
         bits: all of `nnx.initializers` but `delta_orthogonal`, which looks for the
-        middle of each spatial axis. Shapes of up to three axes, and what is given an
+        middle of each spatial axis. Shapes of fewer axes, and what is given an
         `out_sharding`, are drawn as they are.
 
     Raises:
